@@ -1,0 +1,7 @@
+//! Bytes to validated, typed values: row files, training specifications, model manifests.
+//!
+//! Nothing here allocates by a size that a file merely claims.
+
+mod value;
+
+pub use value::Value;

@@ -1,0 +1,3 @@
+//! Model as a Service that you own.
+
+fn main() {}

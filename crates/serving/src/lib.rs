@@ -1,0 +1,1 @@
+//! The data plane: the Runtime port, routing table, admission and dynamic batching.

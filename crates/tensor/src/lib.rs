@@ -1,0 +1,7 @@
+//! ONNX graphs and feature steps: named tensors in, named tensors out. Synchronous; owns no queue.
+
+mod signature;
+mod tensor;
+
+pub use signature::{Dim, Signature, TensorSpec};
+pub use tensor::{Data, DataType, ShapeError, Tensor, Tensors};

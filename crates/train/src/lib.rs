@@ -1,0 +1,1 @@
+//! A declarative model in Keras' vocabulary to trained weights, and its gradients.

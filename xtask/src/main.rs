@@ -1,0 +1,3 @@
+//! Everything that proves the project, from a fresh machine.
+
+fn main() {}
