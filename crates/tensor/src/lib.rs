@@ -1,5 +1,6 @@
 //! ONNX graphs and feature steps: named tensors in, named tensors out. Synchronous; owns no queue.
 
+pub mod export;
 mod signature;
 mod tensor;
 
