@@ -76,9 +76,16 @@ mod tests {
     fn count(values: &[&str]) -> Slices<u32> {
         let mut slices = Slices::new("colour", 3, 0);
         values.iter().for_each(|v| {
-            slices.of(v).map(|n| *n += 1);
+            if let Some(n) = slices.of(v) {
+                *n += 1;
+            }
         });
         slices
+    }
+
+    fn add(to: &mut u32, from: u32) -> Result<(), Infallible> {
+        *to += from;
+        Ok(())
     }
 
     fn counts(slices: &mut Slices<u32>) -> Option<Vec<(String, u32)>> {
@@ -99,7 +106,7 @@ mod tests {
         for at in 1..values.len() {
             let (first, second) = values.split_at(at);
             let mut merged = count(first);
-            merged.merge(count(second), |a, b| Ok::<_, Infallible>(*a += b)).unwrap();
+            merged.merge(count(second), add).unwrap();
             assert_eq!(counts(&mut merged), None, "{at}");
         }
         assert_eq!(counts(&mut count(&["x".repeat(257).as_str()])), None);
@@ -108,7 +115,7 @@ mod tests {
     #[test]
     fn merging_adds() {
         let mut merged = count(&["a", "b"]);
-        merged.merge(count(&["b", "c"]), |a, b| Ok::<_, Infallible>(*a += b)).unwrap();
+        merged.merge(count(&["b", "c"]), add).unwrap();
         let expected = [("a", 1), ("b", 2), ("c", 1)].map(|(v, n)| (v.to_owned(), n)).to_vec();
         assert_eq!(counts(&mut merged), Some(expected));
     }
