@@ -2,6 +2,7 @@
 //!
 //! Nothing here allocates by a size that a file merely claims.
 
+pub mod rows;
 mod value;
 
 pub use value::Value;

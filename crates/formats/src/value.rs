@@ -1,5 +1,6 @@
 //! [`Value`]: a row, or a part of one, as a client wrote it, before a signature gives it a shape.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -154,13 +155,29 @@ impl<'de> Visitor<'de> for ValueVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut fields: Vec<(String, Value)> = Vec::new();
         while let Some((name, value)) = map.next_entry::<String, Value>()? {
-            if fields.iter().any(|(n, _)| *n == name) {
-                return Err(de::Error::custom(format_args!("field `{name}` occurs twice")));
-            }
             fields.push((name, value));
         }
-        Ok(Value::Record(fields))
+        match repeated_name(&fields) {
+            Some(name) => Err(de::Error::custom(format_args!("field `{name}` occurs twice"))),
+            None => Ok(Value::Record(fields)),
+        }
     }
+}
+
+/// Records up to this many fields are compared pair by pair, wider ones through a hash set.
+const PAIRWISE_FIELDS_MAX: usize = 8;
+
+/// A name that occurs twice among `fields`, in linear time.
+fn repeated_name(fields: &[(String, Value)]) -> Option<&str> {
+    let names = || fields.iter().map(|(name, _)| name.as_str());
+    if fields.len() <= PAIRWISE_FIELDS_MAX {
+        return names()
+            .enumerate()
+            .find(|&(i, name)| names().take(i).any(|n| n == name))
+            .map(|(_, name)| name);
+    }
+    let mut seen = HashSet::with_capacity(fields.len());
+    names().find(|name| !seen.insert(*name))
 }
 
 fn exact<E: de::Error>(magnitude: u64, v: f64) -> Result<Value, E> {
@@ -168,4 +185,70 @@ fn exact<E: de::Error>(magnitude: u64, v: f64) -> Result<Value, E> {
         return Err(E::custom("an integer beyond 2^53 cannot be carried exactly; send it as a string"));
     }
     Ok(Value::Number(v))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn read(text: &str) -> Result<Value, String> {
+        serde_json::from_str(text).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn values_are_read_as_written() {
+        let cases = [
+            ("null", Value::Null),
+            ("true", Value::Bool(true)),
+            ("-1.5", Value::Number(-1.5)),
+            ("\"a\"", Value::Text("a".into())),
+            ("[]", Value::List(vec![])),
+            ("[1,2.5]", Value::Numbers(vec![1.0, 2.5])),
+            ("[1,null]", Value::List(vec![Value::Number(1.0), Value::Null])),
+            ("[[1],[2]]", Value::List(vec![Value::Numbers(vec![1.0]), Value::Numbers(vec![2.0])])),
+            (
+                "{\"b\":1,\"a\":{}}",
+                Value::Record(vec![("b".into(), Value::Number(1.0)), ("a".into(), Value::Record(vec![]))]),
+            ),
+        ];
+        for (text, value) in cases {
+            assert_eq!(read(text).unwrap(), value, "{text}");
+            assert_eq!(read(&serde_json::to_string(&value).unwrap()).unwrap(), value, "{text}");
+        }
+        assert_eq!(serde_json::to_string(&Value::Number(3.0)).unwrap(), "3");
+    }
+
+    #[test]
+    fn integers_that_would_change_are_refused() {
+        assert_eq!(read("9007199254740992").unwrap(), Value::Number(9_007_199_254_740_992.0));
+        for text in ["9007199254740993", "-9007199254740993", "18446744073709551615"] {
+            assert!(read(text).unwrap_err().contains("2^53"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_repeated_field_is_named_in_narrow_and_wide_records() {
+        for fields in [1, PAIRWISE_FIELDS_MAX - 1, PAIRWISE_FIELDS_MAX, 200] {
+            let mut text: Vec<String> = (0..fields).map(|i| format!("\"f{i}\":{i}")).collect();
+            assert!(read(&format!("{{{}}}", text.join(","))).is_ok());
+            text.push("\"f0\":1".into());
+            let error = read(&format!("{{{}}}", text.join(","))).unwrap_err();
+            assert!(error.starts_with("field `f0` occurs twice"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_very_wide_record_is_read() {
+        let text: Vec<String> = (0..200_000).map(|i| format!("\"f{i}\":0")).collect();
+        assert!(read(&format!("{{{}}}", text.join(","))).is_ok());
+    }
+
+    #[test]
+    fn nesting_is_bounded_by_the_reader() {
+        let depth = 100_000;
+        assert!(
+            read(&format!("{}{}", "[".repeat(depth), "]".repeat(depth))).unwrap_err().contains("recursion")
+        );
+    }
 }
