@@ -2,7 +2,9 @@
 //!
 //! Nothing here allocates by a size that a file merely claims.
 
+pub mod manifest;
 pub mod rows;
+pub mod spec;
 mod value;
 
 pub use value::Value;
