@@ -1,0 +1,164 @@
+//! `meuse deploy`
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::client::wire::{Endpoint, Model};
+use crate::client::{Client, ModelRef, id_from};
+use crate::commands::endpoints;
+use crate::connection::Connection;
+use crate::failure::{Failure, Result};
+use crate::show::Output;
+
+/// Put a version behind an endpoint, and wait until it serves.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Without --traffic the version takes all of it; what served before stays deployed with none,\n\
+so that going back is one command. With --traffic 10 it takes 10 % and the others share the rest as before."
+)]
+pub struct Deploy {
+    /// The model; the default version unless one is named (NAME@3, NAME@alias)
+    pub model: ModelRef,
+    /// Endpoint, made if it is not there [default: one with the model's name]
+    #[arg(long, value_name = "NAME")]
+    pub endpoint: Option<String>,
+    /// Percent of the endpoint's traffic
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub traffic: Option<u32>,
+    /// Which server.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+impl Deploy {
+    /// Deploys, or only shifts traffic if the version is there already.
+    ///
+    /// # Errors
+    /// If there is no such version, it cannot be loaded, or the server refuses.
+    pub async fn run(&self, output: &Output) -> Result<()> {
+        let client = self.connection.client()?;
+        let model = client.model(&self.model).await?;
+        let name = self.endpoint.as_deref().unwrap_or(&self.model.name);
+        let endpoint = deploy(&client, &model, name, self.traffic).await?;
+        if output.json {
+            output.value(&client.get(&format!("/v1/{}", endpoint.name)).await.map_err(Failure::from)?);
+            return Ok(());
+        }
+        output.table(&endpoints::table(std::slice::from_ref(&endpoint)));
+        output.note(format!("Try it: meuse predict {name} 'some text'"));
+        Ok(())
+    }
+}
+
+/// Puts `model` behind the endpoint called `name` with `traffic` percent, 100 unless said.
+///
+/// # Errors
+/// If the server refuses.
+pub(crate) async fn deploy(
+    client: &Client,
+    model: &Model,
+    name: &str,
+    traffic: Option<u32>,
+) -> Result<Endpoint> {
+    let endpoint = match client.find_endpoint(name).await? {
+        Some(endpoint) => endpoint,
+        None => create(client, name).await?,
+    };
+    let path = format!("/v1/{}", endpoint.name);
+    let percent = traffic.unwrap_or(100);
+    match endpoint.deployed_models.iter().find(|d| d.is(model)) {
+        Some(there) => {
+            let split = shift(&endpoint, &there.id, percent)?;
+            let body = json!({"name": endpoint.name, "trafficSplit": split});
+            client.patch::<Value>(&path, "trafficSplit", &body).await?;
+        }
+        None => {
+            let split =
+                shift(&endpoint, "0", if endpoint.deployed_models.is_empty() { 100 } else { percent })?;
+            let deployed = json!({"model": model.versioned(), "dedicatedResources": {"minReplicaCount": 1}});
+            let body = json!({"deployedModel": deployed, "trafficSplit": split});
+            client.operate(&format!("{path}:deployModel"), &body).await?;
+        }
+    }
+    Ok(client.get(&path).await?)
+}
+
+async fn create(client: &Client, name: &str) -> Result<Endpoint> {
+    let body = json!({"displayName": name});
+    let query = id_from(name).map(|id| format!("?endpointId={id}")).unwrap_or_default();
+    let path = format!("/v1/{}/endpoints{query}", client.parent());
+    let made = client.operate(&path, &body).await?;
+    serde_json::from_value(made)
+        .map_err(|e| Failure::new(format!("the server described the new endpoint in an unknown way: {e}")))
+}
+
+/// The split in which `id` has `percent` and the others share the rest as they did.
+fn shift(endpoint: &Endpoint, id: &str, percent: u32) -> Result<BTreeMap<String, u32>> {
+    let others: Vec<(&str, u32)> = endpoint
+        .deployed_models
+        .iter()
+        .filter(|d| d.id != id)
+        .map(|d| (d.id.as_str(), endpoint.traffic(&d.id)))
+        .collect();
+    let mut split = BTreeMap::from([(id.to_owned(), percent)]);
+    let rest = 100 - percent.min(100);
+    let sum: u32 = others.iter().map(|(_, share)| share).sum();
+    if rest > 0 && others.is_empty() {
+        return Err(Failure::usage(format!("nothing else is deployed that could take the other {rest} %"))
+            .next("leave --traffic out: a version that is alone takes everything"));
+    }
+    // Where the others have nothing, the one deployed last takes the rest.
+    let mut left = rest;
+    for (other, share) in &others {
+        let part = if sum == 0 { 0 } else { rest * share / sum };
+        split.insert((*other).to_owned(), part);
+        left -= part;
+    }
+    let largest = others.iter().max_by_key(|(_, share)| *share).map(|(other, _)| *other);
+    if let Some(part) = largest.and_then(|other| split.get_mut(other)) {
+        *part += left;
+    }
+    Ok(split)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::client::wire::DeployedModel;
+
+    fn endpoint(shares: &[(&str, u32)]) -> Endpoint {
+        Endpoint {
+            deployed_models: shares
+                .iter()
+                .map(|(id, _)| DeployedModel { id: (*id).to_owned(), ..DeployedModel::default() })
+                .collect(),
+            traffic_split: shares.iter().map(|(id, share)| ((*id).to_owned(), *share)).collect(),
+            ..Endpoint::default()
+        }
+    }
+
+    #[test]
+    fn the_split_always_sums_to_100() {
+        let cases: [(&[(&str, u32)], u32); 6] = [
+            (&[], 100),
+            (&[("1", 100)], 10),
+            (&[("1", 33), ("2", 33), ("3", 34)], 10),
+            (&[("1", 0), ("2", 0)], 50),
+            (&[("1", 100)], 0),
+            (&[("1", 1), ("2", 99)], 100),
+        ];
+        for (shares, percent) in cases {
+            let split = shift(&endpoint(shares), "0", percent).unwrap();
+            assert_eq!(split.values().sum::<u32>(), 100, "{shares:?} {percent}");
+            assert_eq!(split["0"], percent);
+        }
+    }
+
+    #[test]
+    fn a_lone_version_cannot_take_a_part() {
+        assert!(shift(&endpoint(&[]), "0", 10).is_err());
+    }
+}

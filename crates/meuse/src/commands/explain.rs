@@ -1,0 +1,256 @@
+//! `meuse explain`
+
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+
+use crate::client::Client;
+use crate::client::wire::Endpoint;
+use crate::commands::predict;
+use crate::connection::Connection;
+use crate::failure::{Failure, Result};
+use crate::show::{Output, Style, TokenShare, attribution_lines, percent};
+
+/// Columns named under an explanation without text.
+const COLUMNS_SHOWN: usize = 12;
+
+/// See which words or columns a prediction rests on.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "In a terminal the text's words are shaded: red speaks for the label, blue against it.\n\
+Attributions add up to the difference between the score of the text and that of an empty one;\n\
+the approximation error says how nearly."
+)]
+pub struct Explain {
+    /// Model or endpoint
+    pub name: String,
+    /// The text
+    #[arg(required_unless_present = "instance")]
+    pub text: Option<String>,
+    /// An instance as JSON: a list of numbers, or an object by column
+    #[arg(long, value_name = "JSON", conflicts_with = "text")]
+    pub instance: Option<String>,
+    /// How: Shapley values by sampling (any model), or gradients along the way from nothing to the
+    /// instance (networks trained here) [default: the version's own]
+    #[arg(long, value_enum)]
+    pub method: Option<Method>,
+    /// Permutations (shapley, 1 to 50) or steps (integrated-gradients, 1 to 100): more is more exact
+    #[arg(long, value_name = "N", requires = "method")]
+    pub effort: Option<u32>,
+    /// Explain the score of this label [default: the label predicted]
+    #[arg(long, value_name = "LABEL")]
+    pub label: Option<String>,
+    /// Which server.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// An attribution method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Method {
+    /// Sampled Shapley values.
+    Shapley,
+    /// Integrated gradients.
+    IntegratedGradients,
+}
+
+impl Method {
+    fn parameters(self, effort: Option<u32>) -> Value {
+        match self {
+            Method::Shapley => json!({"sampledShapleyAttribution": {"pathCount": effort.unwrap_or(20)}}),
+            Method::IntegratedGradients => {
+                json!({"integratedGradientsAttribution": {"stepCount": effort.unwrap_or(50)}})
+            }
+        }
+    }
+}
+
+impl Explain {
+    /// Explains and draws.
+    ///
+    /// # Errors
+    /// If nothing serves there, the method does not fit the model, or the server refuses.
+    pub async fn run(&self, output: &Output) -> Result<()> {
+        let instance = match (&self.instance, &self.text) {
+            (Some(json), _) => serde_json::from_str(json)
+                .map_err(|e| Failure::usage(format!("--instance {json} is not JSON: {e}")))?,
+            (None, text) => json!(text),
+        };
+        let client = self.connection.client()?;
+        let endpoint = client.endpoint(&self.name).await?;
+        let parameters = self.method.map(|method| method.parameters(self.effort));
+        let explained = ask(&client, &endpoint, &instance, parameters, self.label.as_deref()).await?;
+        if output.json {
+            output.value(&explained.reply);
+            return Ok(());
+        }
+        explained.lines(output, &instance).iter().for_each(|line| output.line(line));
+        Ok(())
+    }
+}
+
+/// One explained prediction.
+#[derive(Debug, Clone)]
+pub(crate) struct Explained {
+    /// The server's whole answer.
+    pub(crate) reply: Value,
+    /// The label explained; empty for a model without labels.
+    pub(crate) label: String,
+    /// Its score, or the number predicted.
+    pub(crate) score: f64,
+    /// The score of nothing.
+    pub(crate) baseline: f64,
+    /// What the attributions fail to account for, relative.
+    pub(crate) approximation_error: f64,
+    /// Attributions by column.
+    columns: Vec<(String, Share)>,
+}
+
+/// What one column contributes.
+#[derive(Debug, Clone)]
+enum Share {
+    Number(f64),
+    Tokens(Vec<(String, f64)>),
+}
+
+/// Explains `instance` by `method`, for `label` or else for what is predicted.
+///
+/// # Errors
+/// If the method does not fit the model, or the server refuses.
+pub(crate) async fn explain(
+    client: &Client,
+    endpoint: &Endpoint,
+    instance: &Value,
+    method: Method,
+    label: Option<&str>,
+) -> Result<Explained> {
+    ask(client, endpoint, instance, Some(method.parameters(None)), label).await
+}
+
+async fn ask(
+    client: &Client,
+    endpoint: &Endpoint,
+    instance: &Value,
+    parameters: Option<Value>,
+    label: Option<&str>,
+) -> Result<Explained> {
+    let mut body = json!({ "instances": [instance] });
+    let mut parameters = parameters.unwrap_or_else(|| json!({}));
+    if let Some(label) = label {
+        parameters["outputIndices"] = json!([output_index(client, endpoint, instance, label).await?]);
+    }
+    if parameters.as_object().is_some_and(|p| !p.is_empty()) {
+        body["explanationSpecOverride"] = json!({ "parameters": parameters });
+    }
+    let reply: Value =
+        client.post(&format!("/v1/{}:explain", endpoint.name), &body).await.map_err(Failure::from)?;
+    Explained::read(reply).ok_or_else(|| Failure::new("the server's explanation cannot be read"))
+}
+
+/// The place of `label` among the model's classes.
+async fn output_index(client: &Client, endpoint: &Endpoint, instance: &Value, label: &str) -> Result<usize> {
+    let reply = predict::predict(client, endpoint, std::slice::from_ref(instance)).await?;
+    let classes = reply.pointer("/predictions/0/classes").and_then(Value::as_array);
+    let classes: Vec<&str> = classes.into_iter().flatten().filter_map(Value::as_str).collect();
+    classes.iter().position(|class| *class == label).ok_or_else(|| {
+        let failure = Failure::usage(format!("the model has no label `{label}`"));
+        if classes.is_empty() {
+            failure.next("it answers numbers, not labels: leave --label out")
+        } else {
+            failure.next(format!("its labels are: {}", classes.join(", ")))
+        }
+    })
+}
+
+impl Explained {
+    fn read(reply: Value) -> Option<Self> {
+        let attribution = reply.pointer("/explanations/0/attributions/0")?;
+        let number = |field: &str| attribution.get(field).and_then(Value::as_f64).unwrap_or(0.0);
+        let by_column = attribution.get("featureAttributions")?.as_object()?;
+        let columns = by_column
+            .iter()
+            .map(|(name, value)| Some((name.clone(), share(value)?)))
+            .collect::<Option<_>>()?;
+        let label =
+            attribution.get("outputDisplayName").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (score, baseline) = (number("instanceOutputValue"), number("baselineOutputValue"));
+        let approximation_error = number("approximationError");
+        Some(Explained { label, score, baseline, approximation_error, columns, reply })
+    }
+
+    /// The explanation of `instance`, drawn.
+    pub(crate) fn lines(&self, output: &Output, instance: &Value) -> Vec<String> {
+        let mut lines = vec![self.headline(output)];
+        let mut plain = Vec::new();
+        for (name, share) in &self.columns {
+            match share {
+                Share::Number(value) => plain.push((name.as_str(), *value)),
+                Share::Tokens(tokens) => {
+                    let text = instance.as_str().or_else(|| instance.get(name)?.as_str()).unwrap_or_default();
+                    lines.push(String::new());
+                    lines.extend(attribution_lines(output, text, &placed(text, tokens), self.subject()));
+                }
+            }
+        }
+        plain.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()));
+        let width = plain.iter().take(COLUMNS_SHOWN).map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+        for (name, value) in plain.iter().take(COLUMNS_SHOWN) {
+            lines.push(format!("  {name:<width$}  {value:>+8.4}"));
+        }
+        let error = format!("approximation error {:.2} %", self.approximation_error * 100.0);
+        lines.push(output.style(Style::Faint, &format!("  {error}")));
+        lines
+    }
+
+    fn subject(&self) -> &str {
+        if self.label.is_empty() { "the prediction" } else { &self.label }
+    }
+
+    fn headline(&self, output: &Output) -> String {
+        let subject = output.style(Style::Strong, self.subject());
+        if self.label.is_empty() {
+            format!("{subject}: {:.4}, and {:.4} for an empty instance", self.score, self.baseline)
+        } else {
+            format!("{subject}: {}, and {} for an empty text", percent(self.score), percent(self.baseline))
+        }
+    }
+}
+
+fn share(value: &Value) -> Option<Share> {
+    match value {
+        Value::Number(n) => n.as_f64().map(Share::Number),
+        Value::Object(fields) => {
+            let tokens = fields.get("tokens")?.as_array()?;
+            let values = fields.get("attributions").or_else(|| fields.get("values"))?.as_array()?;
+            let pairs = tokens.iter().zip(values);
+            let pair = |(t, v): (&Value, &Value)| Some((t.as_str()?.to_owned(), v.as_f64()?));
+            pairs.map(pair).collect::<Option<Vec<_>>>().map(Share::Tokens)
+        }
+        Value::Array(items) => Some(Share::Number(items.iter().filter_map(Value::as_f64).sum())),
+        _ => None,
+    }
+}
+
+/// Finds each token in the text, one after the other.
+fn placed(text: &str, tokens: &[(String, f64)]) -> Vec<TokenShare> {
+    let mut at = 0;
+    let mut shares = Vec::with_capacity(tokens.len());
+    for (token, value) in tokens {
+        let Some(found) = text.get(at..).and_then(|rest| rest.find(token.as_str())) else { continue };
+        let span = at + found..at + found + token.len();
+        at = span.end;
+        shares.push(TokenShare { span, value: *value });
+    }
+    shares
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_found_in_order() {
+        let tokens = [("a".to_owned(), 0.1), ("cat".to_owned(), 0.2), ("a".to_owned(), -0.3)];
+        let spans: Vec<_> = placed("a cat, a dog", &tokens).into_iter().map(|s| s.span).collect();
+        assert_eq!(spans, [0..1, 2..5, 7..8]);
+    }
+}

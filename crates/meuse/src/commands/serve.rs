@@ -1,0 +1,85 @@
+//! `meuse serve`
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+use tracing_subscriber::EnvFilter;
+
+use crate::data_dir::{self, DataDir};
+use crate::failure::{Failure, Result};
+use crate::server::{Server, asked_to_stop, is_local, listen};
+use crate::show::Output;
+
+/// Run the server.
+#[derive(Debug, Args)]
+#[command(after_help = "On its first start on an empty directory it writes an admin key to DIR/admin.key.\n\
+MEUSE_LOG sets what is logged to standard error: error, warn, info (default), debug.")]
+pub struct Serve {
+    /// Where everything is kept; made if it is not there
+    #[arg(long, env = "MEUSE_DATA", default_value = data_dir::DEFAULT, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Address to listen on; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "HOST:PORT", value_parser = address)]
+    pub listen: SocketAddr,
+    /// Listen where other machines can reach it, without TLS: keys and data travel readable
+    #[arg(long)]
+    pub insecure_listen: bool,
+}
+
+impl Serve {
+    /// Serves until asked to stop.
+    ///
+    /// # Errors
+    /// If the address is taken, the directory cannot be used, or serving fails.
+    pub async fn run(&self, output: &Output) -> Result<()> {
+        if !is_local(self.listen.ip()) && !self.insecure_listen {
+            return Err(refusal(self.listen));
+        }
+        log(self.listen, self.insecure_listen);
+        let is_first = DataDir::new(&self.data).admin_key().is_none();
+        let stop = asked_to_stop()?;
+        let server = Server::start(&self.data, listen(self.listen).await?).await?;
+        let key_path = DataDir::new(&self.data).admin_key_path();
+        if output.json {
+            output.line(json!({"address": server.address(), "adminKeyFile": key_path}).to_string());
+        } else {
+            output.line(format!("listening on {}", server.address()));
+        }
+        if is_first {
+            output.note(format!("The first admin key is in {}.", key_path.display()));
+        }
+        server.until(stop).await
+    }
+}
+
+fn refusal(listen: SocketAddr) -> Failure {
+    Failure::usage(format!(
+        "{listen} can be reached from other machines, and there is no TLS yet: keys and data would travel readable"
+    ))
+    .next(
+        "listen on 127.0.0.1 behind a proxy that ends TLS; or, on a network that you trust, add --insecure-listen",
+    )
+}
+
+/// Logs to standard error, as `MEUSE_LOG` says.
+fn log(listen: SocketAddr, insecure: bool) {
+    let filter = EnvFilter::try_from_env("MEUSE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let colors = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colors);
+    // Set already only in tests that run several commands in one process.
+    let _ = subscriber.try_init();
+    if insecure && !is_local(listen.ip()) {
+        tracing::warn!(%listen, "listening without TLS where other machines can reach it");
+    }
+}
+
+/// Reads `HOST:PORT`; `localhost` is 127.0.0.1.
+pub(crate) fn address(text: &str) -> std::result::Result<SocketAddr, String> {
+    let text =
+        text.strip_prefix("localhost:").map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
+    text.parse().map_err(|_| format!("`{text}` is not of the form HOST:PORT, such as 127.0.0.1:8080"))
+}

@@ -1,0 +1,13 @@
+//! Answers on the terminal: [`Output`], [`Table`], progress, shaded text.
+
+mod attribution;
+mod output;
+mod progress;
+mod table;
+mod words;
+
+pub use attribution::{TokenShare, attribution_lines};
+pub use output::{Output, Style};
+pub use progress::{EpochBar, RowBar};
+pub use table::Table;
+pub use words::{ago, fit, percent, thousands};

@@ -1,0 +1,123 @@
+//! Progress on standard error: a live bar where a person looks, plain lines in a log.
+
+use std::io::{self, IsTerminal, Write};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::{Output, thousands};
+use crate::client::wire::{CompletionStats, Epoch, TrainingProgress};
+
+/// Epochs of a training job.
+#[derive(Debug)]
+pub struct EpochBar {
+    bar: Bar,
+    shown: usize,
+}
+
+/// Rows of a batch or evaluation job.
+#[derive(Debug)]
+pub struct RowBar {
+    bar: Bar,
+}
+
+/// Where progress is drawn.
+#[derive(Debug)]
+enum Bar {
+    Live(ProgressBar),
+    Lines,
+    Silent,
+}
+
+impl EpochBar {
+    /// A bar that waits for the first epoch.
+    pub fn new(output: &Output) -> Self {
+        let template = "  {bar:24.cyan/dim} {pos:>3}/{len} epochs  {msg}";
+        EpochBar { bar: Bar::new(output, template, "reading the rows"), shown: 0 }
+    }
+
+    /// Shows where the job is.
+    pub fn update(&mut self, progress: &TrainingProgress) {
+        let new = progress.progress.get(self.shown..).unwrap_or_default();
+        self.shown = progress.progress.len();
+        match &self.bar {
+            Bar::Live(bar) => {
+                if let Some(last) = new.last() {
+                    bar.set_length(progress.epochs.max(last.epoch));
+                    bar.set_position(last.epoch);
+                    bar.set_message(figures(last));
+                }
+            }
+            Bar::Lines => {
+                for epoch in new {
+                    let head = format!("  epoch {:>2}/{}", epoch.epoch, progress.epochs.max(epoch.epoch));
+                    let _ = writeln!(io::stderr().lock(), "{head}  {}", figures(epoch));
+                }
+            }
+            Bar::Silent => {}
+        }
+    }
+
+    /// Leaves the last state standing.
+    pub fn finish(self) {
+        if let Bar::Live(bar) = self.bar {
+            bar.abandon();
+        }
+    }
+}
+
+impl RowBar {
+    /// A spinner for rows that nobody has counted.
+    pub fn new(output: &Output, what: &str) -> Self {
+        let bar = Bar::new(output, "  {spinner:.cyan} {msg}", what);
+        RowBar { bar }
+    }
+
+    /// Shows how many rows are done.
+    pub fn update(&self, stats: &CompletionStats) {
+        if let Bar::Live(bar) = &self.bar {
+            let done = thousands(stats.successful_count);
+            bar.set_message(match stats.failed_count {
+                0 => format!("{done} rows"),
+                failed => format!("{done} rows, {} failed", thousands(failed)),
+            });
+        }
+    }
+
+    /// Takes the spinner away.
+    pub fn finish(self) {
+        if let Bar::Live(bar) = self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Bar {
+    fn new(output: &Output, template: &str, message: &str) -> Self {
+        if !output.progress() {
+            return Bar::Silent;
+        }
+        if !io::stderr().is_terminal() {
+            return Bar::Lines;
+        }
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+        bar.set_style(style.progress_chars("━╸─"));
+        bar.set_message(message.to_owned());
+        bar.enable_steady_tick(std::time::Duration::from_millis(100));
+        Bar::Live(bar)
+    }
+}
+
+fn figures(epoch: &Epoch) -> String {
+    let mut text = format!("loss {:.4}", epoch.loss);
+    let mut add = |name: &str, value: Option<f64>| {
+        if let Some(value) = value {
+            text.push_str(&format!("  {name} {value:.4}"));
+        }
+    };
+    add("accuracy", epoch.accuracy);
+    add("val loss", epoch.validation_loss);
+    add("val accuracy", epoch.validation_accuracy);
+    text.push_str(&format!("  {:.2} s", epoch.seconds));
+    text
+}
