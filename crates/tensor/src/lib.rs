@@ -1,8 +1,10 @@
 //! ONNX graphs and feature steps: named tensors in, named tensors out. Synchronous; owns no queue.
 
 pub mod export;
+mod onnx;
 mod signature;
 mod tensor;
 
+pub use onnx::{Lane, LoadError, LoadLimits, OnnxModel, RunError};
 pub use signature::{Dim, Signature, TensorSpec};
 pub use tensor::{Data, DataType, ShapeError, Tensor, Tensors};

@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 
 use rten_onnx::onnx::{
-    AttributeProto, AttributeType, DataType, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
-    TensorProto, TensorShapeProto, TypeProto, TypeProtoTensor, ValueInfoProto,
+    AttributeProto, AttributeType, DataType, Dimension, GraphProto, ModelProto, NodeProto,
+    OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto, TypeProtoTensor, ValueInfoProto,
 };
 
 use super::{Activation, Layer, Padding};
@@ -255,14 +255,24 @@ impl Writer {
             Activation::Elu { alpha } => self.apply("Elu", &[], vec![float("alpha", alpha)]),
             Activation::Selu => {
                 self.apply("Elu", &[], vec![float("alpha", 1.673_263_2)]);
-                let scale = self.tensor("selu_scale", &[], DataType::FLOAT, 1.050_701_f32.to_le_bytes().to_vec());
+                let scale =
+                    self.tensor("selu_scale", &[], DataType::FLOAT, 1.050_701_f32.to_le_bytes().to_vec());
                 self.apply("Mul", &[&scale], vec![]);
             }
-            Activation::Softplus => self.apply("Softplus", &[], vec![]),
+            Activation::Softplus => self.softplus(),
             Activation::LeakyRelu { negative_slope } => {
                 self.apply("LeakyRelu", &[], vec![float("alpha", negative_slope)]);
             }
         }
+    }
+
+    /// `max(x, 0) + ln(1 + exp(-|x|))`: the operator `Softplus` itself overflows where `exp(x)` does.
+    fn softplus(&mut self) {
+        let positive = self.node("Relu", &[&self.value.clone()], vec![]);
+        self.apply("Abs", &[], vec![]);
+        self.apply("Neg", &[], vec![]);
+        self.apply("Softplus", &[], vec![]);
+        self.apply("Add", &[&positive], vec![]);
     }
 
     /// The length of the last axis.
@@ -387,7 +397,10 @@ impl Window {
         for axis in 0..2 {
             let (length, size, stride) = (extent[axis], self.size[axis], self.strides[axis]);
             if size == 0 || stride == 0 {
-                return Err(format!("window {:?} and strides {:?} must be positive", self.size, self.strides));
+                return Err(format!(
+                    "window {:?} and strides {:?} must be positive",
+                    self.size, self.strides
+                ));
             }
             match self.padding {
                 Padding::Valid if length < size => {

@@ -1,0 +1,394 @@
+//! [`OnnxModel`]: an ONNX file, loaded and run.
+//!
+//! The arithmetic is `rten`'s. This module decides what reaches it: a file is walked over before it is
+//! parsed ([`inspect`]), inputs are checked before they run, a panic inside becomes an error, and a row's
+//! result does not depend on the rows beside it.
+
+mod error;
+mod file;
+mod inspect;
+mod lane;
+mod ports;
+mod recognise;
+mod wire;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rten::{NodeId, RunOptions, ThreadPool, ValueOrView};
+
+use crate::{Data, Dim, Signature, Tensor, Tensors};
+use ports::{InputPort, OutputPort};
+
+pub use error::{LoadError, RunError};
+pub use lane::Lane;
+
+/// What a load may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadLimits {
+    /// Most bytes of the model file and the weight files beside it together.
+    pub bytes_max: u64,
+}
+
+impl Default for LoadLimits {
+    fn default() -> Self {
+        LoadLimits { bytes_max: 8 << 30 }
+    }
+}
+
+/// A loaded ONNX model. Runs from several threads at once are independent; each runs on one thread, see
+/// [`Lane`].
+///
+/// Element types that the runtime does not have are carried by others: int64 and bool by int32, float64
+/// and float16 by float32, int8 and uint8 inputs take int32 values in their range. [`OnnxModel::notes`]
+/// says where that happens.
+#[derive(Debug)]
+pub struct OnnxModel {
+    model: rten::Model,
+    signature: Signature,
+    inputs: Vec<InputPort>,
+    outputs: Vec<OutputPort>,
+    output_ids: Vec<NodeId>,
+    notes: Vec<String>,
+    /// Whether the first dimension of every input is a batch of any size.
+    batched: bool,
+    /// Whether a row's result would depend on the rows beside it, so that rows must run one at a time.
+    entangled: bool,
+    /// Whether a single row must run as a pair; see [`OnnxModel::run_pair`].
+    pairs: AtomicBool,
+}
+
+impl OnnxModel {
+    /// Loads a model file within [`LoadLimits::default`].
+    ///
+    /// # Errors
+    /// If the file is not an ONNX model that this runtime can serve; the error says why.
+    pub fn load(path: &Path) -> Result<OnnxModel, LoadError> {
+        Self::load_within(path, &LoadLimits::default())
+    }
+
+    /// Loads a model file, and the weights that it keeps in files beside it.
+    ///
+    /// # Errors
+    /// See [`OnnxModel::load`]; also if the files are larger than `limits` allow.
+    pub fn load_within(path: &Path, limits: &LoadLimits) -> Result<OnnxModel, LoadError> {
+        let bytes = file::read(path, limits.bytes_max)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        recognise::recognise(&bytes, &name)?;
+        let budget = limits.bytes_max.saturating_sub(bytes.len() as u64);
+        let directory = path.parent().unwrap_or(Path::new("."));
+        Self::load_parts(bytes, |external| file::read_external(directory, external, budget))
+    }
+
+    /// Loads a model from memory. Its weights must all be in `bytes`.
+    ///
+    /// # Errors
+    /// See [`OnnxModel::load`].
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<OnnxModel, LoadError> {
+        recognise::recognise(&bytes, "")?;
+        Self::load_parts(bytes, |external| match external.first() {
+            None => Ok(Vec::new()),
+            Some(location) => Err(LoadError::ExternalData {
+                location: location.clone(),
+                reason: "a model in memory must hold its weights itself".to_owned(),
+            }),
+        })
+    }
+
+    fn load_parts(
+        bytes: Vec<u8>,
+        read_external: impl FnOnce(&[String]) -> Result<Vec<Vec<u8>>, LoadError>,
+    ) -> Result<OnnxModel, LoadError> {
+        let inspection =
+            inspect::Inspection::of(&bytes).map_err(|refused| LoadError::NotOnnx { reason: refused.0 })?;
+        file::check_operators(&inspection)?;
+        let (inputs, outputs, notes) = ports::declared(&inspection)?;
+        let locations: Vec<String> = inspection.external.iter().cloned().collect();
+        let external = locations.iter().cloned().zip(read_external(&locations)?).collect();
+        let model = file::parse(bytes, external, inspection.bare_conv)?;
+        Self::assemble(model, &inspection, inputs, outputs, notes)
+    }
+
+    fn assemble(
+        model: rten::Model,
+        inspection: &inspect::Inspection,
+        inputs: Vec<ports::Declared>,
+        outputs: Vec<ports::Declared>,
+        notes: Vec<String>,
+    ) -> Result<OnnxModel, LoadError> {
+        let inputs =
+            inputs.into_iter().map(|port| InputPort::bind(port, &model)).collect::<Result<Vec<_>, _>>()?;
+        let outputs =
+            outputs.into_iter().map(|port| OutputPort::bind(port, &model)).collect::<Result<Vec<_>, _>>()?;
+        let signature = Signature {
+            inputs: inputs.iter().map(|port| port.spec.clone()).collect(),
+            outputs: outputs.iter().map(|port| port.spec.clone()).collect(),
+        };
+        let batched = !inputs.is_empty()
+            && inputs.iter().all(|port| port.spec.shape.first() == Some(&Dim::Any))
+            && inputs.windows(2).all(|pair| pair[0].batch_name == pair[1].batch_name);
+        let uses =
+            |names: &[&str]| inspection.operators.iter().any(|(_, name)| names.contains(&name.as_str()));
+        Ok(OnnxModel {
+            output_ids: outputs.iter().map(|port| port.id).collect(),
+            batched,
+            entangled: uses(&["DynamicQuantizeLinear"]),
+            pairs: AtomicBool::new(uses(MATRIX_PRODUCTS)),
+            model,
+            signature,
+            inputs,
+            outputs,
+            notes,
+        })
+    }
+
+    /// What the model takes and gives.
+    pub fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    /// Where the computation differs from the letter of the file, for the model's owner.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Whether the first dimension of every input is a batch of any size, so that rows of several
+    /// requests can run together. A row then gives the same bits whatever rows run with it.
+    pub fn is_batched(&self) -> bool {
+        self.batched
+    }
+
+    /// Runs the model. Inputs may come in any order; outputs come in the signature's.
+    ///
+    /// # Errors
+    /// If the inputs are not those of the signature, or the model fails on them.
+    pub fn run(&self, inputs: &[(String, Tensor)]) -> Result<Tensors, RunError> {
+        let ordered = ports::check(&self.inputs, inputs, self.batched)?;
+        let rows = ordered.first().map_or(1, |tensor| tensor.rows());
+        if !self.batched {
+            return self.run_as_is(&ordered);
+        }
+        match rows {
+            0 => self.run_none(),
+            1 if self.pairs.load(Ordering::Relaxed) => self.run_pair(&ordered),
+            1 => self.run_as_is(&ordered),
+            _ if self.entangled => self.run_each(&ordered, rows),
+            _ => self.run_as_is(&ordered),
+        }
+    }
+
+    fn run_as_is(&self, inputs: &[&Tensor]) -> Result<Tensors, RunError> {
+        let values = self
+            .inputs
+            .iter()
+            .zip(inputs)
+            .map(|(port, tensor)| Ok((port.id, port.value(tensor.shape().to_vec(), tensor.data())?)))
+            .collect::<Result<Vec<_>, RunError>>()?;
+        self.run_values(values)
+    }
+
+    /// Runs a single row as two equal rows.
+    ///
+    /// The runtime multiplies a matrix of one row by another algorithm than one of several, which adds in
+    /// another order, so that a row on its own would differ in the last bits from the same row in a
+    /// batch. If the two results differ, the first dimension is not a batch after all: the row then runs
+    /// as it is, now and later.
+    fn run_pair(&self, inputs: &[&Tensor]) -> Result<Tensors, RunError> {
+        let doubled: Vec<Data> = inputs.iter().map(|tensor| twice(tensor.data())).collect();
+        let mut values = Vec::with_capacity(inputs.len());
+        for ((port, tensor), data) in self.inputs.iter().zip(inputs).zip(&doubled) {
+            let mut shape = tensor.shape().to_vec();
+            if let Some(rows) = shape.first_mut() {
+                *rows = 2;
+            }
+            values.push((port.id, port.value(shape, data)?));
+        }
+        let both = self.run_values(values);
+        let halves = both.ok().and_then(|both| {
+            both.into_iter().zip(&self.outputs).map(|(output, port)| first_half(output, port)).collect()
+        });
+        match halves {
+            Some(outputs) => Ok(outputs),
+            None => {
+                let outputs = self.run_as_is(inputs)?;
+                self.pairs.store(false, Ordering::Relaxed);
+                Ok(outputs)
+            }
+        }
+    }
+
+    /// Runs the rows of a batch one at a time.
+    fn run_each(&self, inputs: &[&Tensor], rows: usize) -> Result<Tensors, RunError> {
+        let mut whole: Option<Tensors> = None;
+        for row in 0..rows {
+            let single =
+                inputs.iter().map(|tensor| row_of(tensor, row)).collect::<Result<Vec<_>, RunError>>()?;
+            let single: Vec<&Tensor> = single.iter().collect();
+            let outputs = match self.pairs.load(Ordering::Relaxed) {
+                true => self.run_pair(&single)?,
+                false => self.run_as_is(&single)?,
+            };
+            whole = Some(match whole {
+                None => outputs,
+                Some(whole) => append(whole, outputs)?,
+            });
+        }
+        whole.map_or_else(|| self.run_none(), Ok)
+    }
+
+    /// What no rows give: outputs of no rows.
+    fn run_none(&self) -> Result<Tensors, RunError> {
+        let size = |dim: &Dim| match dim {
+            Dim::Any => 0,
+            Dim::Fixed(n) => *n,
+        };
+        let empty = |port: &OutputPort| {
+            let shape = std::iter::once(0).chain(port.spec.shape.iter().skip(1).map(size)).collect();
+            let data = match port.spec.data_type {
+                crate::DataType::F32 => Data::F32(Vec::new()),
+                crate::DataType::I32 => Data::I32(Vec::new()),
+                crate::DataType::Text => Data::Text(Vec::new()),
+            };
+            Ok((port.spec.name.clone(), Tensor::new(shape, data).map_err(failed)?))
+        };
+        self.outputs.iter().map(empty).collect()
+    }
+
+    fn run_values(&self, values: Vec<(NodeId, ValueOrView<'_>)>) -> Result<Tensors, RunError> {
+        match Lane::current() {
+            Some(pool) => self.run_on(pool, values),
+            None => {
+                let lane = lane::Borrowed::any();
+                self.run_on(lane.pool(), values)
+            }
+        }
+    }
+
+    fn run_on(
+        &self,
+        pool: Arc<ThreadPool>,
+        values: Vec<(NodeId, ValueOrView<'_>)>,
+    ) -> Result<Tensors, RunError> {
+        let options = RunOptions::default().with_thread_pool(Some(pool));
+        let run = || self.model.run(values, &self.output_ids, Some(options));
+        let outputs = match catch_unwind(AssertUnwindSafe(run)) {
+            Ok(Ok(outputs)) => outputs,
+            Ok(Err(error)) => return Err(failed(error)),
+            Err(panic) => return Err(RunError::Failed { reason: panic_text(&*panic) }),
+        };
+        self.outputs
+            .iter()
+            .zip(outputs)
+            .map(|(port, value)| Ok((port.spec.name.clone(), port.tensor(value)?)))
+            .collect()
+    }
+}
+
+/// Operators whose result for one row may depend on whether there are others; see [`OnnxModel::run_pair`].
+const MATRIX_PRODUCTS: &[&str] = &[
+    "Attention",
+    "Einsum",
+    "FusedMatMul",
+    "GRU",
+    "Gemm",
+    "GroupQueryAttention",
+    "LSTM",
+    "MatMul",
+    "MatMulInteger",
+    "MatMulNBits",
+    "MultiHeadAttention",
+    "QLinearMatMul",
+    "RNN",
+];
+
+fn failed(error: impl std::fmt::Display) -> RunError {
+    RunError::Failed { reason: error.to_string() }
+}
+
+/// The message of a panic.
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    format!("the runtime failed: {}", text.unwrap_or("no message"))
+}
+
+fn twice(data: &Data) -> Data {
+    match data {
+        Data::F32(v) => Data::F32(v.repeat(2)),
+        Data::I32(v) => Data::I32(v.repeat(2)),
+        Data::Text(v) => Data::Text([v.as_slice(), v.as_slice()].concat()),
+    }
+}
+
+/// The first of two equal rows; `None` if they differ. An output of a fixed first dimension is no batch
+/// and stays as it is.
+fn first_half((name, tensor): (String, Tensor), port: &OutputPort) -> Option<(String, Tensor)> {
+    if matches!(port.spec.shape.first(), None | Some(Dim::Fixed(_))) {
+        return Some((name, tensor));
+    }
+    let (mut shape, mut data) = tensor.into_parts();
+    match shape.first_mut() {
+        Some(rows) if *rows == 2 => *rows = 1,
+        _ => return None,
+    }
+    let half = data.len() / 2;
+    let same = match &mut data {
+        Data::F32(v) => {
+            let (first, second) = v.split_at(half);
+            let same = first.iter().zip(second).all(|(a, b)| a.to_bits() == b.to_bits());
+            v.truncate(half);
+            same
+        }
+        Data::I32(v) => {
+            let same = v.iter().take(half).eq(v.iter().skip(half));
+            v.truncate(half);
+            same
+        }
+        Data::Text(_) => false,
+    };
+    if !same {
+        return None;
+    }
+    Some((name, Tensor::new(shape, data).ok()?))
+}
+
+/// Row `row` of a batch, as a batch of one.
+fn row_of(tensor: &Tensor, row: usize) -> Result<Tensor, RunError> {
+    let mut shape = tensor.shape().to_vec();
+    if let Some(rows) = shape.first_mut() {
+        *rows = 1;
+    }
+    let span = row * tensor.row_len()..(row + 1) * tensor.row_len();
+    let data = match tensor.data() {
+        Data::F32(v) => Data::F32(v.get(span).unwrap_or_default().to_vec()),
+        Data::I32(v) => Data::I32(v.get(span).unwrap_or_default().to_vec()),
+        Data::Text(v) => Data::Text(v.get(span).unwrap_or_default().to_vec()),
+    };
+    Tensor::new(shape, data).map_err(failed)
+}
+
+/// Puts the rows of `next` after those of `whole`.
+fn append(whole: Tensors, next: Tensors) -> Result<Tensors, RunError> {
+    whole
+        .into_iter()
+        .zip(next)
+        .map(|((name, whole), (_, next))| {
+            if whole.shape().get(1..) != next.shape().get(1..) {
+                let reason = format!("output `{name}` has another shape from row to row");
+                return Err(RunError::Failed { reason });
+            }
+            let rows = whole.rows() + next.rows();
+            let (mut shape, mut data) = whole.into_parts();
+            match (&mut data, next.into_parts().1) {
+                (Data::F32(v), Data::F32(more)) => v.extend(more),
+                (Data::I32(v), Data::I32(more)) => v.extend(more),
+                _ => return Err(failed(format!("output `{name}` has another type from row to row"))),
+            }
+            if let Some(first) = shape.first_mut() {
+                *first = rows;
+            }
+            Ok((name, Tensor::new(shape, data).map_err(failed)?))
+        })
+        .collect()
+}

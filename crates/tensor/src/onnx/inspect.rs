@@ -1,0 +1,321 @@
+//! [`Inspection`]: one careful walk over a model file before the runtime parses it.
+//!
+//! The runtime's parser allocates what a length claims and recurses as deep as a file nests; after this
+//! walk both are bounded by the file. The walk also collects what the runtime does not tell: the
+//! declared types, the operators, the files that weights are kept in.
+
+use std::collections::{BTreeSet, HashMap};
+
+use rten_onnx::onnx::DataType as Element;
+
+use super::wire::{Fields, Held, Malformed};
+
+/// Deepest nesting of graphs in graphs and of types in types.
+const DEPTH_MAX: usize = 16;
+
+/// Largest magnitude of a window size, stride, dilation or padding.
+const WINDOW_MAX: i64 = 65_535;
+
+/// Most messages in a file: the parser makes up to a kilobyte of each, however short it is.
+const MESSAGES_MAX: usize = 1_000_000;
+
+/// Longest chain of operators: the runtime plans by recursion.
+const CHAIN_MAX: usize = 4_000;
+
+/// What a model file says about itself.
+#[derive(Debug, Default)]
+pub(super) struct Inspection {
+    /// Declared inputs, initialised ones included.
+    pub(super) inputs: Vec<Port>,
+    /// Declared outputs.
+    pub(super) outputs: Vec<Port>,
+    /// Names of the constants of the main graph.
+    pub(super) initializers: BTreeSet<String>,
+    /// Operators used anywhere, as `(domain, name)`.
+    pub(super) operators: BTreeSet<(String, String)>,
+    /// Files that weights are kept in.
+    pub(super) external: BTreeSet<String>,
+    /// Whether a `Conv` leaves its window to be inferred from its weights.
+    pub(super) bare_conv: bool,
+    has_graph: bool,
+    messages: usize,
+}
+
+/// An input or output as declared.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Port {
+    pub(super) name: String,
+    /// Element type, if it is a tensor.
+    pub(super) element: Option<Element>,
+    /// Dimensions, if the rank is known.
+    pub(super) dims: Option<Vec<Extent>>,
+}
+
+/// A declared dimension.
+#[derive(Debug, Default, Clone)]
+pub(super) enum Extent {
+    /// Nothing is known.
+    #[default]
+    Unknown,
+    /// A size of this name.
+    Named(String),
+    /// This size.
+    Fixed(usize),
+}
+
+/// Why a file is refused.
+#[derive(Debug)]
+pub(super) struct Refused(pub(super) String);
+
+impl From<Malformed> for Refused {
+    fn from(_: Malformed) -> Self {
+        Refused("it is damaged or cut short".to_owned())
+    }
+}
+
+impl Inspection {
+    /// Walks over the bytes of a `ModelProto`.
+    pub(super) fn of(bytes: &[u8]) -> Result<Inspection, Refused> {
+        let mut inspection = Inspection::default();
+        for field in Fields(bytes) {
+            match field? {
+                (7, held) => {
+                    inspection.has_graph = true;
+                    inspection.graph(held.bytes()?, true, 0)?;
+                }
+                (2 | 3 | 4 | 6, held) => {
+                    held.text()?;
+                }
+                (8, held) => drop_fields(held)?,
+                _ => {}
+            }
+        }
+        match inspection.has_graph {
+            true if !inspection.outputs.is_empty() => Ok(inspection),
+            true => Err(Refused("its graph has no outputs".to_owned())),
+            false => Err(Refused("it has no graph".to_owned())),
+        }
+    }
+
+    fn graph(&mut self, bytes: &[u8], main: bool, depth: usize) -> Result<(), Refused> {
+        if depth > DEPTH_MAX {
+            return Err(Refused(format!("its graphs nest deeper than {DEPTH_MAX}")));
+        }
+        let mut chain = Chain::default();
+        for field in Fields(bytes) {
+            let (number, held) = field?;
+            self.messages += 1;
+            if self.messages > MESSAGES_MAX {
+                return Err(Refused(format!("it has more than {MESSAGES_MAX} parts")));
+            }
+            match number {
+                1 => {
+                    self.node(held.bytes()?, depth)?;
+                    chain.extend(held.bytes()?)?;
+                }
+                5 => {
+                    let name = self.tensor(held.bytes()?)?;
+                    if main {
+                        self.initializers.insert(name);
+                    }
+                }
+                11..=13 => {
+                    let port = port(held.bytes()?)?;
+                    match number {
+                        11 if main => self.inputs.push(port),
+                        12 if main => self.outputs.push(port),
+                        _ => {}
+                    }
+                }
+                15 => return Err(Refused("it has sparse weights, which are not supported".to_owned())),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn node(&mut self, bytes: &[u8], depth: usize) -> Result<(), Refused> {
+        let (mut op, mut domain, mut windowed) = ("", "", false);
+        for field in Fields(bytes) {
+            let (number, held) = field?;
+            match number {
+                1..=3 => drop(held.text()?),
+                4 => op = held.text()?,
+                5 => {
+                    self.messages += 1;
+                    windowed |= self.attribute(held.bytes()?, depth)?;
+                }
+                7 => domain = held.text()?,
+                _ => {}
+            }
+        }
+        self.bare_conv |= op == "Conv" && !windowed;
+        let operator = (domain.to_owned(), op.to_owned());
+        self.operators.insert(operator);
+        Ok(())
+    }
+
+    /// Returns whether the attribute is `kernel_shape`.
+    fn attribute(&mut self, bytes: &[u8], depth: usize) -> Result<bool, Refused> {
+        let (mut name, mut extreme) = ("", 0);
+        for field in Fields(bytes) {
+            let (number, held) = field?;
+            match number {
+                1 => name = held.text()?,
+                4 | 9 => drop(held.bytes()?),
+                5 | 10 => drop(self.tensor(held.bytes()?)?),
+                6 | 11 => self.graph(held.bytes()?, false, depth + 1)?,
+                8 => held.ints(|i| extreme = extreme.max(i.saturating_abs()))?,
+                _ => {}
+            }
+        }
+        let window = matches!(name, "kernel_shape" | "strides" | "dilations" | "pads" | "output_padding");
+        if window && extreme > WINDOW_MAX {
+            return Err(Refused(format!("an attribute `{name}` of {extreme} is beyond {WINDOW_MAX}")));
+        }
+        Ok(name == "kernel_shape")
+    }
+
+    /// Returns the name of the tensor.
+    fn tensor(&mut self, bytes: &[u8]) -> Result<String, Refused> {
+        let (mut name, mut elements) = ("", Some(1i64));
+        for field in Fields(bytes) {
+            let (number, held) = field?;
+            match number {
+                1 => held.ints(|d| elements = elements.and_then(|n| n.checked_mul(d)).filter(|&n| n >= 0))?,
+                8 => name = held.text()?,
+                9 => drop(held.bytes()?),
+                13 => self.external_entry(held.bytes()?)?,
+                _ => {}
+            }
+        }
+        match elements {
+            Some(_) => Ok(name.to_owned()),
+            None => Err(Refused(format!("tensor `{name}` has an impossible shape"))),
+        }
+    }
+
+    fn external_entry(&mut self, bytes: &[u8]) -> Result<(), Refused> {
+        let (mut key, mut value) = ("", "");
+        for field in Fields(bytes) {
+            match field? {
+                (1, held) => key = held.text()?,
+                (2, held) => value = held.text()?,
+                _ => {}
+            }
+        }
+        if key == "location" {
+            self.external.insert(value.to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// The longest chain of operators that leads to each value of a graph.
+#[derive(Default)]
+struct Chain<'a>(HashMap<&'a str, usize>);
+
+impl<'a> Chain<'a> {
+    /// Adds an operator, which must come after those that it depends on.
+    fn extend(&mut self, node: &'a [u8]) -> Result<(), Refused> {
+        let (mut length, mut outputs) = (1, Vec::new());
+        for field in Fields(node) {
+            match field? {
+                (1, held) => length = length.max(1 + self.before(held.text()?)),
+                (2, held) => outputs.push(held.text()?),
+                _ => {}
+            }
+        }
+        if length > CHAIN_MAX {
+            return Err(Refused(format!("more than {CHAIN_MAX} operators depend on one another")));
+        }
+        for output in outputs.into_iter().filter(|name| !name.is_empty()) {
+            if self.0.insert(output, length).is_some() {
+                return Err(Refused(format!(
+                    "value `{output}` is computed twice, or used before it is computed"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The chain that leads to `value`. One that is not computed yet must not be computed later.
+    fn before(&mut self, value: &'a str) -> usize {
+        *self.0.entry(value).or_insert(0)
+    }
+}
+
+fn port(bytes: &[u8]) -> Result<Port, Refused> {
+    let mut port = Port::default();
+    for field in Fields(bytes) {
+        match field? {
+            (1, held) => port.name = held.text()?.to_owned(),
+            (2, held) => port_type(held.bytes()?, &mut port, 0)?,
+            _ => {}
+        }
+    }
+    Ok(port)
+}
+
+/// Reads a `TypeProto`, and walks through types within types.
+fn port_type(bytes: &[u8], port: &mut Port, depth: usize) -> Result<(), Refused> {
+    if depth > DEPTH_MAX {
+        return Err(Refused(format!("its types nest deeper than {DEPTH_MAX}")));
+    }
+    for field in Fields(bytes) {
+        match field? {
+            (1, held) => {
+                for field in Fields(held.bytes()?) {
+                    match field? {
+                        (1, held) if depth == 0 => port.element = Some(Element(held.int()? as i32)),
+                        (2, held) => port.dims = Some(dims(held.bytes()?)?),
+                        _ => {}
+                    }
+                }
+            }
+            (4, held) => {
+                for field in Fields(held.bytes()?) {
+                    if let (1, held) = field? {
+                        port_type(held.bytes()?, port, depth + 1)?;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn dims(bytes: &[u8]) -> Result<Vec<Extent>, Refused> {
+    let mut dims = Vec::new();
+    for field in Fields(bytes) {
+        let (1, held) = field? else { continue };
+        let mut extent = Extent::Unknown;
+        for field in Fields(held.bytes()?) {
+            match field? {
+                // Exporters write -1 and 0 for sizes that they do not know.
+                (1, held) => match usize::try_from(held.int()?) {
+                    Ok(size) if size > 0 => extent = Extent::Fixed(size),
+                    _ => extent = Extent::Unknown,
+                },
+                (2, held) => match held.text()? {
+                    "" => {}
+                    name => extent = Extent::Named(name.to_owned()),
+                },
+                _ => {}
+            }
+        }
+        dims.push(extent);
+    }
+    Ok(dims)
+}
+
+/// Checks that a field is a message of readable fields.
+fn drop_fields(held: Held<'_>) -> Result<(), Refused> {
+    for field in Fields(held.bytes()?) {
+        if let (1, held) = field? {
+            held.text()?;
+        }
+    }
+    Ok(())
+}
