@@ -221,8 +221,10 @@ pub struct Epoch {
     /// Training accuracy.
     pub accuracy: Option<f64>,
     /// Mean loss on the validation split.
+    #[serde(alias = "validation_loss")]
     pub validation_loss: Option<f64>,
     /// Accuracy on the validation split.
+    #[serde(alias = "validation_accuracy")]
     pub validation_accuracy: Option<f64>,
     /// Wall-clock seconds.
     pub seconds: f64,

@@ -1,7 +1,7 @@
 //! `meuse explain`
 
 use clap::{Args, ValueEnum};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::client::Client;
 use crate::client::wire::Endpoint;
@@ -165,11 +165,7 @@ impl Explained {
     fn read(reply: Value) -> Option<Self> {
         let attribution = reply.pointer("/explanations/0/attributions/0")?;
         let number = |field: &str| attribution.get(field).and_then(Value::as_f64).unwrap_or(0.0);
-        let by_column = attribution.get("featureAttributions")?.as_object()?;
-        let columns = by_column
-            .iter()
-            .map(|(name, value)| Some((name.clone(), share(value)?)))
-            .collect::<Option<_>>()?;
+        let columns = columns(attribution.get("featureAttributions")?.as_object()?)?;
         let label =
             attribution.get("outputDisplayName").and_then(Value::as_str).unwrap_or_default().to_owned();
         let (score, baseline) = (number("instanceOutputValue"), number("baselineOutputValue"));
@@ -215,18 +211,25 @@ impl Explained {
     }
 }
 
-fn share(value: &Value) -> Option<Share> {
-    match value {
-        Value::Number(n) => n.as_f64().map(Share::Number),
-        Value::Object(fields) => {
-            let tokens = fields.get("tokens")?.as_array()?;
-            let values = fields.get("attributions").or_else(|| fields.get("values"))?.as_array()?;
-            let pairs = tokens.iter().zip(values);
+/// Attributions by column. A text's tokens stand beside its attributions, under `{column}_tokens`.
+fn columns(features: &Map<String, Value>) -> Option<Vec<(String, Share)>> {
+    let is_tokens =
+        |name: &str| name.strip_suffix("_tokens").is_some_and(|column| features.contains_key(column));
+    let named = features.iter().filter(|(name, _)| !is_tokens(name));
+    named
+        .map(|(name, value)| Some((name.clone(), share(value, features.get(&format!("{name}_tokens")))?)))
+        .collect()
+}
+
+fn share(value: &Value, tokens: Option<&Value>) -> Option<Share> {
+    let Value::Array(values) = value else { return value.as_f64().map(Share::Number) };
+    match tokens {
+        None => Some(Share::Number(values.iter().filter_map(Value::as_f64).sum())),
+        Some(tokens) => {
+            let pairs = tokens.as_array()?.iter().zip(values);
             let pair = |(t, v): (&Value, &Value)| Some((t.as_str()?.to_owned(), v.as_f64()?));
             pairs.map(pair).collect::<Option<Vec<_>>>().map(Share::Tokens)
         }
-        Value::Array(items) => Some(Share::Number(items.iter().filter_map(Value::as_f64).sum())),
-        _ => None,
     }
 }
 
@@ -245,7 +248,23 @@ fn placed(text: &str, tokens: &[(String, f64)]) -> Vec<TokenShare> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
+
+    #[test]
+    fn tokens_stand_beside_their_attributions() {
+        let features = json!({"t": [0.5, -0.25], "t_tokens": ["a", "b"], "n": 0.125, "list": [1, 2]});
+        let read = columns(features.as_object().unwrap()).unwrap();
+        assert_eq!(read.len(), 3);
+        for (name, share) in read {
+            match (name.as_str(), share) {
+                ("t", Share::Tokens(tokens)) => assert_eq!(tokens, [("a".into(), 0.5), ("b".into(), -0.25)]),
+                ("n", Share::Number(n)) => assert_eq!(n, 0.125),
+                ("list", Share::Number(n)) => assert_eq!(n, 3.0),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
 
     #[test]
     fn tokens_are_found_in_order() {
