@@ -1,71 +1,316 @@
 //! Artifacts: immutable, content-addressed sets of files.
+//!
+//! ```text
+//! DATA/artifacts/{hex of digest}/manifest   the artifact's Contents, whose digest is its name
+//! DATA/artifacts/{hex of digest}/files/…    the files
+//! DATA/artifacts/.staging/{random}/         being put together; emptied at start
+//! DATA/artifacts/.quarantine/{hex}-{time}/  found not to be what was stored
+//! ```
 
-use std::fmt;
-use std::str::FromStr;
+mod contents;
+mod digest;
 
-/// A SHA-256 digest, written `sha256:` and 64 lower-case hexadecimal digits. The only form in which
-/// a digest enters the program, whatever path it comes by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub struct Digest([u8; 32]);
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-/// A text that is not a digest.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a digest is `sha256:` followed by 64 lower-case hexadecimal digits")]
-pub struct DigestError;
+pub use contents::Contents;
+pub use digest::{Digest, DigestError};
+use sha2::Digest as _;
 
-impl Digest {
-    /// The digest with these bytes.
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Digest(bytes)
-    }
+use crate::storage::{Blocks, ObjectUri, Storage, blocking, check_name, failed, random_name, sync_directory};
+use crate::{Error, ErrorCode, Result, Timestamp, fault};
 
-    /// The 64 hexadecimal digits alone, for file names.
-    pub fn hex(&self) -> String {
-        self.0.iter().map(|b| format!("{b:02x}")).collect()
-    }
+/// Files that one artifact holds at most.
+const FILES_MAX: usize = 10_000;
+
+/// The artifact store. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Artifacts {
+    root: Arc<PathBuf>,
 }
 
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", self.hex())
-    }
+/// An artifact being put together. Dropped before [`StagedArtifact::commit`], it leaves nothing behind.
+#[derive(Debug)]
+pub struct StagedArtifact {
+    artifacts: Artifacts,
+    directory: PathBuf,
+    contents: Contents,
 }
 
-impl FromStr for Digest {
-    type Err = DigestError;
-
-    fn from_str(text: &str) -> Result<Self, DigestError> {
-        let hex = text.strip_prefix("sha256:").ok_or(DigestError)?.as_bytes();
-        let mut bytes = [0; 32];
-        if hex.len() != 64 {
-            return Err(DigestError);
+impl Artifacts {
+    /// Opens the artifacts below `data_dir` and removes what a crash left half-made.
+    ///
+    /// # Errors
+    /// If the directory cannot be written to.
+    pub fn open(data_dir: &Path) -> Result<Self> {
+        let artifacts = Artifacts { root: Arc::new(data_dir.join("artifacts")) };
+        let opening = |e| failed("opening the artifact store", e);
+        if artifacts.staging().exists() {
+            fs::remove_dir_all(artifacts.staging()).map_err(opening)?;
         }
-        for (byte, pair) in bytes.iter_mut().zip(hex.chunks_exact(2)) {
-            *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+        fs::create_dir_all(artifacts.staging()).map_err(opening)?;
+        Ok(artifacts)
+    }
+
+    fn staging(&self) -> PathBuf {
+        self.root.join(".staging")
+    }
+
+    fn directory(&self, digest: &Digest) -> PathBuf {
+        self.root.join(digest.hex())
+    }
+
+    /// Stores `files`, path and content each. The same files have the same digest, and are kept once.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if a path is no harmless relative path or occurs twice; `ResourceExhausted` on a
+    /// full disk. Nothing is kept then.
+    pub async fn put(&self, files: Vec<(String, Vec<u8>)>) -> Result<Digest> {
+        let artifacts = self.clone();
+        blocking(move || {
+            let mut staged = artifacts.begin()?;
+            for (path, content) in files {
+                staged.add(&path, &content)?;
+            }
+            staged.commit()
+        })
+        .await
+    }
+
+    /// Stores the object at `uri`, or all objects below it taken as a directory, under their names
+    /// relative to it.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none, otherwise as [`Artifacts::put`].
+    pub async fn import(&self, storage: &Storage, uri: &str) -> Result<Digest> {
+        let sources = sources(storage, uri).await?;
+        let artifacts = self.clone();
+        let mut staged = blocking(move || artifacts.begin()).await?;
+        for (path, source) in sources {
+            staged = staged.add_blocks(path, storage.read(&source, 0, None).await?).await?;
         }
-        Ok(Digest(bytes))
+        blocking(move || staged.commit()).await
+    }
+
+    /// Begins an artifact. Synchronous, as is all of [`StagedArtifact`] but [`StagedArtifact::add_blocks`].
+    ///
+    /// # Errors
+    /// `ResourceExhausted` on a full disk.
+    pub fn begin(&self) -> Result<StagedArtifact> {
+        let directory = self.staging().join(random_name()?);
+        fault::step()
+            .and_then(|()| fs::create_dir_all(directory.join("files")))
+            .map_err(|e| failed("beginning an artifact", e))?;
+        Ok(StagedArtifact { artifacts: self.clone(), directory, contents: Contents::default() })
+    }
+
+    /// The directory that holds the files of an artifact, after every one of them has been found to be
+    /// what was stored.
+    ///
+    /// # Errors
+    /// `NotFound`; `DataLoss` if a byte differs, and then the artifact is moved aside so that it can be
+    /// stored again.
+    pub async fn verify_and_open(&self, digest: &Digest) -> Result<PathBuf> {
+        let (artifacts, digest) = (self.clone(), *digest);
+        blocking(move || artifacts.verify_blocking(&digest)).await
+    }
+
+    /// As [`Artifacts::verify_and_open`], on the caller's thread.
+    ///
+    /// # Errors
+    /// As [`Artifacts::verify_and_open`].
+    pub fn verify_blocking(&self, digest: &Digest) -> Result<PathBuf> {
+        let directory = self.directory(digest);
+        if !directory.is_dir() {
+            return Err(Error::not_found(format!("the artifact {digest}")));
+        }
+        match verify(&directory, digest) {
+            Ok(None) => Ok(directory.join("files")),
+            Ok(Some(fault)) => Err(self.quarantine(digest, &fault)),
+            Err(e) => Err(failed(format!("verifying the artifact {digest}"), e)),
+        }
+    }
+
+    fn quarantine(&self, digest: &Digest, fault: &str) -> Error {
+        let aside = self.root.join(".quarantine");
+        let target = aside.join(format!("{}-{}", digest.hex(), Timestamp::now().as_millisecond()));
+        let moved = fs::create_dir_all(&aside).and_then(|()| fs::rename(self.directory(digest), &target));
+        tracing::error!(%digest, fault, moved = moved.is_ok(), "an artifact is damaged");
+        let message = format!(
+            "the artifact {digest} is damaged: {fault}. It is not served and has been put aside; upload or train \
+             the version again"
+        );
+        Error::new(ErrorCode::DataLoss, message)
+    }
+
+    /// Removes artifacts that are not in `keep`. Only for times when none is being registered.
+    ///
+    /// # Errors
+    /// If the store cannot be read or written to.
+    pub fn collect(&self, keep: &HashSet<Digest>) -> Result<()> {
+        let collecting = |e| failed("collecting artifacts", e);
+        for entry in fs::read_dir(&*self.root).map_err(collecting)? {
+            let entry = entry.map_err(collecting)?;
+            let digest = entry.file_name().to_str().and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok());
+            if digest.is_some_and(|digest| !keep.contains(&digest)) {
+                fs::remove_dir_all(entry.path()).map_err(collecting)?;
+            }
+        }
+        Ok(())
     }
 }
 
-fn nibble(digit: u8) -> Result<u8, DigestError> {
-    match digit {
-        b'0'..=b'9' => Ok(digit - b'0'),
-        b'a'..=b'f' => Ok(digit - b'a' + 10),
-        _ => Err(DigestError),
+/// The objects that make up the artifact at `uri`, each with its path in the artifact.
+async fn sources(storage: &Storage, uri: &str) -> Result<Vec<(String, ObjectUri)>> {
+    let address = ObjectUri::parse_prefix(uri)?;
+    if let Ok(object) = ObjectUri::parse(uri) {
+        match storage.head(&object).await {
+            Ok(_) => {
+                let last = object.name().rsplit('/').next().unwrap_or_default().to_owned();
+                return Ok(vec![(last, object)]);
+            }
+            Err(e) if e.code == ErrorCode::NotFound => {}
+            Err(e) => return Err(e),
+        }
+    }
+    let below = format!("{}/", uri.trim_end_matches('/'));
+    let directory = if address.name().is_empty() { address } else { ObjectUri::parse_prefix(&below)? };
+    let mut sources = Vec::new();
+    for object in storage.list(&directory).await? {
+        let path = object.name.strip_prefix(directory.name()).unwrap_or(&object.name);
+        if !path.is_empty() {
+            sources.push((path.to_owned(), directory.sibling(&object.name)?));
+        }
+    }
+    if sources.is_empty() {
+        return Err(Error::new(
+            ErrorCode::NotFound,
+            format!("there is no object at {uri} and none below it; give the directory that holds the model"),
+        ));
+    }
+    Ok(sources)
+}
+
+impl StagedArtifact {
+    /// Adds a file.
+    ///
+    /// # Errors
+    /// As [`Artifacts::put`].
+    pub fn add(&mut self, path: &str, content: &[u8]) -> Result<()> {
+        let mut file = self.create(path)?;
+        fault::step()
+            .and_then(|()| file.write_all(content))
+            .and_then(|()| file.sync_all())
+            .map_err(|e| failed(format!("storing the artifact's `{path}`"), e))?;
+        self.contents.insert(path.to_owned(), Digest::of(content), content.len() as u64);
+        Ok(())
+    }
+
+    /// Adds a file whose content comes in blocks; gives the artifact back.
+    ///
+    /// # Errors
+    /// As [`Artifacts::put`] and [`Blocks::next`].
+    pub async fn add_blocks(mut self, path: String, mut blocks: Blocks) -> Result<Self> {
+        let mut file = self.create(&path)?;
+        let (mut hasher, mut size) = (sha2::Sha256::new(), 0);
+        let storing = format!("storing the artifact's `{path}`");
+        while let Some(block) = blocks.next().await? {
+            size += block.len() as u64;
+            let attempted = storing.clone();
+            (file, hasher) = blocking(move || {
+                hasher.update(&block);
+                fault::step().and_then(|()| file.write_all(&block)).map_err(|e| failed(attempted, e))?;
+                Ok((file, hasher))
+            })
+            .await?;
+        }
+        blocking(move || file.sync_all().map_err(|e| failed(storing, e))).await?;
+        self.contents.insert(path, Digest::from_bytes(hasher.finalize().into()), size);
+        Ok(self)
+    }
+
+    fn create(&self, path: &str) -> Result<File> {
+        check_name(path).map_err(|why| Error::invalid(format!("a file of the artifact: {why}")))?;
+        if self.contents.files().count() >= FILES_MAX {
+            return Err(Error::invalid(format!("an artifact has at most {FILES_MAX} files")));
+        }
+        let target = self.directory.join("files").join(path);
+        let made = target.parent().map_or(Ok(()), fs::create_dir_all);
+        made.and_then(|()| File::create_new(&target)).map_err(|e| match e.kind() {
+            io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+                Error::invalid(format!("`{path}` occurs twice in the artifact, or once as a directory"))
+            }
+            _ => failed(format!("storing the artifact's `{path}`"), e),
+        })
+    }
+
+    /// Makes the artifact appear, whole, under the digest of its contents.
+    ///
+    /// # Errors
+    /// `ResourceExhausted` on a full disk; nothing has appeared then.
+    pub fn commit(self) -> Result<Digest> {
+        let digest = self.contents.digest();
+        let committing = |e| failed(format!("storing the artifact {digest}"), e);
+        if self.artifacts.verify_blocking(&digest).is_ok() {
+            return Ok(digest);
+        }
+        let manifest = self.directory.join("manifest");
+        fault::step()
+            .and_then(|()| fs::write(&manifest, self.contents.to_text()))
+            .and_then(|()| File::open(&manifest)?.sync_all())
+            .and_then(|()| sync_directory(&self.directory))
+            .map_err(committing)?;
+        let renamed =
+            fault::step().and_then(|()| fs::rename(&self.directory, self.artifacts.directory(&digest)));
+        match renamed {
+            // Someone else stored the same files meanwhile.
+            Err(_) if self.artifacts.directory(&digest).is_dir() => Ok(digest),
+            Err(e) => Err(committing(e)),
+            Ok(()) => sync_directory(&self.artifacts.root).map(|()| digest).map_err(committing),
+        }
     }
 }
 
-impl From<Digest> for String {
-    fn from(digest: Digest) -> String {
-        digest.to_string()
+impl Drop for StagedArtifact {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.directory);
     }
 }
 
-impl TryFrom<String> for Digest {
-    type Error = DigestError;
-
-    fn try_from(text: String) -> Result<Self, DigestError> {
-        text.parse()
+/// What is wrong with the artifact in `directory`, if anything is.
+fn verify(directory: &Path, digest: &Digest) -> io::Result<Option<String>> {
+    let manifest = match fs::read(directory.join("manifest")) {
+        Ok(manifest) => manifest,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Some("its manifest is missing".to_owned())),
+        Err(e) => return Err(e),
+    };
+    let text = String::from_utf8(manifest).ok().filter(|text| Digest::of(text.as_bytes()) == *digest);
+    let Some(contents) = text.and_then(|text| Contents::from_text(&text)) else {
+        return Ok(Some("its manifest has changed".to_owned()));
+    };
+    let files = directory.join("files");
+    for (path, expected, size) in contents.files() {
+        let file = match File::open(files.join(path)) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Some(format!("`{path}` is missing"))),
+            Err(e) => return Err(e),
+        };
+        if Digest::of_reader(file)? != (expected, size) {
+            return Ok(Some(format!("`{path}` has changed")));
+        }
     }
+    let present = count_files(&files)?;
+    Ok((present != contents.files().count()).then(|| "it has a file too many".to_owned()))
+}
+
+fn count_files(directory: &Path) -> io::Result<usize> {
+    let mut count = 0;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        count += if entry.file_type()?.is_dir() { count_files(&entry.path())? } else { 1 };
+    }
+    Ok(count)
 }

@@ -19,8 +19,11 @@ pub struct Endpoint {
     pub labels: BTreeMap<String, String>,
     /// Models behind it, in the order deployed.
     pub deployed_models: Vec<DeployedModel>,
-    /// Percent by [`DeployedModel::id`]: sums to 100, or is empty when nothing takes traffic.
+    /// Percent by [`DeployedModel::id`], one entry for each: sums to 100, or to 0 when nothing takes
+    /// traffic.
     pub traffic_split: BTreeMap<String, u32>,
+    /// Fields that mean nothing here, as the client wrote them, to be read back.
+    pub as_written: serde_json::Value,
     /// When it was created.
     pub create_time: Timestamp,
     /// When it last changed.
@@ -46,4 +49,23 @@ pub struct DeployedModel {
     pub resources: serde_json::Value,
     /// Overrides the version's own.
     pub explanation: Option<crate::ExplanationSpec>,
+}
+
+/// Where a model version is deployed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeployedAt {
+    /// The endpoint's name, then `/deployedModels/{id}`.
+    pub name: String,
+    /// The endpoint's resource name.
+    pub endpoint: String,
+    /// [`DeployedModel::id`] there.
+    pub id: String,
+    /// The model's resource name, without a version.
+    pub model: String,
+    /// The version.
+    pub version: u32,
+    /// When it was deployed.
+    pub create_time: Timestamp,
+    /// Changes with every write.
+    pub etag: String,
 }

@@ -23,6 +23,8 @@ pub struct Evaluation {
     pub metadata: serde_json::Value,
     /// When it was created.
     pub create_time: Timestamp,
+    /// Changes with every write.
+    pub etag: String,
 }
 
 /// Figures for the rows whose column has one value.

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BatchJob, EvaluationJob, Timestamp, TrainingJob};
+use crate::store::{Kind, Record};
+use crate::{BatchJob, Error, EvaluationJob, Timestamp, TrainingJob};
 
 /// A durable job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +29,9 @@ pub struct Job {
     pub cancel_requested: bool,
     /// How many times a process has taken it up.
     pub attempts: u32,
+    /// How many of the last attempts in a row ended with the process, without a checkpoint reached.
+    #[serde(default)]
+    pub crashes: u32,
     /// When it was asked for.
     pub create_time: Timestamp,
     /// When a worker first took it up.
@@ -81,5 +85,36 @@ impl JobState {
     /// Whether the job will not change any more.
     pub fn is_final(self) -> bool {
         matches!(self, JobState::Succeeded | JobState::Failed | JobState::Cancelled)
+    }
+}
+
+impl From<&Error> for JobError {
+    fn from(error: &Error) -> Self {
+        JobError { code: error.code, message: error.message.clone() }
+    }
+}
+
+impl Record for Job {
+    const KIND: Kind = Kind::Job;
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn parent(&self) -> String {
+        self.name.rsplit_once('/').map_or_else(String::new, |(parent, _)| parent.to_owned())
+    }
+
+    fn etag(&self) -> &str {
+        &self.etag
+    }
+
+    fn created(&self) -> Timestamp {
+        self.create_time
+    }
+
+    fn stamp(&mut self, etag: String, now: Timestamp) {
+        self.etag = etag;
+        self.update_time = now;
     }
 }

@@ -61,8 +61,112 @@ pub fn is_id(text: &str) -> bool {
         && text.bytes().any(|b| b != b'.')
 }
 
+/// Which version of a model a name means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VersionRef {
+    /// The one with the alias `default`: the name says nothing.
+    Default,
+    /// `@3`.
+    Number(u32),
+    /// `@stable`.
+    Alias(String),
+}
+
+/// `projects/{p}/locations/{l}/models/{id}`, with `@{version}` or `@{alias}` or neither.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelName {
+    /// Where the model lives.
+    pub parent: Parent,
+    /// Its id.
+    pub id: String,
+    /// The version meant.
+    pub version: VersionRef,
+}
+
+impl ModelName {
+    /// Reads a model's resource name.
+    ///
+    /// # Errors
+    /// If `text` has another form.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        const FORM: &str = "projects/{project}/locations/{location}/models/{model}[@{version}]";
+        let refuse = || NameError { given: text.to_owned(), expected: FORM };
+        let (parent, rest) = Parent::split(text).map_err(|_| refuse())?;
+        let tail = rest.strip_prefix("models/").ok_or_else(refuse)?;
+        let (id, version) = VersionRef::split(tail);
+        if is_id(id) && version.is_sound() {
+            Ok(ModelName { parent, id: id.to_owned(), version })
+        } else {
+            Err(refuse())
+        }
+    }
+
+    /// The model's resource name, without a version.
+    pub fn model(&self) -> String {
+        self.parent.child("models", &self.id)
+    }
+
+    /// `@3`, `@stable`, or nothing, as it was given.
+    pub(crate) fn suffix(&self) -> String {
+        match &self.version {
+            VersionRef::Default => String::new(),
+            VersionRef::Number(number) => format!("@{number}"),
+            VersionRef::Alias(alias) => format!("@{alias}"),
+        }
+    }
+}
+
+impl VersionRef {
+    /// What stands before the last `@` of `text`, and the version that what stands after it means.
+    pub(crate) fn split(text: &str) -> (&str, VersionRef) {
+        match text.rsplit_once('@') {
+            None => (text, VersionRef::Default),
+            Some((id, version)) => match version.parse() {
+                Ok(number) => (id, VersionRef::Number(number)),
+                Err(_) => (id, VersionRef::Alias(version.to_owned())),
+            },
+        }
+    }
+
+    fn is_sound(&self) -> bool {
+        !matches!(self, VersionRef::Alias(alias) if !is_id(alias))
+    }
+}
+
+/// The parts of `projects/{p}/locations/{l}/{collection}/{id}`.
+///
+/// # Errors
+/// If `text` has another form.
+pub(crate) fn parse_resource(
+    text: &str,
+    collection: &str,
+    form: &'static str,
+) -> Result<(Parent, String), NameError> {
+    let refuse = || NameError { given: text.to_owned(), expected: form };
+    let (parent, rest) = Parent::split(text).map_err(|_| refuse())?;
+    match rest.split_once('/') {
+        Some((found, id)) if found == collection && is_id(id) => Ok((parent, id.to_owned())),
+        _ => Err(refuse()),
+    }
+}
+
+/// A new id: 19 decimal digits, drawn at random.
+///
+/// # Errors
+/// If the system gives no random bytes.
+pub(crate) fn fresh_id() -> crate::Result<String> {
+    let random = getrandom::u64().map_err(|e| crate::Error::internal("drawing random bytes", e))?;
+    Ok((1_000_000_000_000_000_000 + random % 8_000_000_000_000_000_000).to_string())
+}
+
 fn refuse(text: &str) -> NameError {
     NameError { given: text.to_owned(), expected: "projects/{project}/locations/{location}" }
+}
+
+impl From<NameError> for crate::Error {
+    fn from(error: NameError) -> Self {
+        crate::Error::invalid(error.to_string())
+    }
 }
 
 impl fmt::Display for Parent {

@@ -23,6 +23,15 @@ pub struct TrainingJob {
     pub progress: Vec<EpochProgress>,
     /// Epochs in all.
     pub epochs: u32,
+    /// Rows trained and validated on, once read.
+    #[serde(default)]
+    pub rows: u64,
+    /// Rows left out because they could not be used.
+    #[serde(default)]
+    pub skipped: u64,
+    /// The first few reasons, for the job's own page.
+    #[serde(default)]
+    pub partial_failures: Vec<String>,
     /// SHA-256 over the rows' bytes, once read.
     pub dataset_digest: Option<Digest>,
     /// The registered version, once there: model resource name and version number.

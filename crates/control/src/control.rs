@@ -1,0 +1,226 @@
+//! [`Control`]: the door to the control plane.
+
+use std::fs::{File, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+
+use crate::artifact::{Artifacts, Digest};
+use crate::jobs::Runner;
+use crate::keys::KeyRing;
+use crate::operations::Running;
+use crate::storage::{Storage, StorageOptions};
+use crate::store::{self, MetadataStore, SqliteStore};
+use crate::{
+    Datasets, Endpoints, Error, ErrorCode, Evaluations, JobOptions, Jobs, Keys, Models, Operations, Result,
+};
+
+/// How to open a data directory.
+#[derive(Clone)]
+pub struct Options {
+    /// Where everything is kept; created when absent. One process at a time may have it open.
+    pub data_dir: PathBuf,
+    /// Models that are loaded at once.
+    pub workers: usize,
+    /// What the operator decides about storage.
+    pub storage: StorageOptions,
+    /// How jobs use the machine.
+    pub jobs: JobOptions,
+}
+
+impl Options {
+    /// The data directory `data_dir`, with as many workers as the machine has processors.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        Options { data_dir: data_dir.into(), workers, storage: StorageOptions::default(), jobs: JobOptions::default() }
+    }
+}
+
+/// The control plane of one data directory: registry, endpoints, jobs, keys. Cheap to clone.
+#[derive(Clone)]
+pub struct Control {
+    inner: Arc<Inner>,
+}
+
+/// What all clones share. Services reach it through the accessors of [`Control`].
+struct Inner {
+    options: Options,
+    store: Arc<dyn MetadataStore>,
+    storage: Storage,
+    artifacts: Artifacts,
+    keys: KeyRing,
+    running: Running,
+    runner: Arc<Runner>,
+    /// Held, and with it the directory, until the last clone is gone.
+    _lock: File,
+}
+
+impl Control {
+    /// Opens the data directory: creates what is missing, brings the metadata up to date, takes up the
+    /// work that a dead process left, and publishes what is deployed.
+    ///
+    /// # Errors
+    /// If the directory cannot be used, another process has it, or its metadata is damaged.
+    pub async fn open(options: Options) -> Result<Self> {
+        create_private_dir(&options.data_dir)?;
+        let lock = lock(&options.data_dir)?;
+        let store = SqliteStore::open(&store::file_in(&options.data_dir)).map_err(unusable)?;
+        let keys = KeyRing::open(&options.data_dir, &store).await?;
+        let inner = Inner {
+            storage: Storage::open(&options.data_dir, &options.storage)?,
+            artifacts: Artifacts::open(&options.data_dir)?,
+            store: Arc::new(store),
+            keys,
+            running: Running::default(),
+            runner: Arc::new(Runner::new()),
+            options,
+            _lock: lock,
+        };
+        let control = Control { inner: Arc::new(inner) };
+        control.operations().recover().await?;
+        Runner::start(&control).await?;
+        Ok(control)
+    }
+
+    /// The registry of models and their versions.
+    pub fn models(&self) -> Models {
+        Models::new(self.clone())
+    }
+
+    /// What serves where.
+    pub fn endpoints(&self) -> Endpoints {
+        Endpoints::new(self.clone())
+    }
+
+    /// Named sets of labelled rows.
+    pub fn datasets(&self) -> Datasets {
+        Datasets::new(self.clone())
+    }
+
+    /// Figures of versions.
+    pub fn evaluations(&self) -> Evaluations {
+        Evaluations::new(self.clone())
+    }
+
+    /// Durable jobs.
+    pub fn jobs(&self) -> Jobs {
+        Jobs::new(self.clone())
+    }
+
+    /// Work that can be waited on.
+    pub fn operations(&self) -> Operations {
+        Operations::new(self.clone())
+    }
+
+    /// The keys.
+    pub fn keys(&self) -> Keys {
+        Keys::new(self.clone())
+    }
+
+    /// Objects by address.
+    pub fn storage(&self) -> &Storage {
+        &self.inner.storage
+    }
+
+    /// The artifact store.
+    pub fn artifacts(&self) -> &Artifacts {
+        &self.inner.artifacts
+    }
+
+    /// What it was opened with.
+    pub fn options(&self) -> &Options {
+        &self.inner.options
+    }
+
+    /// The metadata.
+    pub(crate) fn store(&self) -> &dyn MetadataStore {
+        &*self.inner.store
+    }
+
+    pub(crate) fn key_ring(&self) -> &KeyRing {
+        &self.inner.keys
+    }
+
+    pub(crate) fn running(&self) -> &Running {
+        &self.inner.running
+    }
+
+    pub(crate) fn runner(&self) -> &Arc<Runner> {
+        &self.inner.runner
+    }
+
+    /// The same, without keeping the directory open.
+    pub(crate) fn downgrade(&self) -> WeakControl {
+        WeakControl(Arc::downgrade(&self.inner))
+    }
+
+    pub(crate) async fn load_model(&self, digest: &Digest) -> Result<()> {
+        self.artifacts().verify_and_open(digest).await.map(drop)
+    }
+
+    pub(crate) async fn publish(&self, _endpoint: &str) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A [`Control`] that does not keep the directory open.
+#[derive(Clone)]
+pub(crate) struct WeakControl(Weak<Inner>);
+
+impl WeakControl {
+    /// The control plane, if someone still has it open.
+    pub(crate) fn upgrade(&self) -> Option<Control> {
+        self.0.upgrade().map(|inner| Control { inner })
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.runner.close();
+    }
+}
+
+fn create_private_dir(directory: &Path) -> Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(directory).map_err(|e| {
+        Error::precondition(format!("the data directory {} cannot be created: {e}", directory.display())).caused_by(e)
+    })
+}
+
+/// Takes the data directory for this process. The lock goes with the process, however it ends.
+fn lock(data_dir: &Path) -> Result<File> {
+    let path = data_dir.join("lock");
+    let failed = |e: std::io::Error| {
+        Error::precondition(format!("the data directory {} cannot be used: {e}", data_dir.display())).caused_by(e)
+    };
+    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::Error(error)) => return Err(failed(error)),
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // Only for the message: the file says it or it does not.
+            let _ = file.take(32).read_to_string(&mut holder);
+            let holder = if holder.trim().is_empty() { String::new() } else { format!(" (process {})", holder.trim()) };
+            return Err(Error::new(
+                ErrorCode::FailedPrecondition,
+                format!(
+                    "the data directory {} is in use by another Meuse{holder}; stop that one, use its address, or \
+                     choose another directory",
+                    data_dir.display()
+                ),
+            ));
+        }
+    }
+    file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
+    writeln!(file, "{}", std::process::id()).map_err(failed)?;
+    Ok(file)
+}
+
+/// The store's own words, for the operator who starts the program.
+fn unusable(error: store::StoreError) -> Error {
+    Error::new(ErrorCode::FailedPrecondition, error.to_string()).caused_by(error)
+}

@@ -1,0 +1,158 @@
+//! Batch prediction: every row of some objects in, one prediction a row out.
+//!
+//! Blocks of rows are decoded, predicted and encoded by several threads and written in order to files in
+//! the job's own directory. Every [`super::JobOptions::checkpoint_bytes`] the files are synced and the
+//! place reached is noted in the job; after a crash the files are cut back to that place and the work
+//! goes on from there. Only when all rows are done do the files become objects, under names that depend
+//! on nothing but the job, so that doing it twice leaves what doing it once leaves; the manifest object
+//! comes last.
+
+mod encode;
+mod output;
+mod publish;
+
+use serde::{Deserialize, Serialize};
+
+pub(super) use publish::withdraw;
+
+use super::context::Context;
+use super::pipeline::ordered;
+use super::rows::{InputObject, Place, RowReader, resolve};
+use super::runner::Done;
+use crate::{BatchJob, Error, JobKind, Result};
+use encode::{Encoded, Encoder};
+use output::{Output, OutputState};
+
+/// Reasons of failed rows that the job itself shows.
+const REASONS_MAX: usize = 10;
+
+/// How far a batch job is: what a crash leaves of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Progress {
+    inputs: Vec<InputObject>,
+    /// Where the rows go on.
+    place: Place,
+    /// What has been written of them.
+    output: OutputState,
+    successful: u64,
+    failed: u64,
+    reasons: Vec<String>,
+    /// All rows are done; what is left is to publish.
+    complete: bool,
+}
+
+/// Does the job, from its beginning or its last checkpoint.
+pub(super) fn run(context: &Context, job: &BatchJob) -> Result<Done> {
+    let mut job = job.clone();
+    let version = context.version(&job.model, job.version)?;
+    let mut progress = match Progress::of(&job)? {
+        Some(progress) => progress,
+        None => begin(context, &mut job)?,
+    };
+    if !progress.complete {
+        let encoder = Encoder::new(context, &version, &job)?;
+        predict(context, &job, &encoder, &mut progress)?;
+    }
+    if progress.successful == 0 {
+        return Err(nothing_predicted(&progress));
+    }
+    context.check()?;
+    publish::publish(context, &job, &progress)?;
+    progress.show(&mut job);
+    job.checkpoint = None;
+    Ok(Done { kind: JobKind::Batch(job), writes: Vec::new(), evaluation: None })
+}
+
+/// Finds the inputs and decides where the output goes.
+fn begin(context: &Context, job: &mut BatchJob) -> Result<Progress> {
+    let inputs = context.runtime.block_on(resolve(context.control.storage(), &job.input_uris))?;
+    job.output_directory = Some(publish::directory(context, job)?);
+    let progress = Progress {
+        inputs,
+        place: Place::default(),
+        output: OutputState::default(),
+        successful: 0,
+        failed: 0,
+        reasons: Vec::new(),
+        complete: false,
+    };
+    progress.note(context, job)?;
+    Ok(progress)
+}
+
+fn nothing_predicted(progress: &Progress) -> Error {
+    match progress.reasons.first() {
+        None => Error::invalid("the inputs hold no rows"),
+        Some(reason) => {
+            Error::invalid(format!("none of the {} rows could be predicted; the first: {reason}", progress.failed))
+        }
+    }
+}
+
+fn predict(context: &Context, job: &BatchJob, encoder: &Encoder, progress: &mut Progress) -> Result<()> {
+    let options = &context.control.options().jobs;
+    let mut output = Output::open(context.staging(), &progress.output, options.part_bytes)?;
+    let mut reader = RowReader::new(
+        context.control.storage().clone(),
+        context.runtime.clone(),
+        progress.inputs.clone().into(),
+        job.instances_format,
+        progress.place.clone(),
+    );
+    let uris: Vec<String> = progress.inputs.iter().map(|input| input.uri.clone()).collect();
+    let mut unsaved = 0;
+    ordered(
+        options.threads,
+        || reader.next(),
+        |chunk| encoder.encode(&uris, chunk),
+        |encoded: Encoded| {
+            context.check()?;
+            unsaved += output.append(&encoded)?;
+            progress.add(encoded);
+            if unsaved >= options.checkpoint_bytes {
+                unsaved = 0;
+                progress.output = output.sync()?;
+                progress.note(context, job)?;
+            }
+            Ok(())
+        },
+    )?;
+    progress.output = output.sync()?;
+    progress.complete = true;
+    progress.note(context, job)
+}
+
+impl Progress {
+    fn of(job: &BatchJob) -> Result<Option<Progress>> {
+        let read = job.checkpoint.clone().map(serde_json::from_value).transpose();
+        read.map_err(|e| Error::internal("reading the job's checkpoint", e))
+    }
+
+    fn add(&mut self, encoded: Encoded) {
+        self.place = encoded.after;
+        self.successful += encoded.successful;
+        self.failed += encoded.failed;
+        let room = REASONS_MAX.saturating_sub(self.reasons.len());
+        self.reasons.extend(encoded.reasons.into_iter().take(room));
+    }
+
+    /// What clients see of it.
+    fn show(&self, job: &mut BatchJob) {
+        (job.successful, job.failed) = (self.successful, self.failed);
+        job.partial_failures = self.reasons.clone();
+    }
+
+    /// Makes this the place from which a crash goes on.
+    fn note(&self, context: &Context, job: &BatchJob) -> Result<()> {
+        let checkpoint =
+            serde_json::to_value(self).map_err(|e| Error::internal("writing the job's checkpoint", e))?;
+        let begun = self.place != Place::default() || self.complete;
+        context.update(begun, |kind| {
+            if let JobKind::Batch(stored) = kind {
+                stored.output_directory = job.output_directory.clone();
+                stored.checkpoint = Some(checkpoint.clone());
+                self.show(stored);
+            }
+        })
+    }
+}

@@ -1,0 +1,369 @@
+//! [`Encoder`]: decoded rows to predictions, and those to the bytes of the output.
+//!
+//! JSONL has one object a row, `{"instance": …, "prediction": …}`, with `"explanation"` when asked for.
+//! CSV has the columns of the input and then, by kind of model, with `label` the training label column:
+//!
+//! | model | columns |
+//! |---|---|
+//! | classifier | `predicted_label`, then `label_{class}_score` for each class |
+//! | regression | `predicted_label` |
+//! | any other, one row of numbers | `prediction_0`, `prediction_1`, … |
+//! | any other | `prediction`, as JSON |
+//!
+//! A column that the input has already gets a `_` at its end. Of JSONL input, the instance is one column,
+//! `instance`, as JSON.
+
+use std::collections::HashSet;
+
+use formats::Value;
+use formats::rows::{CsvEncoder, RowBlock, RowFault, write_json_line};
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+use serving::{Explain, Explanation, Predictions};
+
+use crate::jobs::context::Context;
+use crate::jobs::model::{LoadedModel, Predicted};
+use crate::jobs::rows::{Chunk, Place, Rows};
+use crate::{BatchJob, Error, Result, RowFormat, Version};
+
+/// Reasons kept of one chunk, for the job's own page.
+const REASONS_MAX: usize = 10;
+
+/// What has become of one chunk.
+pub(super) struct Encoded {
+    /// First line of a part with these rows; empty for JSONL.
+    pub(super) header: String,
+    /// Predicted rows.
+    pub(super) rows: Vec<u8>,
+    /// Failed rows: one JSON object a line, with the input's address, the row's number and the reason.
+    pub(super) faults: Vec<u8>,
+    pub(super) successful: u64,
+    pub(super) failed: u64,
+    pub(super) reasons: Vec<String>,
+    /// Where the input goes on.
+    pub(super) after: Place,
+}
+
+/// Turns chunks into output. Used by several threads at once.
+pub(super) struct Encoder {
+    model: LoadedModel,
+    format: RowFormat,
+    explain: Option<Explain>,
+}
+
+/// One failed row.
+#[derive(Serialize)]
+struct FaultLine<'a> {
+    uri: &'a str,
+    row: u64,
+    reason: &'a str,
+}
+
+/// One predicted row.
+#[derive(Serialize)]
+struct Line<I, P> {
+    instance: I,
+    prediction: P,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explanation: Option<serde_json::Value>,
+}
+
+impl Encoder {
+    /// An encoder for `job`, with its model loaded.
+    pub(super) fn new(context: &Context, version: &Version, job: &BatchJob) -> Result<Self> {
+        let model = LoadedModel::load(context, version)?;
+        let explain = job.explain.then(|| model.explain_options(version)).transpose()?;
+        Ok(Encoder { model, format: job.predictions_format, explain })
+    }
+
+    /// Predicts the rows of `chunk` and writes them, and those that failed.
+    pub(super) fn encode(&self, uris: &[String], chunk: Chunk) -> Result<Encoded> {
+        let mut faults = chunk.faults;
+        let mut encoded = Encoded {
+            header: String::new(),
+            rows: Vec::new(),
+            faults: Vec::new(),
+            successful: 0,
+            failed: 0,
+            reasons: Vec::new(),
+            after: Place { input: chunk.input, position: chunk.after, names: None },
+        };
+        match chunk.rows {
+            Rows::Table(block) => {
+                encoded.after.names = Some(block.names().to_vec());
+                self.table(&block, &mut encoded, &mut faults)?;
+            }
+            Rows::Values(values) => self.values(&values, &mut encoded, &mut faults)?,
+        }
+        faults.sort_by_key(|fault| fault.row);
+        encoded.fail(uris.get(chunk.input).map_or("", String::as_str), &faults)?;
+        Ok(encoded)
+    }
+
+    fn table(&self, block: &RowBlock, encoded: &mut Encoded, faults: &mut Vec<RowFault>) -> Result<()> {
+        let Predicted { rows, predictions, faults: failed } = self.model.predict_table(block)?;
+        faults.extend(failed);
+        encoded.successful += rows.len() as u64;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        match self.format {
+            RowFormat::Jsonl => {
+                let explanations = self.explanations(|| self.model.table_values(block, &rows))?;
+                for (i, row) in rows.iter().enumerate() {
+                    let instance = TableRow { block, row: *row };
+                    encoded.line(instance, predictions.row(i), explanations.get(i))?;
+                }
+            }
+            RowFormat::Csv => {
+                let columns = PredictionColumns::of(&self.model, &predictions, block.names());
+                encoded.header = columns.header(block.names());
+                let mut out = CsvEncoder::new();
+                for (i, row) in rows.iter().enumerate() {
+                    (0..block.columns()).for_each(|column| out.text(block.cell(*row, column)));
+                    columns.write(&mut out, &predictions, i)?;
+                    out.end_row();
+                }
+                encoded.rows = out.take();
+            }
+        }
+        Ok(())
+    }
+
+    fn values(
+        &self,
+        values: &[(u64, Value)],
+        encoded: &mut Encoded,
+        faults: &mut Vec<RowFault>,
+    ) -> Result<()> {
+        let instances: Vec<Value> = values.iter().map(|(_, value)| value.clone()).collect();
+        let numbers: Vec<u64> = values.iter().map(|(row, _)| *row).collect();
+        let names = ["instance".to_owned()];
+        let mut out = CsvEncoder::new();
+        let (runs, failed) = self.model.predict_values(&instances, &numbers)?;
+        faults.extend(failed);
+        for (start, predictions) in runs {
+            let run = instances.get(start..start + predictions.len()).unwrap_or_default();
+            encoded.successful += run.len() as u64;
+            match self.format {
+                RowFormat::Jsonl => {
+                    let explanations = self.explanations(|| Ok(run.to_vec()))?;
+                    for (i, instance) in run.iter().enumerate() {
+                        encoded.line(instance, predictions.row(i), explanations.get(i))?;
+                    }
+                }
+                RowFormat::Csv => {
+                    let columns = PredictionColumns::of(&self.model, &predictions, &names);
+                    encoded.header = columns.header(&names);
+                    for (i, instance) in run.iter().enumerate() {
+                        out.text(&json(instance)?);
+                        columns.write(&mut out, &predictions, i)?;
+                        out.end_row();
+                    }
+                }
+            }
+        }
+        if self.format == RowFormat::Csv {
+            encoded.rows = out.take();
+        }
+        Ok(())
+    }
+
+    /// One explanation a row where they were asked for, else none.
+    fn explanations(&self, instances: impl FnOnce() -> Result<Vec<Value>>) -> Result<Vec<Explanation>> {
+        match &self.explain {
+            None => Ok(Vec::new()),
+            Some(explain) => self.model.explain(&instances()?, explain),
+        }
+    }
+}
+
+impl Encoded {
+    fn line(
+        &mut self,
+        instance: impl Serialize,
+        prediction: impl Serialize,
+        explanation: Option<&Explanation>,
+    ) -> Result<()> {
+        let line = Line { instance, prediction, explanation: explanation.map(explanation_json) };
+        write_json_line(&mut self.rows, &line).map_err(|e| Error::internal("writing a prediction", e))
+    }
+
+    fn fail(&mut self, uri: &str, faults: &[RowFault]) -> Result<()> {
+        self.failed = faults.len() as u64;
+        for fault in faults {
+            let line = FaultLine { uri, row: fault.row, reason: &fault.reason };
+            write_json_line(&mut self.faults, &line).map_err(|e| Error::internal("writing a failed row", e))?;
+        }
+        let shown = |fault: &RowFault| format!("{uri} row {}: {}", fault.row, fault.reason);
+        self.reasons = faults.iter().take(REASONS_MAX).map(shown).collect();
+        Ok(())
+    }
+}
+
+/// The columns that predictions add to a CSV.
+enum PredictionColumns {
+    /// The label, then a score for each class.
+    Classes(Vec<String>),
+    /// One number.
+    Value(String),
+    /// A row of numbers of unchanging length.
+    Numbers(Vec<String>),
+    /// Anything else, as JSON.
+    Json(String),
+}
+
+impl PredictionColumns {
+    fn of(model: &LoadedModel, predictions: &Predictions, input: &[String]) -> Self {
+        let taken: HashSet<&str> = input.iter().map(String::as_str).collect();
+        let free = |mut name: String| {
+            while taken.contains(name.as_str()) {
+                name.push('_');
+            }
+            name
+        };
+        let label = model.label().unwrap_or("class");
+        match (predictions.labels(), predictions.scores(0), predictions.value(0)) {
+            (Some(labels), Some(_), _) => {
+                let scores = labels.iter().map(|class| free(format!("{label}_{class}_score")));
+                Self::Classes(std::iter::once(free(format!("predicted_{label}"))).chain(scores).collect())
+            }
+            (_, _, Some(_)) => {
+                Self::Value(free(model.label().map_or("prediction".to_owned(), |label| format!("predicted_{label}"))))
+            }
+            (None, Some(scores), _) if predictions.outputs().count() == 1 => {
+                Self::Numbers((0..scores.len()).map(|i| free(format!("prediction_{i}"))).collect())
+            }
+            _ => Self::Json(free("prediction".to_owned())),
+        }
+    }
+
+    fn header(&self, input: &[String]) -> String {
+        let mut out = CsvEncoder::new();
+        let added = match self {
+            Self::Classes(names) | Self::Numbers(names) => names.as_slice(),
+            Self::Value(name) | Self::Json(name) => std::slice::from_ref(name),
+        };
+        out.text_row(input.iter().chain(added));
+        String::from_utf8_lossy(out.as_bytes()).into_owned()
+    }
+
+    fn write(&self, out: &mut CsvEncoder, predictions: &Predictions, i: usize) -> Result<()> {
+        let scores = predictions.scores(i).unwrap_or_default();
+        match self {
+            Self::Classes(_) => {
+                out.text(predictions.label(i).map_or("", |(_, label)| label));
+                scores.iter().for_each(|score| out.float32(*score));
+            }
+            Self::Numbers(_) => scores.iter().for_each(|score| out.float32(*score)),
+            Self::Value(_) => out.float32(predictions.value(i).unwrap_or(f32::NAN)),
+            Self::Json(_) => out.text(&json(&predictions.row(i))?),
+        }
+        Ok(())
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|e| Error::internal("writing a prediction", e))
+}
+
+/// A row of a table as an instance: an object by column, with numbers as numbers.
+struct TableRow<'a> {
+    block: &'a RowBlock,
+    row: usize,
+}
+
+impl Serialize for TableRow<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.block.columns()))?;
+        for (column, name) in self.block.names().iter().enumerate() {
+            let cell = self.block.cell(self.row, column);
+            match json_number(cell) {
+                Some(number) => map.serialize_entry(name, &Value::Number(number))?,
+                None => map.serialize_entry(name, cell)?,
+            }
+        }
+        map.end()
+    }
+}
+
+/// The number that `cell` is in JSON, if it is one. `007` and `1_000` stay texts, as do integers that an
+/// `f64` does not carry exactly.
+fn json_number(cell: &str) -> Option<f64> {
+    let digits = cell.strip_prefix('-').unwrap_or(cell);
+    let leading_zero = digits.len() > 1 && digits.starts_with('0') && !digits.starts_with("0.");
+    if !digits.starts_with(|c: char| c.is_ascii_digit()) || leading_zero || digits.ends_with('.') {
+        return None;
+    }
+    let number: f64 = cell.parse().ok().filter(|n: &f64| n.is_finite())?;
+    (number.abs() <= 9_007_199_254_740_992.0 || cell.contains(['.', 'e', 'E'])).then_some(number)
+}
+
+/// An explanation in the form that online explanations have.
+fn explanation_json(explanation: &Explanation) -> serde_json::Value {
+    let features: serde_json::Map<String, serde_json::Value> = explanation
+        .attributions
+        .iter()
+        .map(|attribution| {
+            let values = match attribution.values.as_slice() {
+                [single] if attribution.tokens.is_none() => serde_json::json!(single),
+                several => serde_json::json!(several),
+            };
+            (attribution.feature.clone(), values)
+        })
+        .collect();
+    let tokens: serde_json::Map<String, serde_json::Value> = explanation
+        .attributions
+        .iter()
+        .filter_map(|attribution| {
+            let tokens = attribution.tokens.as_ref()?;
+            let words: Vec<&str> = tokens.iter().map(|(_, word)| word.as_str()).collect();
+            Some((attribution.feature.clone(), serde_json::json!(words)))
+        })
+        .collect();
+    let mut attribution = serde_json::json!({
+        "baselineOutputValue": explanation.baseline_output,
+        "instanceOutputValue": explanation.instance_output,
+        "featureAttributions": features,
+        "outputIndex": [explanation.output_index],
+        "approximationError": explanation.approximation_error,
+    });
+    if let (Some(name), Some(fields)) = (&explanation.output_name, attribution.as_object_mut()) {
+        fields.insert("outputDisplayName".to_owned(), serde_json::json!(name));
+    }
+    let mut whole = serde_json::json!({ "attributions": [attribution] });
+    if let (false, Some(fields)) = (tokens.is_empty(), whole.as_object_mut()) {
+        fields.insert("tokens".to_owned(), serde_json::Value::Object(tokens));
+    }
+    whole
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    #[test]
+    fn cells_are_numbers_only_where_json_agrees() {
+        for (cell, number) in [
+            ("1", Some(1.0)),
+            ("-0.5", Some(-0.5)),
+            ("0", Some(0.0)),
+            ("1e3", Some(1000.0)),
+            ("9007199254740993", None),
+            ("007", None),
+            ("", None),
+            (" 1", None),
+            ("+1", None),
+            (".5", None),
+            ("1.", None),
+            ("NaN", None),
+            ("inf", None),
+            ("1e999", None),
+            ("1_000", None),
+        ] {
+            assert_eq!(json_number(cell), number, "{cell:?}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! [`Context`]: what a worker has in hand for one job.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::runtime::Handle;
+
+use super::job_id;
+use crate::storage::failed;
+use crate::store::{self, Write};
+use crate::{Control, Error, ErrorCode, Job, JobKind, Result, Version, fault};
+
+/// What a worker has in hand for one job. Its methods block: workers have threads of their own.
+#[derive(Clone)]
+pub(super) struct Context {
+    pub(super) control: Control,
+    pub(super) runtime: Handle,
+    /// The job as it was when taken up.
+    pub(super) job: Job,
+    pub(super) signals: Arc<Signals>,
+}
+
+/// What a worker is told while it works.
+#[derive(Debug, Default)]
+pub(super) struct Signals {
+    /// The client asked to stop the job.
+    pub(super) cancelled: AtomicBool,
+    /// The process ends; the job goes on in the next one.
+    pub(super) stopping: AtomicBool,
+}
+
+impl Context {
+    /// Whether the job is to stop.
+    ///
+    /// # Errors
+    /// `Cancelled`, or `Unavailable` when the process ends.
+    pub(super) fn check(&self) -> Result<()> {
+        if self.signals.cancelled.load(Ordering::Relaxed) {
+            return Err(Error::new(ErrorCode::Cancelled, "cancelled on request"));
+        }
+        if self.signals.stopping.load(Ordering::Relaxed) {
+            return Err(Error::new(ErrorCode::Unavailable, "the server is being stopped"));
+        }
+        Ok(())
+    }
+
+    /// Changes what the job's row says of its particular work. With `checkpoint`, work has been done that
+    /// a crash will not undo.
+    pub(super) fn update(&self, checkpoint: bool, mut change: impl FnMut(&mut JobKind)) -> Result<()> {
+        fault::step().map_err(|e| failed("noting a checkpoint", e))?;
+        let changed = store::modify::<Job>(self.control.store(), &self.job.name, None, |job| {
+            change(&mut job.kind);
+            if checkpoint {
+                job.crashes = 0;
+            }
+            Ok(Vec::<Write>::new())
+        });
+        self.runtime.block_on(changed)?;
+        self.control.runner().changed();
+        Ok(())
+    }
+
+    /// The directory for the job's unfinished work. Removed once the job has ended.
+    pub(super) fn staging(&self) -> PathBuf {
+        staging(&self.control, &self.job.name)
+    }
+
+    /// The version `number` of `model`.
+    pub(super) fn version(&self, model: &str, number: u32) -> Result<Version> {
+        let (model, _) = self.runtime.block_on(self.control.models().get(model))?;
+        let name = format!("{}@{number}", model.name);
+        model.versions.into_iter().find(|version| version.number == number).ok_or_else(|| Error::not_found(name))
+    }
+}
+
+/// Where the job `name` keeps its unfinished work.
+pub(super) fn staging(control: &Control, name: &str) -> PathBuf {
+    control.options().data_dir.join("jobs").join(job_id(name))
+}

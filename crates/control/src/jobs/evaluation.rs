@@ -1,0 +1,379 @@
+//! Evaluation: labelled rows in, figures of a version out.
+//!
+//! The figures are accumulators, one set a thread, merged at the end: whatever way the rows are split,
+//! the outcome is the same. An evaluation that a crash interrupts begins again.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use analysis::{Regression, Slices, as_written};
+use formats::Value;
+use formats::rows::{RowFault, parse_number};
+use serving::Predictions;
+
+use super::context::Context;
+use super::figures::Figures;
+use super::job_id;
+use super::model::{LoadedModel, Predicted};
+use super::pipeline::ordered;
+use super::rows::{Chunk, Place, RowReader, Rows, resolve};
+use super::runner::Done;
+use crate::store::Record;
+use crate::{Error, Evaluation, EvaluationJob, JobKind, Result, Slice, Timestamp};
+
+/// Values of a column that are told apart; a column with more is no category and gives no slices.
+const SLICES_MAX: usize = 100;
+
+/// Reasons of rows left out that the evaluation shows.
+const REASONS_MAX: usize = 10;
+
+/// Rows after which progress is noted.
+const PROGRESS_ROWS: u64 = 100_000;
+
+/// Measures rows. Used by several threads at once.
+struct Evaluator<'a> {
+    model: LoadedModel,
+    target: String,
+    slice_by: &'a [String],
+    /// Measures that no thread is using.
+    idle: Mutex<Vec<Measure>>,
+}
+
+/// What one thread has measured.
+#[derive(Default)]
+struct Measure {
+    /// Known once something has been predicted.
+    labels: Vec<String>,
+    figures: Option<Figures>,
+    slices: Vec<Slices<Figures>>,
+}
+
+/// Rows measured and left out of one chunk.
+struct Counted {
+    rows: u64,
+    skipped: u64,
+    reasons: Vec<String>,
+}
+
+/// Does the job.
+pub(super) fn run(context: &Context, job: &EvaluationJob) -> Result<Done> {
+    let version = context.version(&job.model, job.version)?;
+    let model = LoadedModel::load(context, &version)?;
+    let target = target(&model, job)?;
+    let evaluator = Evaluator { model, target, slice_by: &job.slice_by, idle: Mutex::default() };
+    let inputs = context.runtime.block_on(resolve(context.control.storage(), &job.uris))?;
+    let uris: Vec<String> = inputs.iter().map(|input| input.uri.clone()).collect();
+    let mut reader = RowReader::new(
+        context.control.storage().clone(),
+        context.runtime.clone(),
+        inputs.into(),
+        job.format,
+        Place::default(),
+    )
+    .hashing();
+    let mut total = Counted { rows: 0, skipped: 0, reasons: Vec::new() };
+    let mut noted = 0;
+    ordered(
+        context.control.options().jobs.threads,
+        || reader.next(),
+        |chunk| evaluator.measure(&uris, chunk),
+        |counted| {
+            context.check()?;
+            total.add(counted);
+            if total.rows >= noted + PROGRESS_ROWS {
+                noted = total.rows;
+                note(context, noted)?;
+            }
+            Ok(())
+        },
+    )?;
+    let digest = reader.digest().map(|digest| digest.to_string());
+    let metadata = serde_json::json!({
+        "evaluationJob": context.job.name,
+        "uris": job.uris,
+        "targetField": evaluator.target,
+        "rows": total.rows,
+        "skippedRows": total.skipped,
+        "skippedReasons": total.reasons,
+        "datasetDigest": digest,
+    });
+    let Some(mut measure) = evaluator.merged()?.filter(|_| total.rows > 0) else {
+        return Err(nothing_measured(&total));
+    };
+    let evaluation = measure.evaluation(context, job, metadata)?;
+    done(job, evaluation, total.rows)
+}
+
+fn done(job: &EvaluationJob, mut evaluation: Evaluation, rows: u64) -> Result<Done> {
+    let kind = JobKind::Evaluation(EvaluationJob { rows, result: Some(evaluation.name.clone()), ..job.clone() });
+    let writes = vec![evaluation.insert()?];
+    Ok(Done { kind, writes, evaluation: Some(evaluation) })
+}
+
+fn nothing_measured(total: &Counted) -> Error {
+    match total.reasons.first() {
+        None => Error::invalid("the inputs hold no rows"),
+        Some(reason) => {
+            Error::invalid(format!("none of the {} rows could be measured; the first: {reason}", total.skipped))
+        }
+    }
+}
+
+/// The column with the truth.
+fn target(model: &LoadedModel, job: &EvaluationJob) -> Result<String> {
+    let target = job.target.clone().filter(|target| !target.is_empty());
+    target.or_else(|| model.label().map(str::to_owned)).ok_or_else(|| {
+        Error::invalid("the model was not trained here, so the evaluation must name the column with the truth")
+    })
+}
+
+fn note(context: &Context, rows: u64) -> Result<()> {
+    context.update(false, |kind| {
+        if let JobKind::Evaluation(job) = kind {
+            job.rows = rows;
+        }
+    })
+}
+
+impl Counted {
+    fn add(&mut self, other: Counted) {
+        self.rows += other.rows;
+        self.skipped += other.skipped;
+        let room = REASONS_MAX.saturating_sub(self.reasons.len());
+        self.reasons.extend(other.reasons.into_iter().take(room));
+    }
+}
+
+impl Evaluator<'_> {
+    fn measure(&self, uris: &[String], chunk: Chunk) -> Result<Counted> {
+        let uri = uris.get(chunk.input).map_or("", String::as_str);
+        let mut measure = self.idle().pop().unwrap_or_default();
+        let mut faults = chunk.faults;
+        let rows = match &chunk.rows {
+            Rows::Table(block) => {
+                let Some(target) = block.column(&self.target) else { return Err(self.no_target(uri, block.names())) };
+                let slices: Vec<_> = self.slice_by.iter().map(|name| block.column(name)).collect();
+                if let Some(missing) = self.slice_by.iter().zip(&slices).find_map(|(name, at)| at.is_none().then_some(name)) {
+                    return Err(Error::invalid(format!("{uri} has no column `{missing}` to slice by")));
+                }
+                let Predicted { rows, predictions, faults: failed } = self.model.predict_table(block)?;
+                faults.extend(failed);
+                let seen = rows.iter().map(|row| Seen {
+                    number: block.row_number(*row),
+                    truth: block.cell(*row, target).to_owned(),
+                    slices: slices.iter().map(|column| block.cell(*row, column.unwrap_or(usize::MAX)).to_owned()).collect(),
+                });
+                measure.observe(self.slice_by, &predictions, seen, &mut faults)?
+            }
+            Rows::Values(values) => self.measure_values(values, &mut measure, &mut faults)?,
+        };
+        self.idle().push(measure);
+        faults.sort_by_key(|fault| fault.row);
+        let reasons = faults.iter().take(REASONS_MAX).map(|f| format!("{uri} row {}: {}", f.row, f.reason));
+        Ok(Counted { rows, skipped: faults.len() as u64, reasons: reasons.collect() })
+    }
+
+    fn measure_values(
+        &self,
+        values: &[(u64, Value)],
+        measure: &mut Measure,
+        faults: &mut Vec<RowFault>,
+    ) -> Result<u64> {
+        let (mut instances, mut seen) = (Vec::new(), Vec::new());
+        for (number, value) in values {
+            let Some(truth) = value.get(&self.target).and_then(text) else {
+                let reason = format!("the field `{}` is missing or no single value", self.target);
+                faults.push(RowFault { row: *number, reason });
+                continue;
+            };
+            let slices = self.slice_by.iter().map(|name| value.get(name).and_then(text).unwrap_or_default());
+            seen.push(Seen { number: *number, truth, slices: slices.collect() });
+            instances.push(without(value, &self.target));
+        }
+        let numbers: Vec<u64> = seen.iter().map(|seen| seen.number).collect();
+        let (runs, failed) = self.model.predict_values(&instances, &numbers)?;
+        faults.extend(failed);
+        let mut rows = 0;
+        for (start, predictions) in runs {
+            let run = seen.get(start..start + predictions.len()).unwrap_or_default();
+            rows += measure.observe(self.slice_by, &predictions, run.iter().cloned(), faults)?;
+        }
+        Ok(rows)
+    }
+
+    fn no_target(&self, uri: &str, names: &[String]) -> Error {
+        let first: Vec<&str> = names.iter().take(20).map(String::as_str).collect();
+        Error::invalid(format!("{uri} has no column `{}` with the truth; it has {}", self.target, first.join(", ")))
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Measure>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What all threads have measured together.
+    fn merged(&self) -> Result<Option<Measure>> {
+        let mut measures = std::mem::take(&mut *self.idle()).into_iter().filter(|m| m.figures.is_some());
+        let Some(mut all) = measures.next() else { return Ok(None) };
+        measures.try_for_each(|measure| all.merge(measure))?;
+        Ok(Some(all))
+    }
+}
+
+/// What is known of a row beside its prediction.
+#[derive(Clone)]
+struct Seen {
+    number: u64,
+    truth: String,
+    slices: Vec<String>,
+}
+
+impl Measure {
+    /// Counts rows with their predictions; gives how many. Rows whose truth cannot be used are faults.
+    fn observe(
+        &mut self,
+        slice_by: &[String],
+        predictions: &Predictions,
+        seen: impl Iterator<Item = Seen>,
+        faults: &mut Vec<RowFault>,
+    ) -> Result<u64> {
+        if predictions.len() == 0 {
+            return Ok(0);
+        }
+        self.begin(slice_by, predictions)?;
+        let places: HashMap<&str, usize> =
+            self.labels.iter().enumerate().map(|(place, label)| (label.as_str(), place)).collect();
+        let mut rows = 0;
+        for (i, seen) in seen.enumerate() {
+            let figures = self.figures.iter_mut();
+            let slices = self.slices.iter_mut().zip(&seen.slices).filter_map(|(slices, value)| slices.of(value));
+            match observe_row(figures.chain(slices), predictions, i, &seen.truth, &places) {
+                Ok(()) => rows += 1,
+                Err(reason) => faults.push(RowFault { row: seen.number, reason }),
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Decides, from the first predictions, what is measured.
+    fn begin(&mut self, slice_by: &[String], predictions: &Predictions) -> Result<()> {
+        if self.figures.is_some() {
+            return Ok(());
+        }
+        let figures = match (predictions.scores(0), predictions.value(0)) {
+            (None, Some(_)) => Figures::Value(Regression::new()),
+            (Some(scores), _) => {
+                let numbered = || (0..scores.len()).map(|class| class.to_string()).collect();
+                self.labels = predictions.labels().map_or_else(numbered, <[String]>::to_vec);
+                Figures::classes(self.labels.len(), analysis::Options::default())?
+            }
+            (None, None) => {
+                return Err(Error::invalid(
+                    "the model answers neither one number nor one score a class, so it cannot be measured",
+                ));
+            }
+        };
+        for column in slice_by {
+            self.slices.push(Slices::new(column, SLICES_MAX, figures.for_slice(self.labels.len())?));
+        }
+        self.figures = Some(figures);
+        Ok(())
+    }
+
+    fn merge(&mut self, other: Measure) -> Result<()> {
+        if let (Some(ours), Some(theirs)) = (&mut self.figures, other.figures) {
+            ours.merge(theirs)?;
+        }
+        for (ours, theirs) in self.slices.iter_mut().zip(other.slices) {
+            ours.merge(theirs, Figures::merge)?;
+        }
+        Ok(())
+    }
+
+    fn evaluation(&mut self, context: &Context, job: &EvaluationJob, metadata: serde_json::Value) -> Result<Evaluation> {
+        let Some(figures) = &mut self.figures else { return Err(Error::invalid("the inputs hold no rows")) };
+        let now = Timestamp::now();
+        let schema = figures.schema();
+        let (metrics, classes) = figures.to_json(&self.labels);
+        let mut parts: Vec<(String, String, serde_json::Value)> =
+            classes.into_iter().map(|(class, metrics)| ("annotationSpec".to_owned(), class, metrics)).collect();
+        for slices in &mut self.slices {
+            let column = slices.column().to_owned();
+            let Some(values) = slices.values() else { continue };
+            for (value, figures) in values {
+                if figures.rows() > 0 {
+                    parts.push((column.clone(), value.to_owned(), figures.to_json(&self.labels).0));
+                }
+            }
+        }
+        let slices = parts.into_iter().enumerate().map(|(i, (column, value, metrics))| Slice {
+            id: (i + 1).to_string(),
+            column,
+            value,
+            metrics,
+            create_time: now,
+        });
+        Ok(Evaluation {
+            name: format!("{}/evaluations/{}", job.model, job_id(&context.job.name)),
+            display_name: context.job.display_name.clone(),
+            version: job.version,
+            metrics_schema_uri: schema.to_owned(),
+            metrics,
+            slices: slices.collect(),
+            metadata,
+            create_time: now,
+            etag: String::new(),
+        })
+    }
+}
+
+/// Counts one row in all `figures`, or says why its truth cannot be used.
+fn observe_row<'a>(
+    figures: impl Iterator<Item = &'a mut Figures>,
+    predictions: &Predictions,
+    row: usize,
+    truth: &str,
+    places: &HashMap<&str, usize>,
+) -> std::result::Result<(), String> {
+    for figures in figures {
+        match figures {
+            Figures::Classes(classes) => {
+                let place = places.get(truth).ok_or_else(|| format!("`{}` is none of the model's classes", short(truth)))?;
+                classes.observe(*place, predictions.scores(row).unwrap_or_default()).map_err(|e| e.to_string())?;
+            }
+            Figures::Value(values) => {
+                let truth = parse_number(truth).map_err(|e| format!("the truth: {e}"))?;
+                let value = predictions.value(row).unwrap_or(f32::NAN);
+                values.observe(truth, as_written(value)).map_err(|e| e.to_string())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(60).collect()
+}
+
+/// A single value as the text that a CSV would hold.
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::Text(text) => Some(text.clone()),
+        Value::Number(_) | Value::Bool(_) => serde_json::to_string(value).ok(),
+        _ => None,
+    }
+}
+
+/// The instance that remains of a record without the truth. An instance that was wrapped to carry a
+/// truth beside it, `{"instance": …, "label": …}`, is unwrapped.
+fn without(value: &Value, target: &str) -> Value {
+    match value {
+        Value::Record(fields) => {
+            let mut rest: Vec<_> = fields.iter().filter(|(name, _)| name != target).cloned().collect();
+            match rest.as_mut_slice() {
+                [(name, instance)] if name == "instance" => std::mem::replace(instance, Value::Null),
+                _ => Value::Record(rest),
+            }
+        }
+        other => other.clone(),
+    }
+}

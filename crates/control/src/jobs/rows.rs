@@ -1,0 +1,247 @@
+//! [`RowReader`]: the rows of several objects, one after the other, on a thread that may block.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use formats::Value;
+use formats::rows::{CsvDecoder, JsonlDecoder, Limits, Position, RowBlock, RowFault};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use crate::artifact::Digest;
+use crate::storage::{ObjectUri, Storage};
+use crate::{Error, ErrorCode, Result, RowFormat};
+
+/// Rows decoded at a time.
+const CHUNK_ROWS: usize = 2048;
+
+/// Blocks read ahead of the decoder.
+const READ_AHEAD: usize = 2;
+
+/// Objects that one job reads at most.
+const INPUTS_MAX: usize = 10_000;
+
+/// An object to read, and the version of it that was found when the job began.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct InputObject {
+    pub(super) uri: String,
+    etag: String,
+    size: u64,
+}
+
+/// Some rows of one input.
+pub(super) struct Chunk {
+    /// Which input.
+    pub(super) input: usize,
+    pub(super) rows: Rows,
+    /// Rows between these that could not be decoded.
+    pub(super) faults: Vec<RowFault>,
+    /// Where the input goes on after this chunk.
+    pub(super) after: Position,
+}
+
+/// Decoded rows.
+pub(super) enum Rows {
+    /// Of CSV.
+    Table(RowBlock),
+    /// Of JSON Lines: the row's number and its value.
+    Values(Vec<(u64, Value)>),
+}
+
+/// Where to begin: an input, a place in it and, for CSV, its header.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Place {
+    pub(super) input: usize,
+    pub(super) position: Position,
+    pub(super) names: Option<Vec<String>>,
+}
+
+/// Reads the rows of `inputs` in order. Memory: a few blocks of the object and one chunk.
+pub(super) struct RowReader {
+    storage: Storage,
+    runtime: Handle,
+    inputs: Arc<[InputObject]>,
+    format: RowFormat,
+    next: Place,
+    open: Option<OpenInput>,
+    hasher: Option<Sha256>,
+}
+
+struct OpenInput {
+    decoder: Decoder,
+    blocks: mpsc::Receiver<Result<Bytes>>,
+    /// Bytes that have not come yet.
+    missing: u64,
+    ended: bool,
+}
+
+enum Decoder {
+    Csv(CsvDecoder),
+    Jsonl(JsonlDecoder),
+}
+
+/// The objects that `uris` name. `gs://bucket/dir/*.csv` names all that match, by name.
+pub(super) async fn resolve(storage: &Storage, uris: &[String]) -> Result<Vec<InputObject>> {
+    let mut inputs = Vec::new();
+    for uri in uris {
+        match uri.split_once('*') {
+            None => {
+                let info = storage.head(&ObjectUri::parse(uri)?).await?;
+                inputs.push(InputObject { uri: uri.clone(), etag: info.etag, size: info.size });
+            }
+            Some((before, after)) => inputs.extend(matching(storage, uri, before, after).await?),
+        }
+        if inputs.len() > INPUTS_MAX {
+            return Err(Error::invalid(format!("a job reads at most {INPUTS_MAX} objects")));
+        }
+    }
+    Ok(inputs)
+}
+
+async fn matching(storage: &Storage, uri: &str, before: &str, after: &str) -> Result<Vec<InputObject>> {
+    if after.contains('*') {
+        return Err(Error::invalid(format!("`{uri}`: one `*` is understood, not several")));
+    }
+    let prefix = ObjectUri::parse_prefix(before)?;
+    let mut found = Vec::new();
+    for object in storage.list(&prefix).await? {
+        let middle = object.name.strip_prefix(prefix.name()).and_then(|rest| rest.strip_suffix(after));
+        if middle.is_some_and(|middle| !middle.contains('/')) {
+            let uri = prefix.sibling(&object.name)?.to_string();
+            found.push(InputObject { uri, etag: object.etag, size: object.size });
+        }
+    }
+    if found.is_empty() {
+        return Err(Error::not_found(format!("an object that matches `{uri}`")));
+    }
+    Ok(found)
+}
+
+impl RowReader {
+    /// A reader that begins at `place`. `runtime` does the reading proper.
+    pub(super) fn new(
+        storage: Storage,
+        runtime: Handle,
+        inputs: Arc<[InputObject]>,
+        format: RowFormat,
+        place: Place,
+    ) -> Self {
+        RowReader { storage, runtime, inputs, format, next: place, open: None, hasher: None }
+    }
+
+    /// The same reader, which takes the SHA-256 of all bytes read on the way.
+    pub(super) fn hashing(mut self) -> Self {
+        self.hasher = Some(Sha256::new());
+        self
+    }
+
+    /// The digest of all bytes read, for a hashing reader that has come to the end.
+    pub(super) fn digest(&self) -> Option<Digest> {
+        self.hasher.clone().map(|hasher| Digest::from_bytes(hasher.finalize().into()))
+    }
+
+    /// The next rows; `None` after the last input.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for an input that has no usable header, naming it; `Aborted` for one that has
+    /// changed since the job began; and what [`Storage::read`] fails with.
+    pub(super) fn next(&mut self) -> Result<Option<Chunk>> {
+        loop {
+            let mut open = match self.open.take() {
+                Some(open) => open,
+                None if self.next.input >= self.inputs.len() => return Ok(None),
+                None => self.open_input()?,
+            };
+            let input = self.next.input;
+            let uri = self.inputs.get(input).map_or("", |input| input.uri.as_str());
+            if let Some(chunk) = open.decoder.take(input, uri)? {
+                self.open = Some(open);
+                return Ok(Some(chunk));
+            }
+            if open.ended {
+                self.next = Place { input: input + 1, ..Place::default() };
+                continue;
+            }
+            match open.blocks.blocking_recv() {
+                Some(block) => open.push(&block?, &mut self.hasher),
+                None if open.missing == 0 => open.finish(),
+                None => return Err(Error::new(ErrorCode::Internal, format!("{uri} could not be read to its end"))),
+            }
+            self.open = Some(open);
+        }
+    }
+
+    fn open_input(&mut self) -> Result<OpenInput> {
+        let Some(input) = self.inputs.get(self.next.input) else {
+            return Err(Error::new(ErrorCode::Internal, "the job has lost its place"));
+        };
+        let uri = ObjectUri::parse(&input.uri)?;
+        let mut blocks = self.runtime.block_on(self.storage.read(&uri, self.next.position.offset, None))?;
+        if blocks.info().etag != input.etag || blocks.info().size != input.size {
+            let message = format!("{uri} has changed since the job began; leave inputs alone until it has ended");
+            return Err(Error::new(ErrorCode::Aborted, message));
+        }
+        let missing = blocks.remaining();
+        let (sender, receiver) = mpsc::channel(READ_AHEAD);
+        self.runtime.spawn(async move {
+            while let Some(block) = blocks.next().await.transpose() {
+                let failed = block.is_err();
+                if sender.send(block).await.is_err() || failed {
+                    return;
+                }
+            }
+        });
+        let decoder = Decoder::new(self.format, &self.next);
+        Ok(OpenInput { decoder, blocks: receiver, missing, ended: false })
+    }
+}
+
+impl OpenInput {
+    fn push(&mut self, block: &Bytes, hasher: &mut Option<Sha256>) {
+        self.missing = self.missing.saturating_sub(block.len() as u64);
+        if let Some(hasher) = hasher {
+            hasher.update(block);
+        }
+        match &mut self.decoder {
+            Decoder::Csv(decoder) => decoder.push(block),
+            Decoder::Jsonl(decoder) => decoder.push(block),
+        }
+    }
+
+    fn finish(&mut self) {
+        self.ended = true;
+        match &mut self.decoder {
+            Decoder::Csv(decoder) => decoder.finish(),
+            Decoder::Jsonl(decoder) => decoder.finish(),
+        }
+    }
+}
+
+impl Decoder {
+    fn new(format: RowFormat, place: &Place) -> Self {
+        let limits = Limits::default();
+        match (format, &place.names) {
+            (RowFormat::Jsonl, _) => Decoder::Jsonl(JsonlDecoder::resume_at(limits, place.position)),
+            (RowFormat::Csv, Some(names)) => {
+                Decoder::Csv(CsvDecoder::resume_at(limits, names.clone(), place.position))
+            }
+            (RowFormat::Csv, None) => Decoder::Csv(CsvDecoder::new(limits)),
+        }
+    }
+
+    fn take(&mut self, input: usize, uri: &str) -> Result<Option<Chunk>> {
+        let (rows, faults, after) = match self {
+            Decoder::Csv(decoder) => {
+                let block = decoder.take(CHUNK_ROWS).map_err(|e| Error::invalid(format!("{uri}: {e}")))?;
+                (block.map(Rows::Table), decoder.take_faults(), decoder.position())
+            }
+            Decoder::Jsonl(decoder) => {
+                let values = decoder.take(CHUNK_ROWS);
+                (values.map(Rows::Values), decoder.take_faults(), decoder.position())
+            }
+        };
+        Ok(rows.map(|rows| Chunk { input, rows, faults, after }))
+    }
+}

@@ -1,0 +1,365 @@
+//! [`Runner`]: the queue of jobs and the workers that take them up.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+
+use super::context::{Context, Signals, staging};
+use super::{CRASHES_MAX, operation_name, pipeline};
+#[cfg(any())]
+use super::{batch, evaluation, training};
+use crate::control::WeakControl;
+use crate::operation::OperationResult;
+use crate::storage::failed;
+use crate::store::{self, Write};
+use crate::{
+    Control, Error, ErrorCode, Evaluation, Job, JobError, JobKind, JobState, Operation, Result, Timestamp, fault,
+};
+
+/// The queue of jobs, an image of what the metadata store holds, and the signals to running ones.
+#[derive(Debug)]
+pub(crate) struct Runner {
+    state: Mutex<State>,
+    /// Something was put in the queue.
+    wake: Notify,
+    /// Counts changes of jobs, for those who wait for one.
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: VecDeque<String>,
+    running: HashMap<String, Arc<Signals>>,
+    stopping: bool,
+}
+
+/// What a job that has succeeded leaves in the metadata, in the commit that ends it.
+pub(super) struct Done {
+    /// The job's particular part in its final form.
+    pub(super) kind: JobKind,
+    /// Resources that appear with it.
+    pub(super) writes: Vec<Write>,
+    /// The evaluation among them, for the operation that waits for it.
+    pub(super) evaluation: Option<Evaluation>,
+}
+
+impl Runner {
+    pub(crate) fn new() -> Self {
+        Runner { state: Mutex::default(), wake: Notify::new(), changes: watch::Sender::new(0) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes up what a dead process left, removes what nobody needs any more, and sets the workers to work.
+    /// Called once, when everything that jobs use is there.
+    pub(crate) async fn start(control: &Control) -> Result<()> {
+        let runner = control.runner();
+        let mut jobs = store::list_all::<Job>(control.store(), None).await?;
+        jobs.retain(|job| !job.state.is_final());
+        jobs.sort_by_key(|job| (job.create_time, job.name.clone()));
+        clear_staging(control, &jobs)?;
+        runner.state().queue = jobs.into_iter().map(|job| job.name).collect();
+        for _ in 0..control.options().jobs.slots.max(1) {
+            tokio::spawn(work(runner.clone(), control.downgrade()));
+        }
+        Ok(())
+    }
+
+    /// Jobs that wait or run.
+    pub(super) fn unfinished(&self) -> usize {
+        let state = self.state();
+        state.queue.len() + state.running.len()
+    }
+
+    /// Puts a job that has been written down in the queue.
+    pub(super) fn enqueue(&self, name: &str) {
+        self.state().queue.push_back(name.to_owned());
+        self.wake.notify_one();
+        self.changed();
+    }
+
+    /// Tells those who wait that some job has changed.
+    pub(super) fn changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Becomes ready whenever some job changes.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Asks running jobs to stop where they are, to go on in the next process. Takes up no others.
+    pub(crate) fn close(&self) {
+        let mut state = self.state();
+        state.stopping = true;
+        state.running.values().for_each(|signals| signals.stopping.store(true, Ordering::Relaxed));
+        drop(state);
+        self.wake.notify_waiters();
+    }
+
+    /// As [`Runner::close`], and waits until they have stopped.
+    pub(super) async fn stop(&self) {
+        let mut changes = self.changes();
+        self.close();
+        while !self.state().running.is_empty() {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// See [`super::Jobs::cancel`].
+    pub(super) async fn cancel(&self, control: &Control, name: &str) -> Result<()> {
+        let job: Job = store::get(control.store(), name).await?;
+        if job.state.is_final() {
+            return Ok(());
+        }
+        store::modify::<Job>(control.store(), name, None, |job| {
+            job.cancel_requested |= !job.state.is_final();
+            Ok(Vec::new())
+        })
+        .await?;
+        let waiting = {
+            let mut state = self.state();
+            if let Some(signals) = state.running.get(name) {
+                signals.cancelled.store(true, Ordering::Relaxed);
+            }
+            let before = state.queue.len();
+            state.queue.retain(|queued| queued != name);
+            before != state.queue.len()
+        };
+        if waiting {
+            // Taken up at once, whatever waits before it, to be ended as cancelled.
+            end(control, name, Err(Error::new(ErrorCode::Cancelled, "cancelled on request"))).await?;
+        }
+        self.changed();
+        Ok(())
+    }
+
+    /// The next job to take up; `None` when the process ends.
+    async fn next(&self) -> Option<(String, Arc<Signals>)> {
+        loop {
+            let woken = self.wake.notified();
+            {
+                let mut state = self.state();
+                if state.stopping {
+                    return None;
+                }
+                if let Some(name) = state.queue.pop_front() {
+                    let signals = Arc::new(Signals::default());
+                    state.running.insert(name.clone(), signals.clone());
+                    return Some((name, signals));
+                }
+            }
+            woken.await;
+        }
+    }
+
+    fn leave(&self, name: &str) {
+        self.state().running.remove(name);
+        self.changed();
+    }
+}
+
+/// One worker: takes up jobs until the process ends. While it waits it does not keep the data directory open.
+async fn work(runner: Arc<Runner>, control: WeakControl) {
+    while let Some((name, signals)) = runner.next().await {
+        let Some(control) = control.upgrade() else { return };
+        if let Err(error) = run(&control, &name, signals).await {
+            tracing::error!(job = %name, %error, cause = ?error.source, "a job could not be ended; it is taken up at the next start");
+        }
+        runner.leave(&name);
+    }
+}
+
+async fn run(control: &Control, name: &str, signals: Arc<Signals>) -> Result<()> {
+    let job = match claim(control, name).await {
+        Ok(Some(job)) => job,
+        // Deleted or ended meanwhile.
+        Ok(None) => return Ok(()),
+        Err(error) if error.code == ErrorCode::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if job.cancel_requested {
+        signals.cancelled.store(true, Ordering::Relaxed);
+    }
+    tracing::info!(job = %name, attempt = job.attempts, "a job begins");
+    let context = Context { control: control.clone(), runtime: Handle::current(), job, signals: signals.clone() };
+    let outcome = if context.job.crashes > CRASHES_MAX {
+        Err(given_up(&context.job))
+    } else {
+        on_thread(context.clone()).await
+    };
+    if signals.stopping.load(Ordering::Relaxed) && outcome.is_err() {
+        return put_back(control, name).await;
+    }
+    end(control, name, outcome).await
+}
+
+/// Notes that the job has been taken up. From here on until its next checkpoint, a death of the process
+/// counts as a crash by this job.
+async fn claim(control: &Control, name: &str) -> Result<Option<Job>> {
+    let mut ended = false;
+    fault::step().map_err(|e| failed("taking up a job", e))?;
+    let job = store::modify::<Job>(control.store(), name, None, |job| {
+        ended = job.state.is_final();
+        if !ended {
+            job.state = JobState::Running;
+            job.attempts += 1;
+            job.crashes += 1;
+            job.start_time = job.start_time.or_else(|| Some(Timestamp::now()));
+        }
+        Ok(Vec::new())
+    })
+    .await?;
+    control.runner().changed();
+    Ok((!ended).then_some(job))
+}
+
+fn given_up(job: &Job) -> Error {
+    Error::new(
+        ErrorCode::Internal,
+        format!(
+            "the server died {CRASHES_MAX} times while it worked on this job, so it is not taken up again; the \
+             server's log has the causes (often: not enough memory). Attempts in all: {}",
+            job.attempts - 1
+        ),
+    )
+}
+
+/// Gives a job back to the queue of the next process.
+async fn put_back(control: &Control, name: &str) -> Result<()> {
+    store::modify::<Job>(control.store(), name, None, |job| {
+        if !job.state.is_final() {
+            job.state = JobState::Pending;
+            job.crashes = job.crashes.saturating_sub(1);
+        }
+        Ok(Vec::new())
+    })
+    .await
+    .map(|_| ())
+}
+
+/// Does the particular work on a thread of its own. A panic there is an error here.
+async fn on_thread(context: Context) -> Result<Done> {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let spawned = std::thread::Builder::new().name("job".to_owned()).spawn(move || {
+        pipeline::lower_priority();
+        #[cfg(not(any()))]
+        let outcome = context.check().and_then(|()| Err(Error::new(ErrorCode::Unimplemented, "not there yet")));
+        #[cfg(any())]
+        let outcome = match &context.job.kind {
+            JobKind::Batch(job) => batch::run(&context, job),
+            JobKind::Training(job) => training::run(&context, job),
+            JobKind::Evaluation(job) => evaluation::run(&context, job),
+        };
+        // Nobody waits for it only when the process ends.
+        let _ = sender.send(outcome);
+    });
+    spawned.map_err(|e| Error::internal("starting a thread for the job", e))?;
+    let defect = "a defect stopped the job; the server's log has the cause";
+    receiver.await.unwrap_or_else(|_| Err(Error::new(ErrorCode::Internal, defect)))
+}
+
+/// Ends a job: its state, what it publishes and the operation that waits for it, in one commit.
+async fn end(control: &Control, name: &str, outcome: Result<Done>) -> Result<()> {
+    if let Err(error) = &outcome {
+        tracing::warn!(job = %name, %error, cause = ?error.source, "a job ends without success");
+        withdraw(control, name).await;
+    }
+    fault::step().map_err(|e| failed("ending a job", e))?;
+    for _ in 0..32 {
+        let mut job: Job = store::get(control.store(), name).await?;
+        if job.state.is_final() {
+            return Ok(());
+        }
+        let mut writes = finish(&mut job, &outcome);
+        writes.extend(operation_write(control, &job, &outcome).await?);
+        writes.push(store::update(&mut job)?);
+        match control.store().commit(writes).await {
+            Ok(()) => {
+                fault::step().map_err(|e| failed("ending a job", e))?;
+                let _ = std::fs::remove_dir_all(staging(control, name));
+                control.runner().changed();
+                tracing::info!(job = %name, state = ?job.state, "a job has ended");
+                return Ok(());
+            }
+            Err(store::StoreError::Stale { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Error::new(ErrorCode::Aborted, format!("{name} is being changed by too many at once")))
+}
+
+/// Sets the final state and gives what is to be written beside it.
+fn finish(job: &mut Job, outcome: &Result<Done>) -> Vec<Write> {
+    job.end_time = Some(Timestamp::now());
+    match outcome {
+        Ok(done) => {
+            job.state = JobState::Succeeded;
+            job.kind = done.kind.clone();
+            job.crashes = 0;
+            done.writes.clone()
+        }
+        Err(error) => {
+            let cancelled = error.code == ErrorCode::Cancelled;
+            job.state = if cancelled { JobState::Cancelled } else { JobState::Failed };
+            job.error = Some(JobError::from(error));
+            if let JobKind::Batch(batch) = &mut job.kind {
+                (batch.output_directory, batch.checkpoint) = (None, None);
+            }
+            Vec::new()
+        }
+    }
+}
+
+/// Ends the operation that waits for the job, if there is one.
+async fn operation_write(control: &Control, job: &Job, outcome: &Result<Done>) -> Result<Option<Write>> {
+    let JobKind::Evaluation(evaluation) = &job.kind else { return Ok(None) };
+    let name = operation_name(&evaluation.model, &job.name);
+    let mut operation: Operation = match store::get(control.store(), &name).await {
+        Ok(operation) => operation,
+        // The client has deleted it.
+        Err(error) if error.code == ErrorCode::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    operation.done = true;
+    operation.progress_percent = 100;
+    operation.outcome = match outcome {
+        Ok(done) => done.evaluation.clone().map(|made| Ok(OperationResult::Evaluation(made))),
+        Err(error) => Some(Err(JobError::from(error))),
+    };
+    store::update(&mut operation).map(Some)
+}
+
+/// Takes back what an unsuccessful job may have published. A failure is logged: it must not keep the job
+/// from ending.
+async fn withdraw(control: &Control, name: &str) {
+    let Ok(job) = store::get::<Job>(control.store(), name).await else { return };
+    #[cfg(any())]
+    if let JobKind::Batch(batch) = &job.kind
+        && let Err(error) = batch::withdraw(control, batch).await
+    {
+        tracing::error!(job = %name, %error, "output of an unsuccessful job could not be removed");
+    }
+}
+
+/// Removes the unfinished work of jobs that are not among `unfinished`.
+fn clear_staging(control: &Control, unfinished: &[Job]) -> Result<()> {
+    let clearing = |e| failed("clearing the directory of unfinished jobs", e);
+    let root = control.options().data_dir.join("jobs");
+    std::fs::create_dir_all(&root).map_err(clearing)?;
+    let needed: HashSet<_> = unfinished.iter().map(|job| staging(control, &job.name)).collect();
+    for entry in std::fs::read_dir(&root).map_err(clearing)? {
+        let path = entry.map_err(clearing)?.path();
+        if !needed.contains(&path) {
+            std::fs::remove_dir_all(&path).map_err(clearing)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,224 @@
+//! Training: a specification and rows in, a registered version out.
+//!
+//! A training that a crash interrupts begins again: the same rows and the same seed give the same bits, so
+//! the artifact, which is named by its content, is the same. The version is found by the job that made
+//! it before one is registered, so that there is one whatever the crash left.
+
+use formats::Value;
+use formats::rows::RowBlock;
+use formats::spec::TrainSpec;
+use train::{Epoch, Flow, RowSource, TrainError, Trained};
+
+use super::context::Context;
+use super::job_id;
+use super::rows::{Place, RowReader, Rows, resolve};
+use super::runner::Done;
+use crate::artifact::Digest;
+use crate::models::{ArtifactSource, UploadModel};
+use crate::{
+    EpochProgress, Error, ErrorCode, JobKind, Parent, Result, RowFormat, ServingStatus, TrainingJob, fault,
+};
+
+/// Reasons of rows left out that the job shows.
+const REASONS_MAX: usize = 10;
+
+/// Does the job, from its beginning.
+pub(super) fn run(context: &Context, job: &TrainingJob) -> Result<Done> {
+    let spec = TrainSpec::from_json(&job.spec.to_string()).map_err(|e| Error::invalid(e.to_string()))?;
+    context.update(false, |kind| {
+        if let JobKind::Training(stored) = kind {
+            stored.progress.clear();
+        }
+    })?;
+    let mut rows = TrainingRows::open(context, &job.uris)?;
+    let trained = fit(context, &spec, &mut rows)?;
+    context.check()?;
+    let mut job = job.clone();
+    rows.show(&mut job, &trained);
+    let artifact = context.runtime.block_on(context.control.artifacts().put(trained.files))?;
+    fault::step().map_err(|e| crate::storage::failed("registering the trained version", e))?;
+    job.result = Some(register(context, &job, artifact)?);
+    Ok(Done { kind: JobKind::Training(job), writes: Vec::new(), evaluation: None })
+}
+
+fn fit(context: &Context, spec: &TrainSpec, rows: &mut TrainingRows) -> Result<Trained> {
+    let mut failure = None;
+    let mut progress = Vec::new();
+    let mut on_epoch = |epoch: &Epoch| {
+        progress.push(epoch_progress(epoch));
+        let noted = context.check().and_then(|()| note(context, &progress));
+        match noted {
+            Ok(()) => Flow::Continue,
+            Err(error) => {
+                failure = Some(error);
+                Flow::Stop
+            }
+        }
+    };
+    let trained = train::fit(spec, rows, &mut on_epoch);
+    match (failure.or(rows.failure.take()), trained) {
+        (Some(failure), _) => Err(failure),
+        (None, trained) => trained.map_err(|e| refused(&e)),
+    }
+}
+
+/// What is wrong with the rows or the specification, in the trainer's own words.
+fn refused(error: &TrainError) -> Error {
+    Error::invalid(error.to_string())
+}
+
+fn epoch_progress(epoch: &Epoch) -> EpochProgress {
+    EpochProgress {
+        epoch: u32::try_from(epoch.epoch).unwrap_or(u32::MAX),
+        loss: epoch.loss,
+        accuracy: epoch.accuracy,
+        validation_loss: epoch.validation_loss,
+        validation_accuracy: epoch.validation_accuracy,
+        seconds: epoch.seconds,
+    }
+}
+
+fn note(context: &Context, progress: &[EpochProgress]) -> Result<()> {
+    context.update(true, |kind| {
+        if let JobKind::Training(job) = kind {
+            job.progress = progress.to_vec();
+        }
+    })
+}
+
+/// Registers the version, or finds the one that was registered before a crash. Gives the model's resource
+/// name and the version's number.
+fn register(context: &Context, job: &TrainingJob, artifact: Digest) -> Result<(String, u32)> {
+    let (parent, _) = Parent::split(&context.job.name)?;
+    let id = job.target.model_id.clone().unwrap_or_else(|| job_id(&context.job.name).to_owned());
+    let model = job.target.parent_model.clone().unwrap_or_else(|| parent.child("models", &id));
+    let models = context.control.models();
+    if let Some(found) = context.runtime.block_on(find(context, &model))? {
+        return Ok(found);
+    }
+    let upload = UploadModel {
+        parent_model: job.target.parent_model.clone(),
+        model_id: job.target.parent_model.is_none().then_some(id),
+        labels: job.target.labels.clone(),
+        version_aliases: job.target.aliases.clone(),
+        version_description: job.target.description.clone(),
+        serving: ServingStatus::Enabled,
+        training_job: Some(context.job.name.clone()),
+        dataset_digest: job.dataset_digest,
+        ..UploadModel::new(job.target.display_name.clone(), ArtifactSource::Stored(artifact))
+    };
+    context.runtime.block_on(async {
+        let operation = models.upload(&parent, upload).await?;
+        context.control.operations().wait(&operation.name, REGISTERING_MAX).await?;
+        find(context, &model).await?.ok_or_else(|| {
+            Error::new(ErrorCode::Internal, format!("the trained version was not registered as a version of {model}"))
+        })
+    })
+}
+
+/// How long registering a stored artifact may take.
+const REGISTERING_MAX: std::time::Duration = std::time::Duration::from_secs(600);
+
+/// The version of `model` that this job made, if there is one.
+async fn find(context: &Context, model: &str) -> Result<Option<(String, u32)>> {
+    let model = match context.control.models().get(model).await {
+        Ok((model, _)) => model,
+        Err(error) if error.code == ErrorCode::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let made = model.versions.iter().find(|version| version.training_job.as_deref() == Some(&context.job.name));
+    Ok(made.map(|version| (model.name.clone(), version.number)))
+}
+
+/// The rows of a training job, as the trainer takes them: one pass, in order.
+struct TrainingRows {
+    reader: RowReader,
+    uris: Vec<String>,
+    /// Field names of JSONL rows, taken from the first one.
+    names: Vec<String>,
+    /// Rows left out before the trainer saw them.
+    skipped: u64,
+    reasons: Vec<String>,
+    /// Why the rows ended early.
+    failure: Option<Error>,
+}
+
+impl TrainingRows {
+    fn open(context: &Context, uris: &[String]) -> Result<Self> {
+        let inputs = context.runtime.block_on(resolve(context.control.storage(), uris))?;
+        let jsonl = |uri: &String| uri.ends_with(".jsonl") || uri.ends_with(".ndjson");
+        let uris: Vec<String> = inputs.iter().map(|input| input.uri.clone()).collect();
+        let format = match uris.iter().filter(|uri| jsonl(uri)).count() {
+            0 => RowFormat::Csv,
+            n if n == uris.len() => RowFormat::Jsonl,
+            _ => return Err(Error::invalid("the rows lie partly in .jsonl objects and partly in others; give one kind")),
+        };
+        let (storage, runtime) = (context.control.storage().clone(), context.runtime.clone());
+        let reader = RowReader::new(storage, runtime, inputs.into(), format, Place::default()).hashing();
+        Ok(TrainingRows { reader, uris, names: Vec::new(), skipped: 0, reasons: Vec::new(), failure: None })
+    }
+
+    fn next_block(&mut self) -> Result<Option<RowBlock>> {
+        let Some(chunk) = self.reader.next()? else { return Ok(None) };
+        let uri = self.uris.get(chunk.input).cloned().unwrap_or_default();
+        for fault in &chunk.faults {
+            self.skip(&uri, fault.row, &fault.reason);
+        }
+        match chunk.rows {
+            Rows::Table(block) => Ok(Some(block)),
+            Rows::Values(values) => self.table(&uri, &values).map(Some),
+        }
+    }
+
+    /// Records as rows of a table with the columns of the first record.
+    fn table(&mut self, uri: &str, values: &[(u64, Value)]) -> Result<RowBlock> {
+        let mut rows = Vec::with_capacity(values.len());
+        for (number, value) in values {
+            match value {
+                Value::Record(fields) if self.names.is_empty() => {
+                    self.names = fields.iter().map(|(name, _)| name.clone()).collect();
+                }
+                Value::Record(_) => {}
+                other => {
+                    self.skip(uri, *number, &format!("expected an object with a field for each column, found {}", other.kind()));
+                    continue;
+                }
+            }
+            match self.names.iter().map(|name| cell(value.get(name))).collect::<Option<Vec<String>>>() {
+                Some(cells) => rows.push(cells),
+                None => self.skip(uri, *number, "a field is a list or an object"),
+            }
+        }
+        let first = values.first().map_or(0, |(number, _)| *number);
+        RowBlock::new(self.names.clone(), first, &rows).map_err(|e| Error::invalid(format!("{uri}: {}", e.reason)))
+    }
+
+    fn skip(&mut self, uri: &str, row: u64, reason: &str) {
+        self.skipped += 1;
+        if self.reasons.len() < REASONS_MAX {
+            self.reasons.push(format!("{uri} row {row}: {reason}"));
+        }
+    }
+
+    /// What clients see of the rows.
+    fn show(&mut self, job: &mut TrainingJob, trained: &Trained) {
+        self.skipped += trained.faults.len() as u64;
+        let room = REASONS_MAX.saturating_sub(self.reasons.len());
+        self.reasons.extend(trained.faults.iter().take(room).map(|f| format!("row {}: {}", f.row, f.reason)));
+        job.rows = trained.rows;
+        job.skipped = self.skipped;
+        job.partial_failures = std::mem::take(&mut self.reasons);
+        job.dataset_digest = self.reader.digest();
+        job.progress = trained.epochs.iter().map(epoch_progress).collect();
+    }
+}
+
+/// A field as the text that a CSV would hold; `None` for what does not fit a cell.
+fn cell(value: Option<&Value>) -> Option<String> {
+    match value {
+        None | Some(Value::Null) => Some(String::new()),
+        Some(Value::Text(text)) => Some(text.clone()),
+        Some(number @ (Value::Number(_) | Value::Bool(_))) => serde_json::to_string(number).ok(),
+        Some(_) => None,
+    }
+}

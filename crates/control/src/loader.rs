@@ -1,0 +1,52 @@
+//! [`Loader`]: stored artifacts as models in memory, each once, however many use it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tokio::sync::{Mutex as AsyncMutex, Semaphore};
+
+use crate::artifact::{Artifacts, Digest};
+use crate::{Error, Result};
+
+/// The models in memory, by the digest of their artifact. A model stays as long as someone uses it.
+pub(crate) struct Loader {
+    /// An async mutex for each digest, so that two who want the same one load it once.
+    slots: Mutex<HashMap<Digest, Arc<AsyncMutex<Weak<serving::Model>>>>>,
+    /// Bounds the loads that go on at once.
+    turns: Semaphore,
+}
+
+impl Loader {
+    /// Loads up to `concurrent` models at once.
+    pub(crate) fn new(concurrent: usize) -> Self {
+        Loader { slots: Mutex::default(), turns: Semaphore::new(concurrent.max(1)) }
+    }
+
+    /// The model in the artifact `digest`: loaded already, or loaded now after every byte was verified.
+    ///
+    /// # Errors
+    /// `NotFound` or `DataLoss` of the artifact; `InvalidArgument` if it is no model that can be served.
+    pub(crate) async fn load(&self, artifacts: &Artifacts, digest: &Digest) -> Result<Arc<serving::Model>> {
+        let slot = self.slot(digest);
+        let mut slot = slot.lock().await;
+        if let Some(model) = slot.upgrade() {
+            return Ok(model);
+        }
+        let _turn = self.turns.acquire().await.map_err(|e| Error::internal("loading a model", e))?;
+        let directory = artifacts.verify_and_open(digest).await?;
+        let loaded = tokio::task::spawn_blocking(move || serving::Model::load(&directory)).await;
+        let loaded = loaded.map_err(|e| Error::internal("loading a model", e))?;
+        let model = Arc::new(loaded.map_err(|e| Error::invalid(format!("this is no model that can be served: {e}")))?);
+        *slot = Arc::downgrade(&model);
+        Ok(model)
+    }
+
+    fn slot(&self, digest: &Digest) -> Arc<AsyncMutex<Weak<serving::Model>>> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        // Slots that nobody holds and whose model is gone. A locked one is being filled.
+        slots.retain(|_, slot| {
+            Arc::strong_count(slot) > 1 || slot.try_lock().is_ok_and(|model| model.strong_count() > 0)
+        });
+        Arc::clone(slots.entry(*digest).or_default())
+    }
+}
