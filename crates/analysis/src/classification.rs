@@ -29,7 +29,7 @@ impl Options {
 }
 
 impl Default for Options {
-    /// No top-k; 32 MiB: exact areas for a million rows of ten classes.
+    /// No top-k; 32 MiB, within which the areas of a million rows of ten classes, no score twice, are exact.
     fn default() -> Self {
         Options { top_k: Vec::new(), score_bytes_max: 32 << 20 }
     }

@@ -8,7 +8,7 @@
 //! How many bits are dropped depends on what was counted alone, not on its order or on how it was split, because
 //! the compressed length never shrinks when something is added.
 
-/// Scores of one label that compared equal, or that are no longer told apart.
+/// Scores of one class that compared equal, or that are no longer told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Bin {
     /// Order of the score: ascending with it.
@@ -19,6 +19,14 @@ pub(crate) struct Bin {
     pub(crate) negatives: u64,
     /// Rows of this class.
     pub(crate) positives: u64,
+}
+
+/// A [`Bin`] under one number, key · classes + class: what is sorted, merged and compressed.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    id: u64,
+    negatives: u64,
+    positives: u64,
 }
 
 /// Counts per distinct (score, class).
@@ -67,7 +75,7 @@ impl ScoreCounts {
         while other.dropped_bits < self.dropped_bits {
             other.coarsen();
         }
-        self.encoded = encode(self.classes, Merged::new(self.decode(), other.decode()));
+        self.encoded = encode(Merged::new(self.decode(), other.decode()));
         self.fit();
     }
 
@@ -78,8 +86,7 @@ impl ScoreCounts {
         }
         let mut pending = std::mem::take(&mut self.pending);
         pending.sort_unstable();
-        let fresh = Runs { classes: u64::from(self.classes), rest: &pending };
-        self.encoded = encode(self.classes, Merged::new(self.decode(), fresh));
+        self.encoded = encode(Merged::new(self.decode(), Runs { rest: &pending }));
         pending.clear();
         self.pending = pending;
         self.fit();
@@ -87,7 +94,13 @@ impl ScoreCounts {
 
     /// The bins in ascending order of score, then of class; complete after [`ScoreCounts::settle`].
     pub(crate) fn bins(&self) -> impl Iterator<Item = Bin> + '_ {
-        self.decode()
+        let classes = u64::from(self.classes);
+        self.decode().map(move |Entry { id, negatives, positives }| Bin {
+            key: (id / classes) as u32,
+            class: (id % classes) as u32,
+            negatives,
+            positives,
+        })
     }
 
     /// Low bits of the scores that are not told apart; 0 when the counts are exact.
@@ -97,7 +110,7 @@ impl ScoreCounts {
 
     /// Large enough that merging stays cheap beside sorting, small enough for the bound.
     fn pending_max(&self) -> usize {
-        (self.encoded.len() / 8).max(1 << 16).min(self.bytes_max / 8)
+        (self.encoded.len() / 4).max(1 << 16).min(self.bytes_max / 8)
     }
 
     fn fit(&mut self) {
@@ -107,12 +120,12 @@ impl ScoreCounts {
     }
 
     fn coarsen(&mut self) {
-        self.encoded = encode(self.classes, Coarser::new(self.decode()));
+        self.encoded = encode(Coarser::new(u64::from(self.classes), self.decode()));
         self.dropped_bits += 1;
     }
 
     fn decode(&self) -> Decoder<'_> {
-        Decoder { classes: u64::from(self.classes), rest: &self.encoded, id: 0 }
+        Decoder { rest: &self.encoded, id: 0 }
     }
 }
 
@@ -127,17 +140,16 @@ const ONE_NEGATIVE: u64 = 0;
 const ONE_POSITIVE: u64 = 1;
 const COUNTS_FOLLOW: u64 = 2;
 
-fn encode(classes: u32, bins: impl Iterator<Item = Bin>) -> Vec<u8> {
+fn encode(entries: impl Iterator<Item = Entry>) -> Vec<u8> {
     let mut out = Vec::new();
     let mut last = 0;
-    for bin in bins {
-        let id = u64::from(bin.key) * u64::from(classes) + u64::from(bin.class);
+    for Entry { id, negatives, positives } in entries {
         let gap = id - last;
         last = id;
-        match (bin.negatives, bin.positives) {
+        match (negatives, positives) {
             (1, 0) => push_varint(&mut out, gap << 2 | ONE_NEGATIVE),
             (0, 1) => push_varint(&mut out, gap << 2 | ONE_POSITIVE),
-            (negatives, positives) => {
+            _ => {
                 push_varint(&mut out, gap << 2 | COUNTS_FOLLOW);
                 push_varint(&mut out, negatives);
                 push_varint(&mut out, positives);
@@ -157,7 +169,6 @@ fn push_varint(out: &mut Vec<u8>, mut value: u64) {
 
 /// Reads what [`encode`] wrote.
 struct Decoder<'a> {
-    classes: u64,
     rest: &'a [u8],
     id: u64,
 }
@@ -179,9 +190,9 @@ impl Decoder<'_> {
 }
 
 impl Iterator for Decoder<'_> {
-    type Item = Bin;
+    type Item = Entry;
 
-    fn next(&mut self) -> Option<Bin> {
+    fn next(&mut self) -> Option<Entry> {
         let tagged = self.varint()?;
         self.id += tagged >> 2;
         let (negatives, positives) = match tagged & 3 {
@@ -189,83 +200,85 @@ impl Iterator for Decoder<'_> {
             ONE_POSITIVE => (0, 1),
             _ => (self.varint()?, self.varint()?),
         };
-        Some(bin(self.id, self.classes, negatives, positives))
+        Some(Entry { id: self.id, negatives, positives })
     }
 }
 
-fn bin(id: u64, classes: u64, negatives: u64, positives: u64) -> Bin {
-    Bin { key: (id / classes) as u32, class: (id % classes) as u32, negatives, positives }
-}
-
-/// Sorted pending observations as bins.
+/// Sorted pending observations as entries.
 struct Runs<'a> {
-    classes: u64,
     rest: &'a [u64],
 }
 
 impl Iterator for Runs<'_> {
-    type Item = Bin;
+    type Item = Entry;
 
-    fn next(&mut self) -> Option<Bin> {
+    fn next(&mut self) -> Option<Entry> {
         let id = *self.rest.first()? >> 1;
         let same = self.rest.iter().take_while(|o| **o >> 1 == id).count();
         let (run, rest) = self.rest.split_at(same);
         self.rest = rest;
         let positives = run.iter().filter(|o| *o & 1 == 1).count() as u64;
-        Some(bin(id, self.classes, same as u64 - positives, positives))
+        Some(Entry { id, negatives: same as u64 - positives, positives })
     }
 }
 
-/// Two sorted sequences of bins as one; equal bins are added.
-struct Merged<A: Iterator<Item = Bin>, B: Iterator<Item = Bin>> {
+/// Two sorted sequences of entries as one; equal ones are added.
+struct Merged<A: Iterator<Item = Entry>, B: Iterator<Item = Entry>> {
     a: std::iter::Peekable<A>,
     b: std::iter::Peekable<B>,
 }
 
-impl<A: Iterator<Item = Bin>, B: Iterator<Item = Bin>> Merged<A, B> {
+impl<A: Iterator<Item = Entry>, B: Iterator<Item = Entry>> Merged<A, B> {
     fn new(a: A, b: B) -> Self {
         Merged { a: a.peekable(), b: b.peekable() }
     }
 }
 
-impl<A: Iterator<Item = Bin>, B: Iterator<Item = Bin>> Iterator for Merged<A, B> {
-    type Item = Bin;
+impl<A: Iterator<Item = Entry>, B: Iterator<Item = Entry>> Iterator for Merged<A, B> {
+    type Item = Entry;
 
-    fn next(&mut self) -> Option<Bin> {
+    fn next(&mut self) -> Option<Entry> {
         let (Some(a), Some(b)) = (self.a.peek(), self.b.peek()) else {
             return self.a.next().or_else(|| self.b.next());
         };
-        match (a.key, a.class).cmp(&(b.key, b.class)) {
+        match a.id.cmp(&b.id) {
             std::cmp::Ordering::Less => self.a.next(),
             std::cmp::Ordering::Greater => self.b.next(),
             std::cmp::Ordering::Equal => {
                 let (a, b) = (self.a.next()?, self.b.next()?);
-                Some(Bin { negatives: a.negatives + b.negatives, positives: a.positives + b.positives, ..a })
+                Some(Entry {
+                    negatives: a.negatives + b.negatives,
+                    positives: a.positives + b.positives,
+                    ..a
+                })
             }
         }
     }
 }
 
-/// The same bins with one bit less of the score: pairs of neighbouring keys become one.
-struct Coarser<I: Iterator<Item = Bin>> {
+/// The same entries with one bit less of the score: pairs of neighbouring keys become one.
+struct Coarser<I: Iterator<Item = Entry>> {
+    classes: u64,
     finer: std::iter::Peekable<I>,
     /// The classes of one coarse key, descending, given out from the end.
-    group: Vec<Bin>,
+    group: Vec<Entry>,
 }
 
-impl<I: Iterator<Item = Bin>> Coarser<I> {
-    fn new(finer: I) -> Self {
-        Coarser { finer: finer.peekable(), group: Vec::new() }
+impl<I: Iterator<Item = Entry>> Coarser<I> {
+    fn new(classes: u64, finer: I) -> Self {
+        Coarser { classes, finer: finer.peekable(), group: Vec::new() }
     }
 
     fn next_group(&mut self) -> Option<()> {
-        let key = self.finer.peek()?.key >> 1;
-        while let Some(bin) = self.finer.next_if(|b| b.key >> 1 == key) {
-            self.group.push(Bin { key, ..bin });
+        let classes = self.classes;
+        let coarse = |id: u64| (id / classes) >> 1;
+        let key = coarse(self.finer.peek()?.id);
+        while let Some(entry) = self.finer.next_if(|e| coarse(e.id) == key) {
+            self.group.push(Entry { id: key * classes + entry.id % classes, ..entry });
         }
-        self.group.sort_unstable_by_key(|b| b.class);
+        self.group.sort_unstable_by_key(|e| e.id);
         self.group.dedup_by(|later, kept| {
-            let same = later.class == kept.class;
+            let same = later.id == kept.id;
             if same {
                 kept.negatives += later.negatives;
                 kept.positives += later.positives;
@@ -277,10 +290,10 @@ impl<I: Iterator<Item = Bin>> Coarser<I> {
     }
 }
 
-impl<I: Iterator<Item = Bin>> Iterator for Coarser<I> {
-    type Item = Bin;
+impl<I: Iterator<Item = Entry>> Iterator for Coarser<I> {
+    type Item = Entry;
 
-    fn next(&mut self) -> Option<Bin> {
+    fn next(&mut self) -> Option<Entry> {
         if self.group.is_empty() {
             self.next_group()?;
         }
