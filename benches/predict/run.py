@@ -96,7 +96,7 @@ end
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
         file.write(script)
         file.flush()
-        command = ["wrk", "-t2", f"-c{args.connections}", f"-d{args.seconds}s", "-s", file.name, target.url + target.path]
+        command = ["wrk", "-t2", f"-c{args.connections}", f"-d{max(1, round(args.seconds))}s", "-s", file.name, target.url + target.path]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = re.search(r"RESULT (\S+) (\S+) (\S+) (\d+)", done.stdout)
     rate, p50, p99, errors = (float(value) for value in found.groups())

@@ -19,7 +19,7 @@ pub(crate) fn environment(directory: &Path, requirements: &Path) -> Result<PathB
     }
     println!("installing {} into {}", requirements.display(), directory.display());
     if !python.exists() || !has_pip(&python) {
-        create(directory)?;
+        create(&base(), directory)?;
     }
     install(&python, requirements)?;
     std::fs::write(&stamp, wanted)
@@ -32,32 +32,32 @@ fn base() -> String {
     std::env::var("MEUSE_PYTHON_BASE").unwrap_or_else(|_| "python3".to_owned())
 }
 
-fn create(directory: &Path) -> Result<(), String> {
+fn create(base: &str, directory: &Path) -> Result<(), String> {
     let venv = |arguments: &[&str]| {
-        let mut command = Command::new(base());
+        let mut command = Command::new(base);
         command.args(["-m", "venv", "--clear"]).args(arguments).arg(directory);
         command
     };
-    let made = venv(&[]).stdout(Stdio::null()).stderr(Stdio::null()).status().map_err(|error| {
-        format!("`{}` could not be started: {error}. Install Python 3.11 or newer", base())
-    })?;
+    let made =
+        venv(&[]).stdout(Stdio::null()).stderr(Stdio::null()).status().map_err(|error| {
+            format!("`{base}` could not be started: {error}. Install Python 3.11 or newer")
+        })?;
     if made.success() {
         return Ok(());
     }
     // Debian ships `venv` without `ensurepip`, and some images ship neither, but pip can install itself from outside.
     let python = directory.join("bin").join("python");
     if runner::run(&mut venv(&["--without-pip"]), INSTALL_LIMIT)? {
-        let mut pip = Command::new(base());
+        let mut pip = Command::new(base);
         pip.args(["-m", "pip", "--python"]).arg(&python).args(["install", "--quiet", "pip"]);
         if pip.stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
             return Ok(());
         }
     }
     Err(format!(
-        "a Python environment could not be made in {}: `{} -m venv` needs ensurepip, and there is no pip to stand \
+        "a Python environment could not be made in {}: `{base} -m venv` needs ensurepip, and there is no pip to stand \
          in for it. On Debian and Ubuntu: apt-get install python3-venv",
-        directory.display(),
-        base()
+        directory.display()
     ))
 }
 
@@ -79,4 +79,19 @@ fn install(python: &Path, requirements: &Path) -> Result<(), String> {
          a package index that can be reached",
         requirements.display()
     ))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_said() {
+        let directory = std::env::temp_dir().join("no-environment-is-made-here");
+        let none = create("/no/such/python", &directory).unwrap_err();
+        assert!(none.contains("Install Python 3.11"), "{none}");
+        let crippled = create("false", &directory).unwrap_err();
+        assert!(crippled.contains("apt-get install python3-venv"), "{crippled}");
+    }
 }

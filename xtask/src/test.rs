@@ -195,5 +195,7 @@ fn suite(root: &Path, directory: &Path) -> Result<Tally, String> {
     pytest.arg(directory);
     pytest.env("MEUSE_BIN", root.join("target").join("release").join("meuse"));
     pytest.env("MEUSE_PYTHON", &python).env("PYTHONDONTWRITEBYTECODE", "1");
+    // The servers under test are here, whatever proxy leads elsewhere.
+    pytest.env("NO_PROXY", "127.0.0.1,localhost").env("no_proxy", "127.0.0.1,localhost");
     runner::run_tests(&mut pytest, SUITE)
 }
