@@ -1,6 +1,6 @@
 //! [`RowBlock`]: some rows of a table as text, in three allocations.
 
-use super::number::parse_number;
+use super::number::{NumberError, parse_number, parse_within};
 use super::{Names, RowFault};
 
 /// Rows of a table with named columns; every cell is valid UTF-8.
@@ -114,12 +114,28 @@ impl RowBlock {
     /// The text at `row` of this block and `column`; empty outside of the block.
     #[inline]
     pub fn cell(&self, row: usize, column: usize) -> &str {
+        self.span(row, column).and_then(|(start, end)| self.text.get(start..end)).unwrap_or("")
+    }
+
+    /// Where the cell at `row` and `column` lies in the text.
+    #[inline]
+    fn span(&self, row: usize, column: usize) -> Option<(usize, usize)> {
         if column >= self.columns() {
-            return "";
+            return None;
         }
         let index = row * self.columns() + column;
-        let start = if index == 0 { 0 } else { self.ends.get(index - 1).map_or(0, |end| end + 1) };
-        self.ends.get(index).and_then(|&end| self.text.get(start..end)).unwrap_or("")
+        let start = if index == 0 { 0 } else { self.ends.get(index - 1)? + 1 };
+        Some((start, *self.ends.get(index)?))
+    }
+
+    /// The number in the cell at `row` and `column`.
+    #[inline]
+    fn number(&self, row: usize, column: usize) -> Result<f64, NumberError> {
+        let span = self.span(row, column);
+        match span.and_then(|(start, end)| parse_within(self.text.as_bytes(), start, end)) {
+            Some(number) => Ok(number),
+            None => parse_number(self.cell(row, column)),
+        }
     }
 
     /// Number in its file of `row` of this block. Numbers ascend, with gaps where faulty rows were.
@@ -155,7 +171,7 @@ impl RowBlock {
         let mut faults = Vec::new();
         for row in 0..self.rows() {
             let kept = values.len();
-            let bad = columns.iter().find_map(|&column| match parse_number(self.cell(row, column)) {
+            let bad = columns.iter().find_map(|&column| match self.number(row, column) {
                 Ok(number) => {
                     values.push(number as f32);
                     None
