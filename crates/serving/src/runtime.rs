@@ -1,0 +1,41 @@
+//! [`Runtime`]: the port behind which every kind of model predicts.
+
+use tensor::{Signature, Tensors};
+
+/// Something that turns named tensors into named tensors.
+///
+/// Implementations promise, and `tests/runtime_conformance.rs` checks for each of them:
+/// - **Whole batches.** Inputs come in the order of the signature and all hold the same number of rows,
+///   at least one. Where the signature's first dimensions are open, every output has as many rows as the
+///   inputs.
+/// - **Row independence.** A row's result is the same, bit for bit, whatever the other rows are and however
+///   many there are. This is what lets requests of different callers share one run.
+/// - **Determinism.** The same inputs give the same bits each time, from any thread.
+/// - **Errors, not panics**, on inputs that the signature does not admit.
+///
+/// Nothing here says that the model is in this process.
+pub trait Runtime: Send + Sync {
+    /// What goes in and what comes out.
+    fn signature(&self) -> &Signature;
+
+    /// Predicts one batch.
+    ///
+    /// # Errors
+    /// If the inputs do not fit the signature or the computation cannot be done on these values.
+    fn predict(&self, inputs: &Tensors) -> Result<Tensors, RuntimeError>;
+}
+
+/// Why a batch could not be predicted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct RuntimeError {
+    /// What happened, on what; safe to send to the client.
+    pub message: String,
+}
+
+impl RuntimeError {
+    /// An error that tells the client `message`.
+    pub fn new(message: impl Into<String>) -> Self {
+        RuntimeError { message: message.into() }
+    }
+}
