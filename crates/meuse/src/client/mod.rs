@@ -12,7 +12,7 @@ use serde_json::Value;
 
 pub use error::ClientError;
 pub use names::ModelRef;
-pub(crate) use names::{id_from, is_id};
+pub(crate) use names::id_from;
 pub use storage::{is_uri, split_gs};
 
 use crate::failure::{Failure, Result};

@@ -140,7 +140,7 @@ fn read<T: serde::de::DeserializeOwned>(value: Value) -> Result<T> {
 }
 
 /// Whether `text` can be an id, so that asking for it by id makes sense.
-pub(crate) fn is_id(text: &str) -> bool {
+fn is_id(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 

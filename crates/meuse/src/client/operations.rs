@@ -9,18 +9,18 @@ use crate::failure::{Failure, Result};
 
 /// How often a job or an operation is looked at: soon at first, then less and less.
 #[derive(Debug)]
-pub struct Patience {
+pub(super) struct Patience {
     next: Duration,
 }
 
 impl Patience {
     /// From 30 ms.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Patience { next: Duration::from_millis(30) }
     }
 
     /// Waits a little, the next time a little longer, half a second at most.
-    pub async fn wait(&mut self) {
+    pub(super) async fn wait(&mut self) {
         tokio::time::sleep(self.next).await;
         self.next = (self.next * 3 / 2).min(Duration::from_millis(500));
     }

@@ -10,7 +10,7 @@ use super::{Client, ClientError};
 use crate::failure::{Failure, Result, on_file};
 
 /// The local bucket into which commands put files that they are given by path.
-pub const UPLOADS: &str = "meuse-uploads";
+const UPLOADS: &str = "meuse-uploads";
 
 /// `gs://bucket/path`, split.
 pub fn split_gs(uri: &str) -> Option<(&str, &str)> {

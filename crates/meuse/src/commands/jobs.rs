@@ -3,8 +3,8 @@
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::client::Client;
 use crate::client::wire::{Job, last_segment};
-use crate::client::{Client, ClientError};
 use crate::connection::Connection;
 use crate::failure::{Failure, Result};
 use crate::show::{EpochBar, Output, RowBar, Table, ago, thousands};
@@ -25,9 +25,11 @@ pub struct Jobs {
     pub connection: Connection,
 }
 
-/// Kinds of jobs: collection, what people call it.
+/// Kinds of jobs: collection, what people call it. Evaluations are seen as their operations.
 const KINDS: [(&str, &str); 3] =
-    [("trainingPipelines", "train"), ("batchPredictionJobs", "batch"), ("evaluationJobs", "evaluate")];
+    [("trainingPipelines", "train"), ("batchPredictionJobs", "batch"), ("operations", "evaluate")];
+/// The metadata that evaluations' operations carry, and no others.
+const EVALUATION_METADATA: &str = "GenericOperationMetadata";
 
 impl Jobs {
     /// Prints the list, follows or cancels.
@@ -124,36 +126,54 @@ fn progress(job: &Job) -> String {
 async fn all(client: &Client) -> Result<Vec<Value>> {
     let mut jobs = Vec::new();
     for (collection, _) in KINDS {
-        match client.list(&format!("/v1/{}/{collection}", client.parent()), collection, &[]).await {
-            Ok(found) => jobs.extend(found),
-            // A server without this kind of job has none.
-            Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(error.into()),
-        }
+        let path = format!("/v1/{}/{collection}", client.parent());
+        let found = client.list(&path, collection, &[]).await.map_err(Failure::from)?;
+        jobs.extend(found.into_iter().filter_map(as_job));
     }
     let created = |job: &Value| job.get("createTime").and_then(Value::as_str).unwrap_or_default().to_owned();
     jobs.sort_by_key(|job| std::cmp::Reverse(created(job)));
     Ok(jobs)
 }
 
-async fn find(client: &Client, name: &str) -> Result<Value> {
-    let candidates: Vec<String> = if name.starts_with("projects/") {
-        vec![name.to_owned()]
-    } else if crate::client::is_id(name) {
-        KINDS.iter().map(|(collection, _)| format!("{}/{collection}/{name}", client.parent())).collect()
-    } else {
-        Vec::new()
+/// A job as it is, an evaluation's operation in the shape of a job, nothing for other operations.
+fn as_job(value: Value) -> Option<Value> {
+    let name = value.get("name").and_then(Value::as_str).unwrap_or_default();
+    if !name.contains("/operations/") {
+        return Some(value);
+    }
+    let metadata = value.get("metadata")?;
+    if !metadata.get("@type")?.as_str()?.ends_with(EVALUATION_METADATA) {
+        return None;
+    }
+    let model = name.split("/models/").nth(1).and_then(|rest| rest.split('/').next()).unwrap_or_default();
+    let error = value.get("error");
+    let state = match (value.get("done").and_then(Value::as_bool).unwrap_or(false), error) {
+        (false, _) => "JOB_STATE_RUNNING",
+        (true, None) => "JOB_STATE_SUCCEEDED",
+        // 1 is CANCELLED in google.rpc.Code.
+        (true, Some(e)) if e.get("code").and_then(Value::as_i64) == Some(1) => "JOB_STATE_CANCELLED",
+        (true, Some(_)) => "JOB_STATE_FAILED",
     };
-    for candidate in candidates {
-        match client.get::<Value>(&format!("/v1/{candidate}")).await {
-            Ok(job) => return Ok(job),
-            Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(error.into()),
+    let mut job =
+        json!({"name": name, "displayName": model, "state": state, "createTime": metadata["createTime"]});
+    for field in ["error", "response"] {
+        if let Some(found) = value.get(field) {
+            job[field] = found.clone();
         }
     }
-    let named = |job: &Value| job.get("displayName").and_then(Value::as_str) == Some(name);
-    let mut found = all(client).await?.into_iter().filter(named);
-    found.next().ok_or_else(|| {
+    Some(job)
+}
+
+async fn find(client: &Client, name: &str) -> Result<Value> {
+    if name.starts_with("projects/") {
+        let found = client.get::<Value>(&format!("/v1/{name}")).await.map_err(Failure::from)?;
+        return as_job(found).ok_or_else(|| Failure::new(format!("{name} is not a job")));
+    }
+    let is_it = |job: &Value| {
+        let text = |field: &str| job.get(field).and_then(Value::as_str).unwrap_or_default();
+        last_segment(text("name")) == name || text("displayName") == name
+    };
+    all(client).await?.into_iter().find(is_it).ok_or_else(|| {
         Failure::new(format!("there is no job {name} in project {}", client.project()))
             .next("`meuse jobs` lists them")
     })
@@ -164,36 +184,53 @@ async fn find(client: &Client, name: &str) -> Result<Value> {
 /// # Errors
 /// If the server refuses, or the job does not succeed.
 pub(crate) async fn watch(client: &Client, resource: &str, output: &Output) -> Result<Job> {
-    let path = format!("/v1/{resource}");
-    let job = if kind(resource) == "train" {
-        let mut bar = EpochBar::new(output);
-        let watch = |job: &Job| {
-            if let Some(progress) = &job.training_task_metadata {
-                bar.update(progress);
-            }
-        };
-        let done = client.follow(&path, watch, Job::is_final).await;
-        bar.finish();
-        done
-    } else {
-        let bar = RowBar::new(output, "waiting for a worker");
-        let watch = |job: &Job| {
-            if let Some(stats) = &job.completion_stats {
-                bar.update(stats);
-            }
-        };
-        let done = client.follow(&path, watch, Job::is_final).await;
-        bar.finish();
-        done
+    let mut epochs = (kind(resource) == "train").then(|| EpochBar::new(output));
+    let rows = epochs.is_none().then(|| RowBar::new(output, "waiting for a worker"));
+    let show = |value: &Value| {
+        let job = read(value);
+        if let (Some(bar), Some(progress)) = (&mut epochs, &job.training_task_metadata) {
+            bar.update(progress);
+        }
+        if let (Some(bar), Some(stats)) = (&rows, &job.completion_stats) {
+            bar.update(stats);
+        }
     };
-    ended(job)
-}
-
-fn ended(job: std::result::Result<Job, ClientError>) -> Result<Job> {
-    let job = job.map_err(Failure::from)?;
+    let done = client.follow(&format!("/v1/{resource}"), show, |value| read(value).is_final()).await;
+    epochs.map(EpochBar::finish);
+    rows.map(RowBar::finish);
+    let job = read(&done.map_err(Failure::from)?);
     if job.succeeded() || job.state() == "partially_succeeded" {
         return Ok(job);
     }
     let id = last_segment(&job.name);
     Err(Failure::new(format!("the {} job {id} {}: {}", kind(&job.name), job.state(), job.reason())))
+}
+
+/// What commands show of a job; nothing of what is none.
+fn read(value: &Value) -> Job {
+    as_job(value.clone()).and_then(|job| serde_json::from_value(job).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn evaluations_are_seen_as_jobs() {
+        let operation = |kind: &str, done: bool| {
+            json!({
+                "name": "projects/p/locations/l/models/m/operations/1",
+                "metadata": {"@type": format!("type.googleapis.com/google.cloud.aiplatform.v1.{kind}"), "createTime": "t"},
+                "done": done,
+            })
+        };
+        let job = read(&operation(EVALUATION_METADATA, true));
+        assert_eq!(
+            (job.state().as_str(), job.display_name.as_str(), kind(&job.name)),
+            ("succeeded", "m", "evaluate")
+        );
+        assert_eq!(read(&operation(EVALUATION_METADATA, false)).state(), "running");
+        assert!(as_job(operation("DeployModelOperationMetadata", true)).is_none());
+    }
 }
