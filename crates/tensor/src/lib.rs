@@ -7,4 +7,4 @@ mod tensor;
 
 pub use onnx::{Lane, LoadError, LoadLimits, OnnxModel, RunError};
 pub use signature::{Dim, Signature, TensorSpec};
-pub use tensor::{Data, DataType, ShapeError, Tensor, Tensors};
+pub use tensor::{Data, DataType, NarrowError, ShapeError, Tensor, Tensors};

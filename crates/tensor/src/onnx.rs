@@ -10,6 +10,7 @@ mod inspect;
 mod lane;
 mod ports;
 mod recognise;
+mod rewrite;
 mod wire;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -107,7 +108,7 @@ impl OnnxModel {
         let (inputs, outputs, notes) = ports::declared(&inspection)?;
         let locations: Vec<String> = inspection.external.iter().cloned().collect();
         let external = locations.iter().cloned().zip(read_external(&locations)?).collect();
-        let model = file::parse(bytes, external, inspection.bare_conv)?;
+        let model = file::parse(bytes, external, &inspection)?;
         Self::assemble(model, &inspection, inputs, outputs, notes)
     }
 

@@ -39,6 +39,22 @@ pub struct ShapeError {
     elements: usize,
 }
 
+/// int64 values that cannot be carried as int32.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NarrowError {
+    /// A value beyond the range of int32.
+    #[error("{value}, at place {index}, is beyond the int32 range that integers are carried in")]
+    TooLarge {
+        /// Which value, from 0.
+        index: usize,
+        /// The value.
+        value: i64,
+    },
+    /// See [`ShapeError`].
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+}
+
 impl Tensor {
     /// A tensor of `shape` over `data`.
     ///
@@ -50,6 +66,17 @@ impl Tensor {
             Some(n) if n == elements => Ok(Tensor { shape, data }),
             _ => Err(ShapeError { shape, elements }),
         }
+    }
+
+    /// A tensor of int64 values, which are carried as int32.
+    ///
+    /// # Errors
+    /// If a value does not fit into an int32, or the shape does not hold the values.
+    pub fn from_i64(shape: Vec<usize>, values: &[i64]) -> Result<Self, NarrowError> {
+        let narrow =
+            |(index, &value)| i32::try_from(value).map_err(|_| NarrowError::TooLarge { index, value });
+        let data = values.iter().enumerate().map(narrow).collect::<Result<Vec<i32>, _>>()?;
+        Ok(Tensor::new(shape, Data::I32(data))?)
     }
 
     /// Dimensions, outermost first; `shape()[0]` is the row count of a batch.
@@ -123,3 +150,28 @@ impl fmt::Display for DataType {
 
 /// Named tensors, in the order of a signature.
 pub type Tensors = Vec<(String, Tensor)>;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_shape_holds_exactly_its_elements() {
+        assert!(Tensor::new(vec![2, 3], Data::F32(vec![0.0; 6])).is_ok());
+        let error = Tensor::new(vec![2, 3], Data::F32(vec![0.0; 5])).unwrap_err();
+        assert_eq!(error.to_string(), "shape [2, 3] does not hold 5 elements");
+        assert!(Tensor::new(vec![usize::MAX, 2, 0], Data::I32(vec![])).is_err());
+        let scalar = Tensor::new(vec![], Data::I32(vec![7])).unwrap();
+        assert_eq!((scalar.rows(), scalar.row_len()), (1, 1));
+    }
+
+    #[test]
+    fn integers_are_narrowed_only_where_they_fit() {
+        let edges = [i64::from(i32::MIN), i64::from(i32::MAX)];
+        assert_eq!(Tensor::from_i64(vec![2], &edges).unwrap().data(), &Data::I32(vec![i32::MIN, i32::MAX]));
+        let error = Tensor::from_i64(vec![2], &[0, 1 << 31]).unwrap_err();
+        assert_eq!(error, NarrowError::TooLarge { index: 1, value: 1 << 31 });
+        assert!(matches!(Tensor::from_i64(vec![3], &[0]), Err(NarrowError::Shape(_))));
+    }
+}

@@ -201,6 +201,22 @@ fn a_convolution_may_leave_its_window_to_its_weights() {
     assert_eq!(y[0].1.as_f32().unwrap(), [12.0, 16.0]);
 }
 
+#[test]
+fn operators_that_the_runtime_lacks_or_gets_wrong() {
+    let infinity = f32::INFINITY;
+    for (op, ins, outs) in [
+        ("Sign", [-2.5, 0.0], [-1.0, 0.0]),
+        ("Sign", [-infinity, 1e-40], [-1.0, 1.0]),
+        ("Selu", [2.0, -1.0], [2.101_402, -1.111_330_7]),
+        ("Softplus", [200.0, 0.0], [200.0, 0.693_147_2]),
+    ] {
+        let model =
+            OnnxModel::from_bytes(unary(node(op, &["x"], "y"), Element::FLOAT, Element::FLOAT)).unwrap();
+        let y = model.run(&x(&[1, 2], Data::F32(ins.to_vec()))).unwrap();
+        assert_eq!(y[0].1.as_f32().unwrap(), outs, "{op}");
+    }
+}
+
 /// A model whose first dimension is not a batch though it looks like one: each element is a sum over it.
 #[test]
 fn a_first_dimension_that_is_no_batch_is_found_out() {

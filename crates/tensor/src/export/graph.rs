@@ -259,20 +259,11 @@ impl Writer {
                     self.tensor("selu_scale", &[], DataType::FLOAT, 1.050_701_f32.to_le_bytes().to_vec());
                 self.apply("Mul", &[&scale], vec![]);
             }
-            Activation::Softplus => self.softplus(),
+            Activation::Softplus => self.apply("Softplus", &[], vec![]),
             Activation::LeakyRelu { negative_slope } => {
                 self.apply("LeakyRelu", &[], vec![float("alpha", negative_slope)]);
             }
         }
-    }
-
-    /// `max(x, 0) + ln(1 + exp(-|x|))`: the operator `Softplus` itself overflows where `exp(x)` does.
-    fn softplus(&mut self) {
-        let positive = self.node("Relu", &[&self.value.clone()], vec![]);
-        self.apply("Abs", &[], vec![]);
-        self.apply("Neg", &[], vec![]);
-        self.apply("Softplus", &[], vec![]);
-        self.apply("Add", &[&positive], vec![]);
     }
 
     /// The length of the last axis.

@@ -1,18 +1,14 @@
 //! From files to the runtime's model.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Component, Path};
 
-use rten::ModelOptions;
-use rten_onnx::onnx::{
-    AttributeProto, AttributeType, GraphProto, ModelProto, StringStringEntryProto, TensorProto,
-};
+use rten::{ModelOptions, ShapeInferenceMode};
 
 use super::inspect::Inspection;
-use super::{LoadError, panic_text};
+use super::{LoadError, panic_text, rewrite};
 
 /// Models up to this size keep a second copy of their weights, laid out for multiplication: small batches
 /// then run up to twice as fast.
@@ -93,30 +89,33 @@ pub(super) fn check_operators(inspection: &Inspection) -> Result<(), LoadError> 
 pub(super) fn parse(
     bytes: Vec<u8>,
     external: Vec<(String, Vec<u8>)>,
-    bare_conv: bool,
+    inspection: &Inspection,
 ) -> Result<rten::Model, LoadError> {
     let size = bytes.len() + external.iter().map(|(_, content)| content.len()).sum::<usize>();
-    let load = move || {
-        let bytes = match bare_conv || !external.is_empty() {
-            true => patched(&bytes, &external)?,
-            false => bytes,
-        };
-        let mut options = ModelOptions::with_all_ops();
-        options.prepack_weights(size <= PREPACK_BYTES_MAX);
-        for (i, (_, content)) in external.into_iter().enumerate() {
-            options.external_data(&plain_location(i), content);
-        }
-        options.load(bytes).map_err(|error| explain(&error))
+    let bytes = match rewrite::needed(inspection) {
+        true => guarded(|| rewrite::rewrite(&bytes, &external))?,
+        false => bytes,
     };
-    match catch_unwind(AssertUnwindSafe(load)) {
-        Ok(outcome) => outcome,
-        Err(panic) => Err(LoadError::Invalid { reason: panic_text(&*panic) }),
+    let mut options = ModelOptions::with_all_ops();
+    options.prepack_weights(size <= PREPACK_BYTES_MAX);
+    for (i, (_, content)) in external.into_iter().enumerate() {
+        options.external_data(&rewrite::plain_location(i), content);
+    }
+    let again = (size <= PREPACK_BYTES_MAX).then(|| bytes.clone());
+    match (guarded(|| options.load(bytes).map_err(|error| explain(&error))), again) {
+        // Shape inference, which only serves speed, fails on some right models.
+        (Err(LoadError::Invalid { .. }), Some(bytes)) => {
+            options.shape_inference(ShapeInferenceMode::Off);
+            guarded(|| options.load(bytes).map_err(|error| explain(&error)))
+        }
+        (outcome, _) => outcome,
     }
 }
 
-/// A name that the runtime accepts for the `i`th file of weights; it refuses most that the format allows.
-fn plain_location(i: usize) -> String {
-    format!("{i}.data")
+/// Makes an error of a panic.
+fn guarded<T>(work: impl FnOnce() -> Result<T, LoadError>) -> Result<T, LoadError> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|panic| Err(LoadError::Invalid { reason: panic_text(&*panic) }))
 }
 
 /// The runtime's error as ours. Its kind does not tell an unknown operator apart; its text does.
@@ -129,59 +128,4 @@ fn explain(error: &rten::LoadError) -> LoadError {
         }
         None => LoadError::Invalid { reason: text },
     }
-}
-
-/// Writes the model anew with what the format allows and the runtime does not: convolutions that leave
-/// their window to be inferred from their weights, and weights in files of any name, as a whole.
-fn patched(bytes: &[u8], external: &[(String, Vec<u8>)]) -> Result<Vec<u8>, LoadError> {
-    let damaged =
-        |error: rten_onnx::protobuf::ProtobufError| LoadError::NotOnnx { reason: error.to_string() };
-    let mut model = ModelProto::parse_buf(bytes).map_err(damaged)?;
-    if let Some(graph) = &mut model.graph {
-        add_windows(graph);
-        let constants =
-            graph.node.iter_mut().flat_map(|node| &mut node.attribute).filter_map(|a| a.t.as_mut());
-        for tensor in graph.initializer.iter_mut().chain(constants) {
-            relocate(tensor, external);
-        }
-    }
-    model.write_buf().map_err(damaged)
-}
-
-/// Writes out the windows of convolutions.
-fn add_windows(graph: &mut GraphProto) {
-    let windows: HashMap<&str, &[i64]> = graph
-        .initializer
-        .iter()
-        .filter_map(|weights| Some((weights.name.as_deref()?, weights.dims.get(2..)?)))
-        .collect();
-    for node in graph.node.iter_mut().filter(|node| node.op_type.as_deref() == Some("Conv")) {
-        let window = node.input.get(1).and_then(|weights| windows.get(weights.as_str()));
-        let has = node.attribute.iter().any(|a| a.name.as_deref() == Some("kernel_shape"));
-        if let (Some(window), false) = (window, has) {
-            node.attribute.push(AttributeProto {
-                name: Some("kernel_shape".to_owned()),
-                ints: window.to_vec(),
-                r#type: Some(AttributeType::INTS),
-                ..AttributeProto::default()
-            });
-        }
-    }
-}
-
-/// Says where the data of an external tensor are: in which file, by its plain name, from where, how long.
-fn relocate(tensor: &mut TensorProto, external: &[(String, Vec<u8>)]) {
-    let entry = |key: &str| {
-        let entries = tensor.external_data.iter();
-        entries.filter(|e| e.key.as_deref() == Some(key)).find_map(|e| e.value.clone())
-    };
-    let Some(location) = entry("location") else { return };
-    let Some(i) = external.iter().position(|(name, _)| *name == location) else { return };
-    let offset = entry("offset").unwrap_or_else(|| "0".to_owned());
-    let rest = external.get(i).map_or(0, |(_, content)| content.len() as u64);
-    let rest = rest.saturating_sub(offset.parse().unwrap_or_default());
-    let length = entry("length").unwrap_or_else(|| rest.to_string());
-    tensor.external_data = [("location", plain_location(i)), ("offset", offset), ("length", length)]
-        .map(|(key, value)| StringStringEntryProto { key: Some(key.to_owned()), value: Some(value) })
-        .to_vec();
 }

@@ -5,32 +5,32 @@ use tensor::export::{Activation, Layer, Padding};
 use tensor::{Data, OnnxModel, Tensor};
 
 /// A deterministic source of random numbers (xorshift64*).
-pub struct Dice(pub u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    pub fn bits(&mut self) -> u64 {
+    pub(crate) fn bits(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
 
-    pub fn roll(&mut self, below: usize) -> usize {
+    pub(crate) fn roll(&mut self, below: usize) -> usize {
         ((self.bits() >> 33) % below as u64) as usize
     }
 
     /// Numbers in -scale..scale.
-    pub fn floats(&mut self, n: usize, scale: f32) -> Vec<f32> {
+    pub(crate) fn floats(&mut self, n: usize, scale: f32) -> Vec<f32> {
         (0..n).map(|_| ((self.bits() >> 40) as f32 / (1 << 23) as f32 - 1.0) * scale).collect()
     }
 }
 
-pub fn dense(dice: &mut Dice, inputs: usize, units: usize, activation: Activation) -> Layer {
+pub(crate) fn dense(dice: &mut Dice, inputs: usize, units: usize, activation: Activation) -> Layer {
     let kernel = dice.floats(inputs * units, 0.5);
     Layer::Dense { units, kernel, bias: Some(dice.floats(units, 0.5)), activation }
 }
 
-pub fn conv(
+pub(crate) fn conv(
     dice: &mut Dice,
     channels: usize,
     filters: usize,
@@ -50,7 +50,7 @@ pub fn conv(
 }
 
 /// The network of the quickstart: 100 inputs, two hidden layers, ten classes.
-pub fn classifier(dice: &mut Dice) -> Vec<Layer> {
+pub(crate) fn classifier(dice: &mut Dice) -> Vec<Layer> {
     vec![
         dense(dice, 100, 64, Activation::Relu),
         dense(dice, 64, 64, Activation::Relu),
@@ -59,7 +59,7 @@ pub fn classifier(dice: &mut Dice) -> Vec<Layer> {
 }
 
 /// Networks that use every layer, each with its input shape. An embedding takes ids below 11.
-pub fn networks(dice: &mut Dice) -> Vec<(&'static str, Vec<usize>, Vec<Layer>)> {
+pub(crate) fn networks(dice: &mut Dice) -> Vec<(&'static str, Vec<usize>, Vec<Layer>)> {
     let normalization = Layer::Normalization {
         mean: dice.floats(7, 2.0),
         variance: vec![0.5, 0.25, 1.0, 4.0, 9.0, 2.0, 0.1],
@@ -151,7 +151,7 @@ pub fn networks(dice: &mut Dice) -> Vec<(&'static str, Vec<usize>, Vec<Layer>)> 
 }
 
 /// A batch of random inputs.
-pub fn batch(dice: &mut Dice, shape: &[usize], layers: &[Layer], rows: usize) -> Tensor {
+pub(crate) fn batch(dice: &mut Dice, shape: &[usize], layers: &[Layer], rows: usize) -> Tensor {
     let n = rows * shape.iter().product::<usize>();
     let data = match layers.first() {
         Some(Layer::Embedding { rows, .. }) => {
@@ -162,14 +162,14 @@ pub fn batch(dice: &mut Dice, shape: &[usize], layers: &[Layer], rows: usize) ->
     Tensor::new([&[rows], shape].concat(), data).unwrap()
 }
 
-pub fn run(model: &OnnxModel, input: &Tensor) -> Tensor {
+pub(crate) fn run(model: &OnnxModel, input: &Tensor) -> Tensor {
     let mut outputs = model.run(&[("input".to_owned(), input.clone())]).unwrap();
     assert_eq!(outputs.len(), 1);
     outputs.remove(0).1
 }
 
 /// Rows `from..to` of a batch.
-pub fn rows(tensor: &Tensor, from: usize, to: usize) -> Tensor {
+pub(crate) fn rows(tensor: &Tensor, from: usize, to: usize) -> Tensor {
     let n = tensor.row_len();
     let data = match tensor.data() {
         Data::F32(v) => Data::F32(v[from * n..to * n].to_vec()),
