@@ -76,7 +76,7 @@ pub struct TrainSpec {
     pub epochs: usize,
     /// Rows per step.
     pub batch_size: usize,
-    /// Share of the rows, from the file's end as in Keras, kept aside to validate.
+    /// Share of the rows kept aside to validate: drawn by `seed` with `shuffle`, else the last ones.
     pub validation_split: f64,
     /// When to end before the last epoch.
     pub early_stopping: Option<EarlyStopping>,
@@ -108,7 +108,10 @@ impl TrainSpec {
     /// What is wrong, and at which field.
     pub fn from_yaml(text: &str) -> Result<Self, SpecError> {
         check_length(text)?;
-        let value: Value = serde_saphyr::from_str(text).map_err(|e| SpecError::new("", format!("not YAML: {e}")))?;
+        // Only `true` and `false` are booleans: a column may be called `y`, a label `no`.
+        let options = serde_saphyr::options! { strict_booleans: true };
+        let value: Value = serde_saphyr::from_str_with_options(text, options)
+            .map_err(|e| SpecError::new("", format!("not YAML: {e}")))?;
         Self::from_value(&value)
     }
 

@@ -1,6 +1,7 @@
 //! ONNX graphs and feature steps: named tensors in, named tensors out. Synchronous; owns no queue.
 
 pub mod export;
+pub mod features;
 mod onnx;
 mod signature;
 mod tensor;

@@ -64,6 +64,11 @@ pub enum FittedFeature {
         /// The texts.
         categories: Vec<String>,
     },
+    /// Zeros, where the rows gave fewer columns than the network's stated width.
+    Blank {
+        /// How many.
+        width: usize,
+    },
     /// The pixels of one image.
     Pixels {
         /// Row by row, channels innermost.
@@ -89,6 +94,7 @@ impl FittedFeature {
             FittedFeature::Numeric { columns, .. } | FittedFeature::Pixels { columns, .. } => {
                 (None, columns.as_slice())
             }
+            FittedFeature::Blank { .. } => (None, [].as_slice()),
         };
         one.into_iter().chain(many).map(String::as_str)
     }
@@ -107,6 +113,7 @@ impl FittedFeature {
             FittedFeature::Evidence { table, .. } => table.width(),
             FittedFeature::Terms { rarity, .. } => rarity.len(),
             FittedFeature::Sequence { length, .. } => *length,
+            FittedFeature::Blank { width } => *width,
             FittedFeature::Numeric { columns, .. } | FittedFeature::Pixels { columns, .. } => columns.len(),
             FittedFeature::Categorical { categories, .. } => categories.len() + 1,
         }
@@ -141,7 +148,7 @@ impl FittedFeature {
                 }
                 finite("scale", &[*scale])
             }
-            FittedFeature::Sequence { .. } | FittedFeature::Categorical { .. } => Ok(()),
+            FittedFeature::Sequence { .. } | FittedFeature::Categorical { .. } | FittedFeature::Blank { .. } => Ok(()),
         }
     }
 }

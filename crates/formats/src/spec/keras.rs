@@ -1,7 +1,7 @@
 //! What Keras' `Sequential.to_json()` prints, of Keras 3 and 2, to the same items as a short list.
 
 use super::fields::{Fields, brief};
-use super::read_layer::{Item, read, unknown};
+use super::read_layer::{Item, read, shape_in_layer, unknown};
 use super::{Loss, Metric, Optimizer, SpecError};
 use crate::Value;
 
@@ -54,7 +54,12 @@ pub(crate) fn take_model(fields: &mut Fields<'_>) -> Result<Model, SpecError> {
         return Err(SpecError::new(at, format!("expected a list of layers, found {}", brief(layers))));
     };
     let read = |(i, layer): (usize, &Value)| read_layer(&format!("layers[{i}]"), layer);
-    let items = layers.iter().enumerate().map(read).collect::<Result<_, _>>()?;
+    let mut items = layers.iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?;
+    if let (Some(Item::Layer(_)), Some(first)) = (items.first(), layers.first())
+        && let Some(shape) = shape_in_layer("layers[0]", first)?
+    {
+        items.insert(0, Item::Input(shape));
+    }
     Ok(Model { items, compile })
 }
 

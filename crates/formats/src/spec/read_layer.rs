@@ -18,6 +18,14 @@ pub(crate) enum Item {
     Standardize,
 }
 
+/// Keras 2 writes the input's shape into the first layer.
+pub(crate) fn shape_in_layer(at: &str, value: &Value) -> Result<Option<Vec<usize>>, SpecError> {
+    match value.get("config").and_then(|config| config.get("batch_input_shape")) {
+        None | Some(Value::Null) => Ok(None),
+        Some(shape) => read_shape(&format!("{at}.batch_input_shape"), shape, true).map(Some),
+    }
+}
+
 /// The layers' names in short form, and the option that `{NAME: VALUE}` sets; "" takes none.
 const KINDS: [(&str, &str); 16] = [
     ("dense", "units"),
