@@ -4,6 +4,7 @@
 //! parsed ([`inspect`]), inputs are checked before they run, a panic inside becomes an error, and a row's
 //! result does not depend on the rows beside it.
 
+mod chain;
 mod error;
 mod file;
 mod inspect;
@@ -21,6 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rten::{NodeId, RunOptions, ThreadPool, ValueOrView};
 
 use crate::{Data, Dim, Signature, Tensor, Tensors};
+use chain::Chain;
 use ports::{InputPort, OutputPort};
 
 pub use error::{LoadError, RunError};
@@ -53,6 +55,8 @@ pub struct OnnxModel {
     outputs: Vec<OutputPort>,
     output_ids: Vec<NodeId>,
     notes: Vec<String>,
+    /// The model as a chain of simple steps, if it is one; the runtime's model is then not used.
+    chain: Option<Chain>,
     /// Whether the first dimension of every input is a batch of any size.
     batched: bool,
     /// Whether a row's result would depend on the rows beside it, so that rows must run one at a time.
@@ -108,12 +112,14 @@ impl OnnxModel {
         let (inputs, outputs, notes) = ports::declared(&inspection)?;
         let locations: Vec<String> = inspection.external.iter().cloned().collect();
         let external = locations.iter().cloned().zip(read_external(&locations)?).collect();
+        let chain = Chain::of(&bytes);
         let model = file::parse(bytes, external, &inspection)?;
-        Self::assemble(model, &inspection, inputs, outputs, notes)
+        Self::assemble(model, chain, &inspection, inputs, outputs, notes)
     }
 
     fn assemble(
         model: rten::Model,
+        chain: Option<Chain>,
         inspection: &inspect::Inspection,
         inputs: Vec<ports::Declared>,
         outputs: Vec<ports::Declared>,
@@ -137,6 +143,7 @@ impl OnnxModel {
             batched,
             entangled: uses(&["DynamicQuantizeLinear"]),
             pairs: AtomicBool::new(uses(MATRIX_PRODUCTS)),
+            chain,
             model,
             signature,
             inputs,
@@ -168,6 +175,13 @@ impl OnnxModel {
     pub fn run(&self, inputs: &[(String, Tensor)]) -> Result<Tensors, RunError> {
         let ordered = ports::check(&self.inputs, inputs, self.batched)?;
         let rows = ordered.first().map_or(1, |tensor| tensor.rows());
+        if let (Some(chain), [input], [output]) = (&self.chain, &ordered[..], &self.outputs[..])
+            && let Some(values) = input.as_f32()
+        {
+            let data = Data::F32(chain.run(values));
+            let tensor = Tensor::new(vec![rows, chain.outputs()], data).map_err(failed)?;
+            return Ok(vec![(output.spec.name.clone(), tensor)]);
+        }
         if !self.batched {
             return self.run_as_is(&ordered);
         }
