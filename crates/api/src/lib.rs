@@ -1,1 +1,29 @@
-//! The only crate that knows HTTP and wire JSON: one folder a protocol.
+//! The only crate that knows HTTP and wire JSON: one folder a protocol, none importing another.
+//!
+//! [`http`] is the server: connections, limits, routes, keys. [`vertex`], [`storage`] and [`admin`] are
+//! protocols: they turn wire requests into calls of `control` and `serving` and turn the answers back.
+
+pub mod admin;
+mod fault;
+mod health;
+pub mod http;
+pub mod storage;
+pub mod vertex;
+
+pub use crate::http::{App, Limits, serve};
+pub use fault::{Code, Fault};
+
+/// Every route of the server.
+///
+/// # Errors
+/// If the embedded API description cannot be read: a defect.
+pub(crate) fn routes() -> Result<http::Routes, vertex::SchemaError> {
+    let mut routes = http::Routes::default();
+    for route in health::routes().into_iter().chain(admin::routes()).chain(storage::routes()) {
+        routes.add(route);
+    }
+    for route in vertex::routes()? {
+        routes.add(route);
+    }
+    Ok(routes)
+}

@@ -1,0 +1,118 @@
+//! [`Call`]: one request on its way to a handler.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use control::{Control, Principal};
+use http::request::Parts;
+
+use super::path::{Segments, percent_decode};
+use super::{Limits, Metrics, RequestBody, Template};
+use crate::fault::{Code, Fault};
+
+/// What the handlers work with.
+pub struct App {
+    /// Registry, endpoints, jobs, keys, storage.
+    pub control: Control,
+    /// The data plane.
+    pub router: serving::Router,
+    /// What a client may take.
+    pub limits: Limits,
+}
+
+impl App {
+    /// An application with the default limits.
+    pub fn new(control: Control, router: serving::Router) -> Self {
+        App { control, router, limits: Limits::default() }
+    }
+}
+
+/// One request: authenticated, authorised, matched to a route, its body not yet read.
+pub struct Call {
+    /// What to work with.
+    pub app: Arc<App>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Whose key it is; `None` on public routes.
+    pub principal: Option<Principal>,
+    /// Method, URI, headers.
+    pub head: Parts,
+    /// The body.
+    pub body: RequestBody,
+    pub(super) segments: Segments,
+}
+
+impl Call {
+    /// The value of the template's variable `i`, decoded.
+    ///
+    /// # Errors
+    /// If it holds a traversal or a broken escape.
+    pub fn variable(&self, template: &Template, i: usize) -> Result<Cow<'_, str>, Fault> {
+        let path = self.head.uri.path();
+        let Some(variable) = template.variables.get(i) else { return Ok(Cow::Borrowed("")) };
+        let end = variable.end.min(self.segments.len());
+        self.segments.join(path, variable.start, end).map_err(|e| Fault::invalid(e.to_string()))
+    }
+
+    /// Segment `i` of the path, decoded.
+    pub(super) fn segment(&self, i: usize) -> Result<Cow<'_, str>, Fault> {
+        let path = self.head.uri.path();
+        self.segments.join(path, i, i + 1).map_err(|e| Fault::invalid(e.to_string()))
+    }
+
+    /// The path's segments, decoded.
+    ///
+    /// # Errors
+    /// If one holds a traversal or a broken escape.
+    pub fn segments(&self) -> Result<Vec<String>, Fault> {
+        (0..self.segments.len()).map(|i| self.segment(i).map(Cow::into_owned)).collect()
+    }
+
+    /// The address under which the client reached this server: `http://host:port`.
+    pub fn base(&self) -> String {
+        let authority = self.head.uri.authority().map(http::uri::Authority::as_str);
+        format!("http://{}", self.header("host").or(authority).unwrap_or("localhost"))
+    }
+
+    /// The query's fields, decoded, in the order written.
+    ///
+    /// # Errors
+    /// If an escape is broken.
+    pub fn query(&self) -> Result<Vec<(String, String)>, Fault> {
+        let broken = || Fault::invalid("the query string holds a percent sign that encodes nothing");
+        let text = self.head.uri.query().unwrap_or("");
+        let decode = |part: &str| percent_decode(part, true).map(Cow::into_owned).ok_or_else(broken);
+        text.split('&')
+            .filter(|part| !part.is_empty())
+            .map(|part| part.split_once('=').unwrap_or((part, "")))
+            .map(|(name, value)| Ok((decode(name)?, decode(value)?)))
+            .collect()
+    }
+
+    /// A request header, when it is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// Refuses `name`, a resource's name given in a body or query, when it lies in another project than
+    /// the key's.
+    ///
+    /// # Errors
+    /// [`Code::PermissionDenied`].
+    pub fn allow_name(&self, name: &str) -> Result<(), Fault> {
+        let project = name.strip_prefix("projects/").and_then(|rest| rest.split('/').next());
+        match (project, &self.principal) {
+            (Some(project), Some(principal)) => allow_project(principal, project),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Refuses another project than the key's.
+pub(super) fn allow_project(principal: &Principal, project: &str) -> Result<(), Fault> {
+    if principal.project == "*" || principal.project == project {
+        return Ok(());
+    }
+    let message = format!("this key belongs to project {}, not to {project}", principal.project);
+    Err(Fault::new(Code::PermissionDenied, message))
+}

@@ -1,0 +1,23 @@
+//! The HTTP server: connections, limits, routes, keys. Knows no protocol.
+
+mod access;
+mod body;
+mod call;
+mod connection;
+mod limits;
+mod metrics;
+mod path;
+mod reply;
+mod route;
+mod server;
+mod template;
+
+pub use access::{Access, Permission};
+pub use body::RequestBody;
+pub use call::{App, Call};
+pub use limits::Limits;
+pub use metrics::Metrics;
+pub use reply::{ReplyBody, Response, bytes_reply, json_reply, stream_reply};
+pub use route::{Handler, Protocol, Route, Routes, handler};
+pub use server::serve;
+pub use template::Template;

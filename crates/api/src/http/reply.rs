@@ -1,0 +1,78 @@
+//! [`Response`]: what a handler gives back.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Response as HttpResponse, StatusCode};
+use hyper::body::{Body, Frame, SizeHint};
+use serde::Serialize;
+
+use crate::fault::Fault;
+
+/// A reply with its body.
+pub type Response = HttpResponse<ReplyBody>;
+
+/// The body of a reply.
+pub enum ReplyBody {
+    /// All of it at once.
+    Full(Bytes),
+    /// Piece by piece.
+    Stream(Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>),
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<std::io::Result<Frame<Bytes>>>> {
+        match self.get_mut() {
+            ReplyBody::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            ReplyBody::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            ReplyBody::Stream(stream) => stream.poll_next_unpin(cx).map_ok(Frame::data),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, ReplyBody::Full(bytes) if bytes.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            ReplyBody::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            ReplyBody::Stream(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// A reply of `bytes`.
+pub fn bytes_reply(status: StatusCode, content_type: &'static str, bytes: impl Into<Bytes>) -> Response {
+    let mut response = HttpResponse::new(ReplyBody::Full(bytes.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// A reply of `value` in JSON.
+///
+/// # Errors
+/// If `value` cannot be written as JSON: a defect.
+pub fn json_reply(status: StatusCode, value: &impl Serialize) -> Result<Response, Fault> {
+    let mut bytes = Vec::with_capacity(512);
+    serde_json::to_writer(&mut bytes, value).map_err(|e| Fault::internal("writing the reply", e))?;
+    Ok(bytes_reply(status, "application/json", bytes))
+}
+
+/// A reply whose body comes piece by piece.
+pub fn stream_reply(
+    status: StatusCode,
+    content_type: &'static str,
+    stream: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
+) -> Response {
+    let mut response = HttpResponse::new(ReplyBody::Stream(Box::pin(stream)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}

@@ -1,0 +1,352 @@
+//! [`serve`]: connections in, calls through the routes, replies out.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use http::header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{Request, StatusCode};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::access::{Access, key};
+use super::call::allow_project;
+use super::connection::{Activity, Watched};
+use super::route::Found;
+use super::{App, Call, Limits, Metrics, RequestBody, Response, Route, Routes};
+use crate::fault::{Code, Fault};
+
+/// How often a connection is looked at for dawdling.
+const WATCH_INTERVAL: Duration = Duration::from_secs(5);
+/// Answered when there are too many connections.
+const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\
+content-type: application/json\r\ncontent-length: 110\r\n\r\n\
+{\"error\":{\"code\":503,\"message\":\"too many connections; try again shortly\",\"status\":\"UNAVAILABLE\",\"details\":[]}}";
+
+/// Everything that answers, shared by all connections.
+struct Server {
+    app: Arc<App>,
+    routes: Routes,
+    limits: Arc<Limits>,
+    metrics: Arc<Metrics>,
+    bodies_held: Arc<AtomicUsize>,
+    request_ids: RequestIds,
+}
+
+/// Serves `app` on `listener`, HTTP/1.1 and HTTP/2 without TLS on one port, until `shutdown` is ready;
+/// then takes no more connections, lets what runs finish for [`Limits::drain_timeout`], and returns.
+///
+/// # Errors
+/// If the embedded API description cannot be read: a defect.
+pub async fn serve(
+    listener: TcpListener,
+    app: App,
+    shutdown: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
+    let limits = Arc::new(app.limits.clone());
+    let server = Arc::new(Server {
+        app: Arc::new(app),
+        routes: crate::routes().map_err(io::Error::other)?,
+        limits: Arc::clone(&limits),
+        metrics: Arc::default(),
+        bodies_held: Arc::default(),
+        request_ids: RequestIds::new(),
+    });
+    let (stop, stopping) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut shutdown => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+        };
+        match accepted {
+            Ok((stream, _)) => welcome(&server, stream, &stopping, &mut connections),
+            // Out of file descriptors, or the client is gone already: neither is a reason to stop.
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    drop(listener);
+    // Nobody listens when there are no connections.
+    let _ = stop.send(true);
+    let all_done = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(limits.drain_timeout, all_done).await.is_err() {
+        tracing::warn!(connections = connections.len(), "stopped before every request was answered");
+    }
+    Ok(())
+}
+
+fn welcome(
+    server: &Arc<Server>,
+    stream: TcpStream,
+    stopping: &watch::Receiver<bool>,
+    connections: &mut JoinSet<()>,
+) {
+    if connections.len() >= server.limits.connections_max {
+        server.metrics.refused.fetch_add(1, Ordering::Relaxed);
+        tokio::spawn(turn_away(stream));
+        return;
+    }
+    server.metrics.connections.fetch_add(1, Ordering::Relaxed);
+    connections.spawn(converse(Arc::clone(server), stream, stopping.clone()));
+}
+
+async fn turn_away(mut stream: TcpStream) {
+    let saying = async {
+        stream.write_all(TOO_MANY).await?;
+        stream.shutdown().await
+    };
+    // A client that does not even take this is left alone.
+    let _ = tokio::time::timeout(Duration::from_secs(1), saying).await;
+}
+
+/// One connection from its first byte to its end.
+async fn converse(server: Arc<Server>, stream: TcpStream, mut stopping: watch::Receiver<bool>) {
+    let connections = Arc::clone(&server.metrics);
+    let _count = Defer(|| {
+        connections.connections.fetch_sub(1, Ordering::Relaxed);
+    });
+    // Replies are written whole: waiting to fill a packet would only delay them.
+    let _ = stream.set_nodelay(true);
+    let activity = Arc::new(Activity::new());
+    let builder = builder(&server.limits);
+    let service = {
+        let (server, activity) = (Arc::clone(&server), Arc::clone(&activity));
+        service_fn(move |request| {
+            let (server, activity) = (Arc::clone(&server), Arc::clone(&activity));
+            async move {
+                activity.requests.fetch_add(1, Ordering::Relaxed);
+                activity.open.fetch_add(1, Ordering::Relaxed);
+                let _open = Defer(|| {
+                    activity.open.fetch_sub(1, Ordering::Relaxed);
+                });
+                Ok::<_, Infallible>(server.answer(request).await)
+            }
+        })
+    };
+    let io = Watched::new(stream, Arc::clone(&activity));
+    let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+    let mut watch = tokio::time::interval(WATCH_INTERVAL);
+    let mut draining = *stopping.borrow();
+    if draining {
+        connection.as_mut().graceful_shutdown();
+    }
+    loop {
+        tokio::select! {
+            biased;
+            // Errors here are the client's: a reset, a bad head. hyper has answered what could be.
+            _ = connection.as_mut() => return,
+            _ = watch.tick() => {
+                if activity.is_over(&server.limits) {
+                    return;
+                }
+            }
+            _ = stopping.changed(), if !draining => {
+                draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout)
+        .max_headers(limits.headers_max)
+        .max_buf_size(limits.head_bytes_max.max(8192))
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams_max)
+        .max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX))
+        .keep_alive_interval(limits.head_timeout)
+        .keep_alive_timeout(limits.head_timeout);
+    builder
+}
+
+impl Server {
+    /// Answers whatever comes: a fault in its protocol's shape, a panic as a fault.
+    async fn answer(&self, request: Request<Incoming>) -> Response {
+        let id = self.request_ids.next();
+        let (route, outcome) = match self.admit(request).await {
+            Ok((route, call)) => (Some(route), AssertUnwindSafe((route.handler)(call)).catch_unwind().await),
+            Err((route, fault)) => (route, Ok(Err(fault))),
+        };
+        let outcome = outcome.unwrap_or_else(|_| {
+            self.metrics.panics.fetch_add(1, Ordering::Relaxed);
+            Err(Fault::new(Code::Internal, "a defect was hit while answering; the server's log has it"))
+        });
+        let mut response = match outcome {
+            Ok(response) => response,
+            Err(fault) => refuse(route, &fault, &id),
+        };
+        response.headers_mut().insert(HeaderName::from_static("x-request-id"), id);
+        self.metrics.replied(response.status());
+        response
+    }
+
+    /// Finds the route and checks the key. Without a valid key a caller does not learn which routes exist.
+    async fn admit(&self, request: Request<Incoming>) -> Result<(&Route, Call), (Option<&Route>, Fault)> {
+        let (head, incoming) = request.into_parts();
+        let limits = Arc::clone(&self.limits);
+        let body = RequestBody::new(incoming, &head.headers, limits, Arc::clone(&self.bodies_held));
+        let found = self.routes.find(&head.method, head.uri.path());
+        let route = match &found {
+            Ok(Found::Route(place, _)) => Some(self.routes.at(*place)),
+            _ => None,
+        };
+        let principal = key(&head.headers).map(|key| self.app.control.keys().authenticate(key));
+        let principal = match (route.map(|r| r.access), principal) {
+            (Some(Access::Public), principal) => principal.flatten(),
+            (_, Some(Some(principal))) => Some(principal),
+            (_, none) => {
+                body.discard().await;
+                return Err((route, unauthenticated(none.is_some())));
+            }
+        };
+        let (route, segments) = match found {
+            Ok(Found::Route(place, segments)) => (self.routes.at(place), segments),
+            Ok(Found::OtherMethods) => return Err((None, wrong_method(&head.method, head.uri.path()))),
+            Ok(Found::Nothing) => return Err((None, no_such_path(&head.method, head.uri.path()))),
+            Err(error) => return Err((None, Fault::invalid(error.to_string()))),
+        };
+        let call = Call {
+            app: Arc::clone(&self.app),
+            metrics: Arc::clone(&self.metrics),
+            principal,
+            head,
+            body,
+            segments,
+        };
+        match authorise(route, &call) {
+            Ok(()) => Ok((route, call)),
+            Err(fault) => {
+                call.body.discard().await;
+                Err((Some(route), fault))
+            }
+        }
+    }
+}
+
+/// Whether the key's role and project allow `route` on this path.
+fn authorise(route: &Route, call: &Call) -> Result<(), Fault> {
+    let (Access::Needs(permission), Some(principal)) = (route.access, &call.principal) else {
+        return Ok(());
+    };
+    if !permission.granted_to(principal.role) {
+        let message = format!("this key's role does not allow {} {}", route.method, route.pattern);
+        return Err(Fault::new(Code::PermissionDenied, message));
+    }
+    match route.template.project {
+        Some(segment) => allow_project(principal, &call.segment(segment)?),
+        None => Ok(()),
+    }
+}
+
+fn unauthenticated(with_key: bool) -> Fault {
+    let message = if with_key {
+        "the key is not valid: unknown, expired or revoked"
+    } else {
+        "a key is needed: send it as `Authorization: Bearer KEY`; the first one is in admin.key in the data directory"
+    };
+    Fault::new(Code::Unauthenticated, message)
+}
+
+fn wrong_method(method: &http::Method, path: &str) -> Fault {
+    let message = format!("{path} does not take {method}");
+    Fault::new(Code::Unimplemented, message).with_status(StatusCode::METHOD_NOT_ALLOWED)
+}
+
+fn no_such_path(method: &http::Method, path: &str) -> Fault {
+    Fault::not_found(format!("there is nothing at {method} {path}"))
+}
+
+/// The one place where faults are logged and shaped.
+fn refuse(route: Option<&Route>, fault: &Fault, id: &HeaderValue) -> Response {
+    let status = fault.status();
+    if status.is_server_error() || fault.cause.is_some() {
+        let path = route.map_or("unknown", |r| r.pattern.as_str());
+        let cause = fault.cause.as_deref().map(chain);
+        tracing::warn!(request = ?id, path, code = fault.code.name(), message = fault.message, cause, "refused");
+    }
+    let protocol = route.map_or(crate::vertex::PROTOCOL, |r| r.protocol);
+    let mut response = (protocol.render)(fault);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    if let Some(after) = fault.retry_after {
+        headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        headers.insert(ALLOW, HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE"));
+    }
+    response
+}
+
+/// An error and its causes, as one line.
+fn chain(error: &(dyn std::error::Error + Send + Sync + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
+
+/// Numbers requests: `{start of this process}-{count}`, in hexadecimal.
+struct RequestIds {
+    start: u64,
+    count: AtomicU64,
+}
+
+impl RequestIds {
+    fn new() -> Self {
+        let start = std::time::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_micros() as u64);
+        RequestIds { start, count: AtomicU64::new(0) }
+    }
+
+    fn next(&self) -> HeaderValue {
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        let mut text = [b'-'; 22];
+        put_hex(&mut text[..13], self.start);
+        put_hex(&mut text[14..], count);
+        HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("-"))
+    }
+}
+
+fn put_hex(digits: &mut [u8], mut value: u64) {
+    for digit in digits.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(value & 15) as usize];
+        value >>= 4;
+    }
+}
+
+/// Does something when dropped, however that comes about.
+struct Defer<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for Defer<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}

@@ -1,0 +1,154 @@
+//! Online explanation.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use control::ExplanationMethod;
+use formats::Value as Row;
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use serving::{Attribution, Explain, Explanation, Method};
+
+use super::explanation::{ParametersWire, method};
+use super::predict::{Rows, check_parameters};
+use super::rpc::{Served, direct, read_value, to_json};
+use super::schema::{Schema, sendable};
+use crate::Fault;
+use crate::http::Permission::Invoke;
+use crate::http::{Call, Handler, Response, Template, handler, json_reply};
+
+/// The procedures of this file.
+pub(super) fn served() -> Vec<Served> {
+    vec![direct("PredictionService.Explain", Invoke, explain_handler)]
+}
+
+/// `ExplainRequest`, as JSON.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Request {
+    #[serde(default)]
+    instances: Option<Vec<Row>>,
+    #[serde(default)]
+    parameters: Option<Row>,
+    #[serde(default)]
+    explanation_spec_override: Option<OverrideWire>,
+    #[serde(default)]
+    deployed_model_id: Option<String>,
+    #[serde(default)]
+    #[allow(dead_code, reason = "named so that it is taken")]
+    endpoint: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct OverrideWire {
+    #[serde(default)]
+    parameters: Option<ParametersWire>,
+    #[serde(default)]
+    metadata: Option<MetadataOverrideWire>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct MetadataOverrideWire {
+    #[serde(default)]
+    inputs: BTreeMap<String, InputOverrideWire>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct InputOverrideWire {
+    #[serde(default)]
+    input_baselines: Vec<Row>,
+}
+
+fn explain_handler(schema: Arc<Schema>, template: Arc<Template>) -> Handler {
+    handler(move |call: Call| {
+        let (schema, template) = (Arc::clone(&schema), Arc::clone(&template));
+        async move { explain(call, &schema, &template).await }
+    })
+}
+
+async fn explain(call: Call, schema: &Schema, template: &Template) -> Result<Response, Fault> {
+    let endpoint = call.variable(template, 0)?.into_owned();
+    let app = Arc::clone(&call.app);
+    let bytes = call.body.read().await?;
+    let body: Value = serde_json::from_slice(&bytes)
+        .map_err(|e| Fault::invalid(format!("the request's body is not JSON: {e}")))?;
+    let request: Request = read_value(body)?;
+    check_parameters(request.parameters.as_ref())?;
+    let missing = || Fault::invalid("field `instances` is missing: a list, one item per explanation");
+    let instances = request.instances.ok_or_else(missing)?;
+    let deployed = request.deployed_model_id.as_deref().filter(|id| !id.is_empty());
+    let wanted = match request.explanation_spec_override {
+        Some(wire) => wanted(wire)?,
+        None => None,
+    };
+    let call = serving::Call { deadline: Instant::now() + app.limits.explain_timeout, deployed };
+    let answer = app.router.explain(&endpoint, instances, wanted, &call).await?;
+    let reply = json!({
+        "explanations": answer.explanations.iter().map(explanation).collect::<Vec<_>>(),
+        "deployedModelId": answer.deployed.id,
+        "predictions": to_json(&Rows(&answer.predictions))?,
+    });
+    let message =
+        schema.message("ExplainResponse").map_err(|e| Fault::internal("describing the reply", e))?;
+    json_reply(StatusCode::OK, &sendable(&message, &reply)?)
+}
+
+/// What the request asks for in place of the deployed model's own specification.
+fn wanted(wire: OverrideWire) -> Result<Option<Explain>, Fault> {
+    let method = method(&wire.parameters.unwrap_or_default())?.map(to_serving);
+    let inputs = wire.metadata.map(|metadata| metadata.inputs).unwrap_or_default();
+    let baselines: Vec<(String, Row)> = inputs
+        .into_iter()
+        .filter_map(|(input, given)| given.input_baselines.into_iter().next().map(|first| (input, first)))
+        .collect();
+    if method.is_none() && baselines.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Explain { method, baselines, ..Explain::default() }))
+}
+
+fn to_serving(method: ExplanationMethod) -> Method {
+    match method {
+        ExplanationMethod::SampledShapley { path_count } => Method::SampledShapley { path_count },
+        ExplanationMethod::IntegratedGradients { step_count } => Method::IntegratedGradients { step_count },
+    }
+}
+
+/// `google.cloud.aiplatform.v1.Explanation`.
+fn explanation(explanation: &Explanation) -> Value {
+    let mut features = Map::new();
+    for attribution in &explanation.attributions {
+        add(&mut features, attribution);
+    }
+    let mut wire = json!({
+        "baselineOutputValue": explanation.baseline_output,
+        "instanceOutputValue": explanation.instance_output,
+        "featureAttributions": features,
+        "outputIndex": [explanation.output_index],
+        "approximationError": explanation.approximation_error,
+        "outputName": "scores",
+    });
+    if let Some(name) = &explanation.output_name {
+        wire["outputDisplayName"] = name.clone().into();
+    }
+    json!({"attributions": [wire]})
+}
+
+/// A feature's attributions under its name: a number for one, a list for several. For a text, the list
+/// has one per token, and the tokens themselves stand under `{name}_tokens` in the same order.
+fn add(features: &mut Map<String, Value>, attribution: &Attribution) {
+    let values = match (attribution.values.as_slice(), &attribution.tokens) {
+        ([one], None) => json!(one),
+        (several, _) => json!(several),
+    };
+    features.insert(attribution.feature.clone(), values);
+    if let Some(tokens) = &attribution.tokens {
+        let texts: Vec<&str> = tokens.iter().map(|(_, text)| text.as_str()).collect();
+        features.insert(format!("{}_tokens", attribution.feature), json!(texts));
+    }
+}

@@ -1,0 +1,419 @@
+//! Online prediction: the hot path, straight from bytes to rows and from rows to bytes.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use formats::Value;
+use futures_util::stream;
+use http::header::{HeaderName, HeaderValue};
+use http::{HeaderMap, StatusCode};
+use serde::de::IgnoredAny;
+use serde::ser::{Serialize, SerializeSeq, Serializer};
+use serde::{Deserialize, Serialize as SerializeDerive};
+use serving::{Answer, Deployed, Predictions, ServeError};
+
+use super::rpc::{Served, direct};
+use super::schema::Schema;
+use crate::http::Permission::Invoke;
+use crate::http::{App, Call, Handler, Response, Template, bytes_reply, handler, stream_reply};
+use crate::{Code, Fault};
+
+/// Instances predicted between two pieces of a streamed reply.
+const STREAM_ROWS: usize = 256;
+
+/// The procedures of this file.
+pub(super) fn served() -> Vec<Served> {
+    vec![
+        direct("PredictionService.Predict", Invoke, predict_handler),
+        direct("PredictionService.RawPredict", Invoke, raw_handler),
+        direct("PredictionService.StreamRawPredict", Invoke, stream_raw_handler),
+    ]
+}
+
+/// `PredictRequest`, as JSON.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Request {
+    #[serde(default)]
+    instances: Option<Vec<Value>>,
+    #[serde(default)]
+    parameters: Option<Value>,
+    /// The path says which; clients that send the whole message repeat it.
+    #[serde(default)]
+    #[allow(dead_code, reason = "named so that it is taken")]
+    endpoint: Option<IgnoredAny>,
+    /// Labels for Google's bill.
+    #[serde(default)]
+    #[allow(dead_code, reason = "named so that it is taken")]
+    labels: Option<IgnoredAny>,
+}
+
+/// `PredictResponse`, as JSON.
+#[derive(SerializeDerive)]
+#[serde(rename_all = "camelCase")]
+struct Reply<'a> {
+    predictions: Rows<'a>,
+    deployed_model_id: &'a str,
+    model: &'a str,
+    model_version_id: Decimal,
+    model_display_name: &'a str,
+}
+
+/// What a prebuilt serving container answers: the predictions alone.
+#[derive(SerializeDerive)]
+struct RawReply<'a> {
+    predictions: Rows<'a>,
+}
+
+/// Predictions as a JSON list.
+pub(super) struct Rows<'a>(pub(super) &'a Predictions);
+
+impl Serialize for Rows<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(Some(self.0.len()))?;
+        for i in 0..self.0.len() {
+            list.serialize_element(&self.0.row(i))?;
+        }
+        list.end()
+    }
+}
+
+/// A number as a JSON string.
+struct Decimal(u32);
+
+impl Serialize for Decimal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+fn predict_handler(_: Arc<Schema>, template: Arc<Template>) -> Handler {
+    handler(move |call: Call| {
+        let template = Arc::clone(&template);
+        async move { predict(call, &template).await }
+    })
+}
+
+async fn predict(call: Call, template: &Template) -> Result<Response, Fault> {
+    let began = Instant::now();
+    let endpoint = call.variable(template, 0)?.into_owned();
+    let Call { app, metrics, body, .. } = call;
+    let bytes = body.read().await?;
+    let instances = read(&bytes)?;
+    drop(bytes);
+    let answer = ask(&app, &endpoint, instances).await?;
+    let deployed = &answer.deployed;
+    let reply = Reply {
+        predictions: Rows(&answer.predictions),
+        deployed_model_id: &deployed.id,
+        model: &deployed.model_name,
+        model_version_id: Decimal(deployed.version),
+        model_display_name: &deployed.display_name,
+    };
+    let reply = written(&reply, answer.predictions.len())?;
+    metrics.predicted(began.elapsed());
+    Ok(bytes_reply(StatusCode::OK, "application/json", reply))
+}
+
+/// The instances of a request, once nothing in it would be left unheeded.
+pub(super) fn read(bytes: &[u8]) -> Result<Vec<Value>, Fault> {
+    let request: Request = serde_json::from_slice(bytes).map_err(|e| unreadable(&e))?;
+    check_parameters(request.parameters.as_ref())?;
+    request
+        .instances
+        .ok_or_else(|| Fault::invalid("field `instances` is missing: a list, one item per prediction"))
+}
+
+/// No model here takes parameters.
+pub(super) fn check_parameters(parameters: Option<&Value>) -> Result<(), Fault> {
+    match parameters {
+        None | Some(Value::Null) => Ok(()),
+        Some(Value::Record(fields)) => match fields.first() {
+            None => Ok(()),
+            Some((name, _)) => Err(Fault::unimplemented(format!(
+                "field `parameters.{name}` has no effect on this server: leave it out"
+            ))),
+        },
+        Some(other) => {
+            Err(Fault::invalid(format!("field `parameters` must be an object, not {}", other.kind())))
+        }
+    }
+}
+
+fn unreadable(error: &serde_json::Error) -> Fault {
+    let what = if error.is_data() { "the request" } else { "the request's body is not JSON" };
+    Fault::invalid(format!("{what}: {error}"))
+}
+
+async fn ask(app: &App, endpoint: &str, instances: Vec<Value>) -> Result<Answer, Fault> {
+    let deadline = Instant::now() + app.limits.predict_timeout;
+    Ok(app.router.predict(endpoint, instances, &serving::Call { deadline, deployed: None }).await?)
+}
+
+fn written(reply: &impl Serialize, rows: usize) -> Result<Vec<u8>, Fault> {
+    let mut bytes = Vec::with_capacity(256 + rows.min(4096) * 192);
+    serde_json::to_writer(&mut bytes, reply).map_err(|e| Fault::internal("writing the reply", e))?;
+    Ok(bytes)
+}
+
+impl From<ServeError> for Fault {
+    fn from(error: ServeError) -> Self {
+        let code = match &error {
+            ServeError::UnknownEndpoint { .. } | ServeError::UnknownDeployed { .. } => Code::NotFound,
+            ServeError::NothingDeployed { .. } => Code::FailedPrecondition,
+            ServeError::Overloaded { .. } => Code::ResourceExhausted,
+            ServeError::DeadlineExceeded => Code::DeadlineExceeded,
+            ServeError::BadInstance { .. } | ServeError::BadRequest { .. } => Code::InvalidArgument,
+            ServeError::Failed { .. } => Code::Internal,
+        };
+        let retry_after = match &error {
+            ServeError::Overloaded { retry_after } => Some(*retry_after),
+            _ => None,
+        };
+        Fault { retry_after, ..Fault::new(code, error.to_string()) }
+    }
+}
+
+/// A raw request in either of its shapes: the bytes themselves, or `google.api.HttpBody` as the
+/// generated REST client sends it.
+struct Raw {
+    instances: Vec<Value>,
+    wrapped: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Wrapped {
+    http_body: HttpBody,
+    #[serde(default)]
+    #[allow(dead_code, reason = "named so that it is taken")]
+    endpoint: Option<IgnoredAny>,
+}
+
+/// `google.api.HttpBody`, as JSON.
+#[derive(Deserialize, SerializeDerive)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct HttpBody {
+    #[serde(default)]
+    content_type: String,
+    #[serde(default)]
+    data: String,
+    #[serde(default, skip_serializing)]
+    #[allow(dead_code, reason = "named so that it is taken")]
+    extensions: Option<IgnoredAny>,
+}
+
+impl HttpBody {
+    fn json(bytes: &[u8]) -> Self {
+        let (content_type, data) = ("application/json".to_owned(), STANDARD.encode(bytes));
+        HttpBody { content_type, data, extensions: None }
+    }
+}
+
+impl Raw {
+    fn read(bytes: &[u8], content_type: Option<&str>) -> Result<Self, Fault> {
+        // Only the first field's name is looked at: the body may be large.
+        let start =
+            bytes.trim_ascii_start().strip_prefix(b"{").map(<[u8]>::trim_ascii_start).unwrap_or_default();
+        let wrapped =
+            [&b"\"httpBody\""[..], b"\"http_body\"", b"\"endpoint\""].iter().any(|f| start.starts_with(f));
+        if !wrapped || !bytes.windows(10).take(4096).any(|w| w == b"\"httpBody\"") {
+            check_content_type(content_type)?;
+            return Ok(Raw { instances: read(bytes)?, wrapped: false });
+        }
+        let body = serde_json::from_slice::<Wrapped>(bytes).map_err(|e| unreadable(&e))?.http_body;
+        check_content_type(Some(&body.content_type).filter(|t| !t.is_empty()).map(String::as_str))?;
+        let broken = |e| Fault::invalid(format!("field `httpBody.data` is not base64: {e}"));
+        Ok(Raw { instances: read(&STANDARD.decode(&body.data).map_err(broken)?)?, wrapped: true })
+    }
+}
+
+fn check_content_type(content_type: Option<&str>) -> Result<(), Fault> {
+    let kind = content_type.unwrap_or("application/json").split(';').next().unwrap_or("").trim();
+    let known =
+        ["application/json", "application/octet-stream", "application/x-www-form-urlencoded", "text/plain"];
+    if known.iter().any(|known| kind.eq_ignore_ascii_case(known)) {
+        return Ok(());
+    }
+    let message = format!("a raw prediction takes JSON, `{{\"instances\": […]}}`, not {kind}");
+    Err(Fault::invalid(message).with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE))
+}
+
+fn raw_handler(_: Arc<Schema>, template: Arc<Template>) -> Handler {
+    handler(move |call: Call| {
+        let template = Arc::clone(&template);
+        async move { raw(call, &template).await }
+    })
+}
+
+async fn raw(call: Call, template: &Template) -> Result<Response, Fault> {
+    let endpoint = call.variable(template, 0)?.into_owned();
+    let Call { app, head, body, .. } = call;
+    let bytes = body.read().await?;
+    let raw = Raw::read(&bytes, content_type(&head.headers))?;
+    let answer = ask(&app, &endpoint, raw.instances).await?;
+    let mut bytes = written(&RawReply { predictions: Rows(&answer.predictions) }, answer.predictions.len())?;
+    if raw.wrapped {
+        bytes = written(&HttpBody::json(&bytes), 0)?;
+    }
+    let mut reply = bytes_reply(StatusCode::OK, "application/json", bytes);
+    name_deployed(reply.headers_mut(), &answer.deployed);
+    Ok(reply)
+}
+
+fn content_type(headers: &HeaderMap) -> Option<&str> {
+    headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok())
+}
+
+/// Raw replies say in headers what the others say in fields.
+fn name_deployed(headers: &mut HeaderMap, deployed: &Deployed) {
+    for (name, value) in [
+        ("x-vertex-ai-deployed-model-id", deployed.id.clone()),
+        ("x-vertex-ai-model", deployed.model_name.clone()),
+        ("x-vertex-ai-model-version-id", deployed.version.to_string()),
+    ] {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+}
+
+fn stream_raw_handler(_: Arc<Schema>, template: Arc<Template>) -> Handler {
+    handler(move |call: Call| {
+        let template = Arc::clone(&template);
+        async move { stream_raw(call, &template).await }
+    })
+}
+
+/// What is left of a streamed prediction.
+struct Streaming {
+    app: Arc<App>,
+    endpoint: String,
+    deployed: String,
+    ready: Option<Predictions>,
+    left: std::vec::IntoIter<Value>,
+    wrapped: bool,
+    /// Pieces written; the closing bracket of a wrapped reply counts.
+    pieces: usize,
+    ended: bool,
+}
+
+/// Predictions as they are made: one JSON value a line, or a JSON list of `HttpBody` holding such lines.
+async fn stream_raw(call: Call, template: &Template) -> Result<Response, Fault> {
+    let endpoint = call.variable(template, 0)?.into_owned();
+    let Call { app, head, body, .. } = call;
+    let bytes = body.read().await?;
+    let raw = Raw::read(&bytes, content_type(&head.headers))?;
+    let mut left = raw.instances.into_iter();
+    // The first piece is made before the reply begins, so that its faults have a status of their own.
+    let answer = ask(&app, &endpoint, left.by_ref().take(STREAM_ROWS).collect()).await?;
+    let deployed = Arc::clone(&answer.deployed);
+    let streaming = Streaming {
+        app,
+        endpoint,
+        deployed: deployed.id.clone(),
+        ready: Some(answer.predictions),
+        left,
+        wrapped: raw.wrapped,
+        pieces: 0,
+        ended: false,
+    };
+    let content_type = if raw.wrapped { "application/json" } else { "application/x-ndjson" };
+    let mut reply = stream_reply(StatusCode::OK, content_type, stream::try_unfold(streaming, next_piece));
+    name_deployed(reply.headers_mut(), &deployed);
+    Ok(reply)
+}
+
+async fn next_piece(mut streaming: Streaming) -> std::io::Result<Option<(Bytes, Streaming)>> {
+    if streaming.ended {
+        return Ok(None);
+    }
+    let predictions = match streaming.ready.take() {
+        Some(ready) => ready,
+        None => {
+            let rows: Vec<Value> = streaming.left.by_ref().take(STREAM_ROWS).collect();
+            if rows.is_empty() {
+                streaming.ended = true;
+                let close = if streaming.wrapped { &b"]"[..] } else { b"" };
+                return Ok(
+                    Some((Bytes::from_static(close), streaming)).filter(|(piece, _)| !piece.is_empty())
+                );
+            }
+            let deadline = Instant::now() + streaming.app.limits.predict_timeout;
+            let deployed = Some(streaming.deployed.as_str());
+            let call = serving::Call { deadline, deployed };
+            let answer = streaming.app.router.predict(&streaming.endpoint, rows, &call).await;
+            // The status is sent: all that is left is to break off.
+            answer.map_err(std::io::Error::other)?.predictions
+        }
+    };
+    let piece = piece(&predictions, streaming.wrapped, streaming.pieces == 0)?;
+    streaming.pieces += 1;
+    Ok(Some((piece, streaming)))
+}
+
+fn piece(predictions: &Predictions, wrapped: bool, first: bool) -> std::io::Result<Bytes> {
+    let mut lines = Vec::with_capacity(predictions.len() * 192);
+    for i in 0..predictions.len() {
+        serde_json::to_writer(&mut lines, &predictions.row(i))?;
+        lines.push(b'\n');
+    }
+    if !wrapped {
+        return Ok(lines.into());
+    }
+    let mut piece = vec![if first { b'[' } else { b',' }];
+    serde_json::to_writer(&mut piece, &HttpBody::json(&lines))?;
+    Ok(piece.into())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn requests_are_read_and_what_has_no_effect_is_named() {
+        assert_eq!(
+            read(br#"{"instances":[[1,2.5]],"parameters":null}"#).unwrap(),
+            [Value::Numbers(vec![1.0, 2.5])]
+        );
+        assert_eq!(
+            read(br#"{"instances":["a"],"parameters":{},"labels":{}}"#).unwrap(),
+            [Value::Text("a".into())]
+        );
+        for (body, named) in [
+            (&br#"{"instances":[1],"paramters":{}}"#[..], "paramters"),
+            (br#"{"instances":[1],"parameters":{"topK":1}}"#, "parameters.topK"),
+            (br#"{}"#, "instances"),
+            (br#"{"instances":[NaN]}"#, "not JSON"),
+            (br#"{"instances":[1"#, "not JSON"),
+            (b"", "not JSON"),
+            (br#"{"instances":[{"a":1,"a":2}]}"#, "occurs twice"),
+        ] {
+            let fault = read(body).unwrap_err();
+            assert!(fault.message.contains(named), "{}", fault.message);
+        }
+    }
+
+    #[test]
+    fn deep_nesting_is_refused() {
+        let body = format!("{{\"instances\":[{}{}]}}", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(read(body.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn raw_requests_come_in_two_shapes() {
+        let plain = Raw::read(br#"{"instances":[1]}"#, Some("application/json")).unwrap();
+        assert!(!plain.wrapped && plain.instances.len() == 1);
+        let body = format!(
+            r#"{{"httpBody":{{"contentType":"application/json","data":"{}"}}}}"#,
+            STANDARD.encode(r#"{"instances":[1,2]}"#)
+        );
+        let wrapped = Raw::read(body.as_bytes(), Some("application/json")).unwrap();
+        assert!(wrapped.wrapped && wrapped.instances.len() == 2);
+        assert!(Raw::read(b"a,b", Some("text/csv")).is_err());
+    }
+}
