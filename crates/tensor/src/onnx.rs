@@ -12,6 +12,7 @@ mod lane;
 mod ports;
 mod recognise;
 mod rewrite;
+mod separate;
 mod wire;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -113,13 +114,15 @@ impl OnnxModel {
         let locations: Vec<String> = inspection.external.iter().cloned().collect();
         let external = locations.iter().cloned().zip(read_external(&locations)?).collect();
         let chain = Chain::of(&bytes);
-        let model = file::parse(bytes, external, &inspection)?;
-        Self::assemble(model, chain, &inspection, inputs, outputs, notes)
+        let (model, separated) = file::parse(bytes, external, &inspection)?;
+        let mut loaded = Self::assemble(model, &inspection, inputs, outputs, notes)?;
+        loaded.chain = chain;
+        loaded.pairs = AtomicBool::new(!separated && inspection.uses(MATRIX_PRODUCTS));
+        Ok(loaded)
     }
 
     fn assemble(
         model: rten::Model,
-        chain: Option<Chain>,
         inspection: &inspect::Inspection,
         inputs: Vec<ports::Declared>,
         outputs: Vec<ports::Declared>,
@@ -136,14 +139,12 @@ impl OnnxModel {
         let batched = !inputs.is_empty()
             && inputs.iter().all(|port| port.spec.shape.first() == Some(&Dim::Any))
             && inputs.windows(2).all(|pair| pair[0].batch_name == pair[1].batch_name);
-        let uses =
-            |names: &[&str]| inspection.operators.iter().any(|(_, name)| names.contains(&name.as_str()));
         Ok(OnnxModel {
             output_ids: outputs.iter().map(|port| port.id).collect(),
             batched,
-            entangled: uses(&["DynamicQuantizeLinear"]),
-            pairs: AtomicBool::new(uses(MATRIX_PRODUCTS)),
-            chain,
+            entangled: inspection.uses(&["DynamicQuantizeLinear"]),
+            pairs: AtomicBool::new(true),
+            chain: None,
             model,
             signature,
             inputs,

@@ -85,16 +85,16 @@ pub(super) fn check_operators(inspection: &Inspection) -> Result<(), LoadError> 
 }
 
 /// Has the runtime parse and optimise the model. `external` are the files that weights are kept in, by
-/// the name that the model has for them.
+/// the name that the model has for them. Also says whether a single row need not run as a pair.
 pub(super) fn parse(
     bytes: Vec<u8>,
     external: Vec<(String, Vec<u8>)>,
     inspection: &Inspection,
-) -> Result<rten::Model, LoadError> {
+) -> Result<(rten::Model, bool), LoadError> {
     let size = bytes.len() + external.iter().map(|(_, content)| content.len()).sum::<usize>();
-    let bytes = match rewrite::needed(inspection) {
-        true => guarded(|| rewrite::rewrite(&bytes, &external))?,
-        false => bytes,
+    let (bytes, separated) = match rewrite::needed(inspection) {
+        true => guarded(|| rewrite::rewrite(&bytes, &external, inspection))?,
+        false => (bytes, false),
     };
     let mut options = ModelOptions::with_all_ops();
     options.prepack_weights(size <= PREPACK_BYTES_MAX);
@@ -102,14 +102,15 @@ pub(super) fn parse(
         options.external_data(&rewrite::plain_location(i), content);
     }
     let again = (size <= PREPACK_BYTES_MAX).then(|| bytes.clone());
-    match (guarded(|| options.load(bytes).map_err(|error| explain(&error))), again) {
+    let model = match (guarded(|| options.load(bytes).map_err(|error| explain(&error))), again) {
         // Shape inference, which only serves speed, fails on some right models.
         (Err(LoadError::Invalid { .. }), Some(bytes)) => {
             options.shape_inference(ShapeInferenceMode::Off);
             guarded(|| options.load(bytes).map_err(|error| explain(&error)))
         }
         (outcome, _) => outcome,
-    }
+    };
+    Ok((model?, separated))
 }
 
 /// Makes an error of a panic.

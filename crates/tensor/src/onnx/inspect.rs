@@ -35,6 +35,8 @@ pub(super) struct Inspection {
     pub(super) operators: BTreeSet<(String, String)>,
     /// Files that weights are kept in.
     pub(super) external: BTreeSet<String>,
+    /// Version of ONNX's own operators; 0 if it is not said.
+    pub(super) opset: i64,
     /// Whether a `Conv` leaves its window to be inferred from its weights.
     pub(super) bare_conv: bool,
     has_graph: bool,
@@ -86,7 +88,7 @@ impl Inspection {
                 (2 | 3 | 4 | 6, held) => {
                     held.text()?;
                 }
-                (8, held) => drop_fields(held)?,
+                (8, held) => inspection.opset = inspection.opset.max(own_opset(held)?),
                 _ => {}
             }
         }
@@ -95,6 +97,11 @@ impl Inspection {
             true => Err(Refused("its graph has no outputs".to_owned())),
             false => Err(Refused("it has no graph".to_owned())),
         }
+    }
+
+    /// Whether the model uses one of the operators called `names`, in any domain.
+    pub(super) fn uses(&self, names: &[&str]) -> bool {
+        self.operators.iter().any(|(_, name)| names.contains(&name.as_str()))
     }
 
     fn graph(&mut self, bytes: &[u8], main: bool, depth: usize) -> Result<(), Refused> {
@@ -310,12 +317,15 @@ fn dims(bytes: &[u8]) -> Result<Vec<Extent>, Refused> {
     Ok(dims)
 }
 
-/// Checks that a field is a message of readable fields.
-fn drop_fields(held: Held<'_>) -> Result<(), Refused> {
+/// The version of an `OperatorSetIdProto`, or 0 if it is about other operators than ONNX's own.
+fn own_opset(held: Held<'_>) -> Result<i64, Refused> {
+    let (mut domain, mut version) = ("", 0);
     for field in Fields(held.bytes()?) {
-        if let (1, held) = field? {
-            held.text()?;
+        match field? {
+            (1, held) => domain = held.text()?,
+            (2, held) => version = held.int()?,
+            _ => {}
         }
     }
-    Ok(())
+    Ok(if matches!(domain, "" | "ai.onnx") { version } else { 0 })
 }

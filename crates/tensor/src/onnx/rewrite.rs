@@ -6,8 +6,9 @@ use rten_onnx::onnx::{
     AttributeProto, AttributeType, GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto,
 };
 
-use super::LoadError;
 use super::inspect::Inspection;
+use super::separate::separate;
+use super::{LoadError, MATRIX_PRODUCTS};
 
 /// Operators that are written out in others.
 const REPLACED: &[&str] = &["Selu", "Sign", "Softplus"];
@@ -15,7 +16,20 @@ const REPLACED: &[&str] = &["Selu", "Sign", "Softplus"];
 /// Whether there is anything to rewrite.
 pub(super) fn needed(inspection: &Inspection) -> bool {
     let replaced = |(domain, name): &(String, String)| own(domain) && REPLACED.contains(&name.as_str());
-    inspection.bare_conv || !inspection.external.is_empty() || inspection.operators.iter().any(replaced)
+    inspection.bare_conv
+        || !inspection.external.is_empty()
+        || inspection.operators.iter().any(replaced)
+        || may_separate(inspection)
+}
+
+/// Whether [`separate`](super::separate) pays: the network is convolutional and has no product but plain
+/// ones, in a version of the operators that this module writes.
+fn may_separate(inspection: &Inspection) -> bool {
+    let plain = |name: &&&str| matches!(**name, "Gemm" | "MatMul");
+    inspection.uses(&["Conv"])
+        && MATRIX_PRODUCTS.iter().filter(|&&name| inspection.uses(&[name])).all(|name| plain(&name))
+        && inspection.uses(&["Gemm", "MatMul"])
+        && inspection.opset >= 12
 }
 
 /// Whether a domain is ONNX's own.
@@ -24,15 +38,22 @@ fn own(domain: &str) -> bool {
 }
 
 /// Writes the model anew. Convolutions that leave their window to be inferred from their weights get it;
-/// weights may lie in files of any name; and a few operators are written out in others.
-pub(super) fn rewrite(bytes: &[u8], external: &[(String, Vec<u8>)]) -> Result<Vec<u8>, LoadError> {
+/// weights may lie in files of any name; and a few operators are written out in others. Also says whether
+/// every product has been made such that a single row need not run as a pair.
+pub(super) fn rewrite(
+    bytes: &[u8],
+    external: &[(String, Vec<u8>)],
+    inspection: &Inspection,
+) -> Result<(Vec<u8>, bool), LoadError> {
     let damaged =
         |error: rten_onnx::protobuf::ProtobufError| LoadError::NotOnnx { reason: error.to_string() };
     let mut model = ModelProto::parse_buf(bytes).map_err(damaged)?;
+    let mut separated = false;
     if let Some(graph) = &mut model.graph {
         rewrite_graph(graph, external);
+        separated = may_separate(inspection) && separate(graph);
     }
-    model.write_buf().map_err(damaged)
+    Ok((model.write_buf().map_err(damaged)?, separated))
 }
 
 fn rewrite_graph(graph: &mut GraphProto, external: &[(String, Vec<u8>)]) {

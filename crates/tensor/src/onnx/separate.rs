@@ -1,0 +1,182 @@
+//! [`separate`]: matrix products of a convolutional network, made such that a row alone is a row in a batch.
+//!
+//! The runtime multiplies a matrix of one row by another algorithm than one of several rows. Running every
+//! single row as a pair avoids that algorithm, at twice the cost. In an image classifier the products are
+//! a small part at the end: there each product gets one more row instead, and nothing else runs twice.
+
+use std::collections::HashMap;
+
+use rten_onnx::onnx::{AttributeProto, AttributeType, GraphProto, NodeProto};
+
+/// Lengthens the matrix of every product by its own first row, and shortens the result. False, and no
+/// change, if there is a product of which it is not certain that this serves.
+pub(super) fn separate(graph: &mut GraphProto) -> bool {
+    let ranks = ranks(graph);
+    let dims: HashMap<&str, &[i64]> =
+        graph.initializer.iter().filter_map(|t| Some((t.name.as_deref()?, t.dims.as_slice()))).collect();
+    let serves = |node: &NodeProto| {
+        let operand = |i: usize| node.input.get(i).map(String::as_str).filter(|name| !name.is_empty());
+        let constant = |i: usize| operand(i).and_then(|name| dims.get(name));
+        match node.op_type.as_deref() {
+            Some("Gemm") => {
+                let transposed =
+                    node.attribute.iter().any(|a| a.name.as_deref() == Some("transA") && a.i != Some(0));
+                // The same for every row.
+                let sum =
+                    operand(2).is_none() || constant(2).is_some_and(|d| d.len() < 2 || d.first() == Some(&1));
+                !transposed && sum
+            }
+            Some("MatMul") => {
+                let rank = operand(0).and_then(|name| ranks.get(name));
+                rank == Some(&2) && constant(1).is_some_and(|d| d.len() == 2)
+            }
+            _ => node.attribute.iter().all(|a| a.g.is_none()),
+        }
+    };
+    if !graph.node.iter().all(serves) {
+        return false;
+    }
+    for node in std::mem::take(&mut graph.node) {
+        match node.op_type.as_deref() {
+            Some("Gemm" | "MatMul") => lengthen(node, &mut graph.node),
+            _ => graph.node.push(node),
+        }
+    }
+    true
+}
+
+/// Adds a product of which the first operand is longer by one row.
+fn lengthen(mut product: NodeProto, nodes: &mut Vec<NodeProto>) {
+    let ([x, ..], [y]) = (&mut product.input[..], &mut product.output[..]) else {
+        nodes.push(product);
+        return;
+    };
+    let part = |name: &str| format!("{y}:{name}");
+    let (long_x, long_y) = (part("long_x"), part("long_y"));
+    let [zero, one, minus_one] = [("zero", 0), ("one", 1), ("minus_one", -1)].map(|(name, value)| {
+        nodes.push(node("Constant", &[], &part(name), vec![ints("value_ints", vec![value])]));
+        part(name)
+    });
+    nodes.push(node("Slice", &[x, &zero, &one, &zero], &part("first"), vec![]));
+    let axis = AttributeProto { i: Some(0), ..attribute("axis", AttributeType::INT) };
+    nodes.push(node("Concat", &[x, &part("first")], &long_x, vec![axis]));
+    let last = node("Slice", &[&long_y, &zero, &minus_one, &zero], y, vec![]);
+    *x = long_x;
+    *y = long_y;
+    nodes.push(product);
+    nodes.push(last);
+}
+
+fn node(op: &str, inputs: &[&str], output: &str, attribute: Vec<AttributeProto>) -> NodeProto {
+    NodeProto {
+        op_type: Some(op.to_owned()),
+        input: inputs.iter().map(|&name| name.to_owned()).collect(),
+        output: vec![output.to_owned()],
+        attribute,
+        ..NodeProto::default()
+    }
+}
+
+fn attribute(name: &str, r#type: AttributeType) -> AttributeProto {
+    AttributeProto { name: Some(name.to_owned()), r#type: Some(r#type), ..AttributeProto::default() }
+}
+
+fn ints(name: &str, ints: Vec<i64>) -> AttributeProto {
+    AttributeProto { ints, ..attribute(name, AttributeType::INTS) }
+}
+
+/// The numbers of dimensions that are certain, by value.
+fn ranks(graph: &GraphProto) -> HashMap<String, usize> {
+    let mut ranks = HashMap::new();
+    let mut lengths: HashMap<&str, i64> = HashMap::new();
+    for port in graph.input.iter().chain(&graph.value_info) {
+        let tensor = port.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
+        if let (Some(name), Some(shape)) = (&port.name, tensor.and_then(|t| t.shape.as_ref())) {
+            ranks.insert(name.clone(), shape.dim.len());
+        }
+    }
+    for constant in &graph.initializer {
+        if let Some(name) = &constant.name {
+            ranks.insert(name.clone(), constant.dims.len());
+            if let [length] = constant.dims[..] {
+                lengths.insert(name, length);
+            }
+        }
+    }
+    for node in &graph.node {
+        let rank = |i: usize| node.input.get(i).and_then(|name| ranks.get(name)).copied();
+        let known = match node.op_type.as_deref().unwrap_or_default() {
+            "Flatten" | "Gemm" => Some(2),
+            "Reshape" => {
+                let shape = node.input.get(1).and_then(|name| lengths.get(name.as_str()));
+                shape.and_then(|&length| usize::try_from(length).ok())
+            }
+            "Add" | "Sub" | "Mul" | "Div" => rank(0).zip(rank(1)).map(|(a, b)| a.max(b)),
+            "MatMul" => rank(0).zip(rank(1)).filter(|&(a, b)| a >= 2 && b >= 2).map(|(a, b)| a.max(b)),
+            "Abs" | "AveragePool" | "BatchNormalization" | "Clip" | "Conv" | "Dropout" | "Elu" | "Exp"
+            | "Gelu" | "GlobalAveragePool" | "GlobalMaxPool" | "HardSigmoid" | "HardSwish" | "Identity"
+            | "LeakyRelu" | "LogSoftmax" | "MaxPool" | "Neg" | "PRelu" | "Relu" | "Selu" | "Sigmoid"
+            | "Softmax" | "Softplus" | "Sqrt" | "Tanh" | "Transpose" => rank(0),
+            _ => None,
+        };
+        if let (Some(known), Some(output)) = (known, node.output.first()) {
+            ranks.insert(output.clone(), known);
+        }
+    }
+    ranks
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use rten_onnx::onnx::{
+        Dimension, TensorProto, TensorShapeProto, TypeProto, TypeProtoTensor, ValueInfoProto,
+    };
+
+    use super::*;
+
+    fn graph(nodes: Vec<NodeProto>, constants: &[(&str, &[i64])]) -> GraphProto {
+        let dim = |_| Dimension { dim_value: Some(4), dim_param: None };
+        let shape = TensorShapeProto { dim: (0..4).map(dim).collect() };
+        let tensor_type = TypeProtoTensor { elem_type: None, shape: Some(shape) };
+        let r#type = Some(TypeProto { tensor_type: Some(tensor_type), ..TypeProto::default() });
+        let constant = |&(name, dims): &(&str, &[i64])| TensorProto {
+            name: Some(name.to_owned()),
+            dims: dims.to_vec(),
+            ..TensorProto::default()
+        };
+        GraphProto {
+            node: nodes,
+            initializer: constants.iter().map(constant).collect(),
+            input: vec![ValueInfoProto { name: Some("x".to_owned()), r#type }],
+            ..GraphProto::default()
+        }
+    }
+
+    #[test]
+    fn only_certain_products_are_lengthened() {
+        let flat = || node("Flatten", &["x"], "f", vec![]);
+        let cases = [
+            (vec![flat(), node("MatMul", &["f", "w"], "y", vec![])], true),
+            (vec![flat(), node("Gemm", &["f", "w", "b"], "y", vec![])], true),
+            (vec![flat(), node("Gemm", &["f", "f", ""], "y", vec![])], true),
+            (
+                vec![node("Reshape", &["x", "two"], "f", vec![]), node("MatMul", &["f", "w"], "y", vec![])],
+                true,
+            ),
+            // Another number for every row, a value of unknown rank, one of four dimensions, two operands of the run.
+            (vec![flat(), node("Gemm", &["f", "w", "rows"], "y", vec![])], false),
+            (vec![node("Squeeze", &["x"], "f", vec![]), node("MatMul", &["f", "w"], "y", vec![])], false),
+            (vec![node("Relu", &["x"], "f", vec![]), node("MatMul", &["f", "w"], "y", vec![])], false),
+            (vec![flat(), node("MatMul", &["f", "f"], "y", vec![])], false),
+        ];
+        let constants: &[(&str, &[i64])] = &[("w", &[64, 5]), ("b", &[5]), ("rows", &[4, 5]), ("two", &[2])];
+        for (nodes, served) in cases {
+            let before = nodes.len();
+            let name = nodes.last().unwrap().input.join(", ");
+            let mut graph = graph(nodes, constants);
+            assert_eq!(separate(&mut graph), served, "{name}");
+            assert_eq!(graph.node.len(), before + if served { 6 } else { 0 }, "{name}");
+        }
+    }
+}
