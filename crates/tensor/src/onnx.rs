@@ -22,9 +22,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rten::{NodeId, RunOptions, ThreadPool, ValueOrView};
 
-use crate::{Data, Dim, Signature, Tensor, Tensors};
+use crate::{Data, DataType, Dim, Signature, Tensor, Tensors};
 use chain::Chain;
-use ports::{InputPort, OutputPort};
+use ports::{InputPort, OutputPort, Ports};
 
 pub use error::{LoadError, RunError};
 pub use lane::Lane;
@@ -84,7 +84,8 @@ impl OnnxModel {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         recognise::recognise(&bytes, &name)?;
         let budget = limits.bytes_max.saturating_sub(bytes.len() as u64);
-        let directory = path.parent().unwrap_or(Path::new("."));
+        let directory =
+            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         Self::load_parts(bytes, |external| file::read_external(directory, external, budget))
     }
 
@@ -110,13 +111,14 @@ impl OnnxModel {
         let inspection =
             inspect::Inspection::of(&bytes).map_err(|refused| LoadError::NotOnnx { reason: refused.0 })?;
         file::check_operators(&inspection)?;
-        let (inputs, outputs, notes) = ports::declared(&inspection)?;
+        let ports = ports::declared(&inspection)?;
         let locations: Vec<String> = inspection.external.iter().cloned().collect();
         let external = locations.iter().cloned().zip(read_external(&locations)?).collect();
-        let chain = Chain::of(&bytes);
+        let chain = catch_unwind(AssertUnwindSafe(|| Chain::of(&bytes))).ok().flatten();
         let (model, separated) = file::parse(bytes, external, &inspection)?;
-        let mut loaded = Self::assemble(model, &inspection, inputs, outputs, notes)?;
-        loaded.chain = chain;
+        let mut loaded = Self::assemble(model, &inspection, ports)?;
+        loaded.chain =
+            chain.filter(|_| loaded.outputs.iter().all(|port| port.spec.data_type == DataType::F32));
         loaded.pairs = AtomicBool::new(!separated && inspection.uses(MATRIX_PRODUCTS));
         Ok(loaded)
     }
@@ -124,14 +126,12 @@ impl OnnxModel {
     fn assemble(
         model: rten::Model,
         inspection: &inspect::Inspection,
-        inputs: Vec<ports::Declared>,
-        outputs: Vec<ports::Declared>,
-        notes: Vec<String>,
+        ports: Ports,
     ) -> Result<OnnxModel, LoadError> {
-        let inputs =
-            inputs.into_iter().map(|port| InputPort::bind(port, &model)).collect::<Result<Vec<_>, _>>()?;
-        let outputs =
-            outputs.into_iter().map(|port| OutputPort::bind(port, &model)).collect::<Result<Vec<_>, _>>()?;
+        let bind_input = |port| InputPort::bind(port, &model);
+        let inputs = ports.inputs.into_iter().map(bind_input).collect::<Result<Vec<_>, _>>()?;
+        let bind_output = |port| OutputPort::bind(port, &model);
+        let outputs = ports.outputs.into_iter().map(bind_output).collect::<Result<Vec<_>, _>>()?;
         let signature = Signature {
             inputs: inputs.iter().map(|port| port.spec.clone()).collect(),
             outputs: outputs.iter().map(|port| port.spec.clone()).collect(),
@@ -149,7 +149,7 @@ impl OnnxModel {
             signature,
             inputs,
             outputs,
-            notes,
+            notes: ports.notes,
         })
     }
 
@@ -263,9 +263,9 @@ impl OnnxModel {
         let empty = |port: &OutputPort| {
             let shape = std::iter::once(0).chain(port.spec.shape.iter().skip(1).map(size)).collect();
             let data = match port.spec.data_type {
-                crate::DataType::F32 => Data::F32(Vec::new()),
-                crate::DataType::I32 => Data::I32(Vec::new()),
-                crate::DataType::Text => Data::Text(Vec::new()),
+                DataType::F32 => Data::F32(Vec::new()),
+                DataType::I32 => Data::I32(Vec::new()),
+                DataType::Text => Data::Text(Vec::new()),
             };
             Ok((port.spec.name.clone(), Tensor::new(shape, data).map_err(failed)?))
         };

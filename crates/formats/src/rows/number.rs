@@ -177,7 +177,7 @@ mod tests {
             for _ in 0..17 {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 let pick = (state >> 40) as usize;
-                if pick % 13 == 0 {
+                if pick.is_multiple_of(13) {
                     break;
                 }
                 text.push(char::from(

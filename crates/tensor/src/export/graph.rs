@@ -105,7 +105,7 @@ impl Writer {
     }
 
     fn dense(&mut self, units: usize, kernel: &[f32], bias: Option<&[f32]>) -> Step {
-        self.to_channels_last();
+        self.lay_channels_last();
         let inputs = self.channels()?;
         let kernel = self.weights("kernel", &[inputs, units], kernel)?;
         self.apply("MatMul", &[&kernel], vec![]);
@@ -123,7 +123,7 @@ impl Writer {
         let [height, width, channels] = self.image()?;
         let [rows, columns] = window.size;
         let (out, attributes) = window.over([height, width])?;
-        self.to_channels_first();
+        self.lay_channels_first();
         let kernel = self.weights("kernel", &[filters, channels, rows, columns], kernel)?;
         let bias = bias.map(|bias| self.weights("bias", &[filters], bias)).transpose()?;
         let mut operands = vec![kernel.as_str()];
@@ -136,7 +136,7 @@ impl Writer {
     fn max_pooling2d(&mut self, window: &Window) -> Step {
         let [height, width, channels] = self.image()?;
         let (out, attributes) = window.over([height, width])?;
-        self.to_channels_first();
+        self.lay_channels_first();
         self.apply("MaxPool", &[], attributes);
         self.shape = vec![out[0], out[1], channels];
         Ok(())
@@ -181,7 +181,7 @@ impl Writer {
     }
 
     fn flatten(&mut self) -> Step {
-        self.to_channels_last();
+        self.lay_channels_last();
         self.masked = false;
         if self.shape.len() != 1 {
             self.apply("Flatten", &[], vec![int("axis", 1)]);
@@ -225,7 +225,7 @@ impl Writer {
     }
 
     fn reshape(&mut self, shape: &[usize]) -> Step {
-        self.to_channels_last();
+        self.lay_channels_last();
         self.masked = false;
         if product(shape)? != product(&self.shape)? || shape.contains(&0) {
             return Err(format!("{:?} cannot become {shape:?}", self.shape));
@@ -276,14 +276,14 @@ impl Writer {
         shape.try_into().map_err(|_| format!("takes [height, width, channels], not {shape:?}"))
     }
 
-    fn to_channels_first(&mut self) {
+    fn lay_channels_first(&mut self) {
         if !self.channels_first {
             self.apply("Transpose", &[], vec![ints("perm", vec![0, 3, 1, 2])]);
             self.channels_first = true;
         }
     }
 
-    fn to_channels_last(&mut self) {
+    fn lay_channels_last(&mut self) {
         if self.channels_first {
             self.apply("Transpose", &[], vec![ints("perm", vec![0, 2, 3, 1])]);
             self.channels_first = false;
@@ -348,7 +348,7 @@ impl Writer {
     }
 
     fn finish(mut self, input_shape: &[usize], input_type: DataType) -> Result<Vec<u8>, String> {
-        self.to_channels_last();
+        self.lay_channels_last();
         if self.value == "input" {
             self.apply("Identity", &[], vec![]);
         }

@@ -41,10 +41,17 @@ impl Wire {
     }
 }
 
-/// The inputs and outputs that the file declares, and what its owner should know about their types.
-pub(super) fn declared(
-    inspection: &Inspection,
-) -> Result<(Vec<Declared>, Vec<Declared>, Vec<String>), LoadError> {
+/// The inputs and outputs that a file declares.
+#[derive(Debug)]
+pub(super) struct Ports {
+    pub(super) inputs: Vec<Declared>,
+    pub(super) outputs: Vec<Declared>,
+    /// What the file's owner should know about their types.
+    pub(super) notes: Vec<String>,
+}
+
+/// The inputs and outputs that the file declares, if all are of types that can be served.
+pub(super) fn declared(inspection: &Inspection) -> Result<Ports, LoadError> {
     let mut notes = Vec::new();
     let mut inputs = Vec::new();
     // Old files declare their weights as inputs too.
@@ -59,7 +66,7 @@ pub(super) fn declared(
     }
     let outputs = inspection.outputs.iter().map(|port| declare(port, "output", &mut notes));
     let outputs = outputs.collect::<Result<_, _>>()?;
-    Ok((inputs, outputs, notes))
+    Ok(Ports { inputs, outputs, notes })
 }
 
 fn declare(port: &Port, side: &str, notes: &mut Vec<String>) -> Result<Declared, LoadError> {
