@@ -59,7 +59,11 @@ pub(crate) fn labels(labels: &BTreeMap<String, String>) -> Result<()> {
 pub(crate) fn json(field: &str, value: &serde_json::Value) -> Result<()> {
     let mut counter = Counter(0);
     let fits = serde_json::to_writer(&mut counter, value).is_ok();
-    if fits { Ok(()) } else { Err(Error::invalid(format!("{field} is larger than {JSON_BYTES_MAX} bytes of JSON"))) }
+    if fits {
+        Ok(())
+    } else {
+        Err(Error::invalid(format!("{field} is larger than {JSON_BYTES_MAX} bytes of JSON")))
+    }
 }
 
 /// Counts what is written to it and fails beyond [`JSON_BYTES_MAX`].
@@ -88,7 +92,8 @@ pub(crate) fn uri(field: &str, uri: &str) -> Result<()> {
 /// 63. A colon, which names elsewhere may hold, separates a custom method in a request's path.
 pub(crate) fn id(field: &str, id: &str) -> Result<()> {
     let sound = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    if id.len() <= 63 && id.bytes().all(sound) && id.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric()) {
+    if id.len() <= 63 && id.bytes().all(sound) && id.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+    {
         return Ok(());
     }
     Err(Error::invalid(format!(
@@ -100,11 +105,13 @@ pub(crate) fn id(field: &str, id: &str) -> Result<()> {
 pub(crate) fn explanation(spec: &ExplanationSpec) -> Result<()> {
     json("explanation_spec", &spec.as_written)?;
     match spec.method {
-        ExplanationMethod::SampledShapley { path_count } if !(1..=50).contains(&path_count) => {
-            Err(Error::invalid(format!("sampled_shapley_attribution.path_count is {path_count}; use 1 to 50")))
-        }
+        ExplanationMethod::SampledShapley { path_count } if !(1..=50).contains(&path_count) => Err(
+            Error::invalid(format!("sampled_shapley_attribution.path_count is {path_count}; use 1 to 50")),
+        ),
         ExplanationMethod::IntegratedGradients { step_count } if !(1..=100).contains(&step_count) => {
-            Err(Error::invalid(format!("integrated_gradients_attribution.step_count is {step_count}; use 1 to 100")))
+            Err(Error::invalid(format!(
+                "integrated_gradients_attribution.step_count is {step_count}; use 1 to 100"
+            )))
         }
         _ => Ok(()),
     }
@@ -154,5 +161,60 @@ pub(crate) fn image(uri: &str) -> Result<()> {
 pub(crate) fn replace<T: Clone>(field: &mut T, new: &Option<T>) {
     if let Some(new) = new {
         field.clone_from(new);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn aliases() {
+        for good in ["default", "v1", "a0", "my-Alias-2", &format!("a{}z", "x".repeat(126))] {
+            assert!(alias(good).is_ok(), "{good}");
+        }
+        for bad in
+            ["", "a", "1a", "A1", "-ab", "ab-", "aB", "a_b", "ä1", "a b", &format!("a{}z", "x".repeat(127))]
+        {
+            assert!(alias(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn images() {
+        for good in [
+            "us-docker.pkg.dev/vertex-ai/prediction/sklearn-cpu.1-5:latest",
+            "europe-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-12:latest",
+            "us-docker.pkg.dev/vertex-ai/prediction/pytorch-gpu.2-1@sha256:00",
+            "gcr.io/cloud-aiplatform/prediction/xgboost-cpu.1-1:latest",
+        ] {
+            assert!(image(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "nginx",
+            "docker.io/me/prediction/sklearn-cpu",
+            "us-docker.pkg.dev/vertex-ai/training/tf-cpu",
+        ] {
+            assert!(image(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ids_cannot_reach_elsewhere() {
+        for bad in ["", "a/b", "..", ".a", "a:predict", "a b", "a@1", "%2e", "é", &"a".repeat(64)] {
+            assert!(id("model_id", bad).is_err(), "{bad}");
+        }
+        for good in ["a", "7", "llama-3.1_8b", &"a".repeat(63)] {
+            assert!(id("model_id", good).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn what_is_only_kept_is_bounded() {
+        assert!(json("x", &serde_json::json!({"a": "b".repeat(1 << 10)})).is_ok());
+        assert!(json("x", &serde_json::json!({"a": "b".repeat(1 << 20)})).is_err());
     }
 }

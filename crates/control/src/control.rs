@@ -8,7 +8,9 @@ use std::sync::{Arc, Weak};
 use crate::artifact::{Artifacts, Digest};
 use crate::jobs::Runner;
 use crate::keys::KeyRing;
+use crate::loader::Loader;
 use crate::operations::Running;
+use crate::publisher::Publisher;
 use crate::storage::{Storage, StorageOptions};
 use crate::store::{self, MetadataStore, SqliteStore};
 use crate::{
@@ -26,13 +28,17 @@ pub struct Options {
     pub storage: StorageOptions,
     /// How jobs use the machine.
     pub jobs: JobOptions,
+    /// What the endpoints are published to.
+    pub router: serving::Router,
 }
 
 impl Options {
-    /// The data directory `data_dir`, with as many workers as the machine has processors.
+    /// The data directory `data_dir` with a router of its own, and as many workers as the machine has
+    /// processors.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        Options { data_dir: data_dir.into(), workers, storage: StorageOptions::default(), jobs: JobOptions::default() }
+        let (storage, jobs) = (StorageOptions::default(), JobOptions::default());
+        Options { data_dir: data_dir.into(), workers, storage, jobs, router: serving::Router::new() }
     }
 }
 
@@ -50,6 +56,8 @@ struct Inner {
     artifacts: Artifacts,
     keys: KeyRing,
     running: Running,
+    loader: Loader,
+    publisher: Publisher,
     runner: Arc<Runner>,
     /// Held, and with it the directory, until the last clone is gone.
     _lock: File,
@@ -72,12 +80,15 @@ impl Control {
             store: Arc::new(store),
             keys,
             running: Running::default(),
+            loader: Loader::new(options.workers),
+            publisher: Publisher::new(options.router.clone()),
             runner: Arc::new(Runner::new()),
             options,
             _lock: lock,
         };
         let control = Control { inner: Arc::new(inner) };
         control.operations().recover().await?;
+        control.inner.publisher.publish_all(&control).await?;
         Runner::start(&control).await?;
         Ok(control)
     }
@@ -127,6 +138,11 @@ impl Control {
         &self.inner.artifacts
     }
 
+    /// What serves the endpoints.
+    pub fn router(&self) -> &serving::Router {
+        &self.inner.options.router
+    }
+
     /// What it was opened with.
     pub fn options(&self) -> &Options {
         &self.inner.options
@@ -154,12 +170,21 @@ impl Control {
         WeakControl(Arc::downgrade(&self.inner))
     }
 
-    pub(crate) async fn load_model(&self, digest: &Digest) -> Result<()> {
-        self.artifacts().verify_and_open(digest).await.map(drop)
+    /// The model in the artifact `digest`, shared by all who use it.
+    ///
+    /// # Errors
+    /// `NotFound` or `DataLoss` of the artifact; `InvalidArgument` if it is no model that can be served.
+    pub(crate) async fn load_model(&self, digest: &Digest) -> Result<Arc<serving::Model>> {
+        self.inner.loader.load(self.artifacts(), digest).await
     }
 
-    pub(crate) async fn publish(&self, _endpoint: &str) -> Result<()> {
-        Ok(())
+    /// Has the router serve the endpoint `name` as it is now stored.
+    pub(crate) async fn publish(&self, name: &str) -> Result<()> {
+        self.inner.publisher.publish(self, name).await
+    }
+
+    pub(crate) fn publisher(&self) -> &Publisher {
+        &self.inner.publisher
     }
 }
 
@@ -186,7 +211,8 @@ fn create_private_dir(directory: &Path) -> Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(directory).map_err(|e| {
-        Error::precondition(format!("the data directory {} cannot be created: {e}", directory.display())).caused_by(e)
+        Error::precondition(format!("the data directory {} cannot be created: {e}", directory.display()))
+            .caused_by(e)
     })
 }
 
@@ -194,9 +220,11 @@ fn create_private_dir(directory: &Path) -> Result<()> {
 fn lock(data_dir: &Path) -> Result<File> {
     let path = data_dir.join("lock");
     let failed = |e: std::io::Error| {
-        Error::precondition(format!("the data directory {} cannot be used: {e}", data_dir.display())).caused_by(e)
+        Error::precondition(format!("the data directory {} cannot be used: {e}", data_dir.display()))
+            .caused_by(e)
     };
-    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+    let mut file =
+        File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::Error(error)) => return Err(failed(error)),
@@ -204,7 +232,11 @@ fn lock(data_dir: &Path) -> Result<File> {
             let mut holder = String::new();
             // Only for the message: the file says it or it does not.
             let _ = file.take(32).read_to_string(&mut holder);
-            let holder = if holder.trim().is_empty() { String::new() } else { format!(" (process {})", holder.trim()) };
+            let holder = if holder.trim().is_empty() {
+                String::new()
+            } else {
+                format!(" (process {})", holder.trim())
+            };
             return Err(Error::new(
                 ErrorCode::FailedPrecondition,
                 format!(
@@ -223,4 +255,39 @@ fn lock(data_dir: &Path) -> Result<File> {
 /// The store's own words, for the operator who starts the program.
 fn unusable(error: store::StoreError) -> Error {
     Error::new(ErrorCode::FailedPrecondition, error.to_string()).caused_by(error)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+
+    /// Opens `data_dir` with nothing behind it.
+    pub(crate) async fn open(data_dir: &Path) -> Control {
+        Control::open(Options::new(data_dir)).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_cannot_be_used_says_so() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let error = Control::open(Options::new(&file)).await.err().expect("it is a file");
+        assert!(error.message.contains("data directory"), "{}", error.message);
+
+        std::fs::write(directory.path().join("meuse.db"), "no database, but long enough to be taken for one")
+            .unwrap();
+        let error = Control::open(Options::new(directory.path())).await.err().expect("it is damaged");
+        assert!(error.message.contains("backup"), "{}", error.message);
+    }
+
+    #[tokio::test]
+    async fn keys_without_their_pepper_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(open(directory.path()).await);
+        std::fs::remove_file(directory.path().join("pepper")).unwrap();
+        let error = Control::open(Options::new(directory.path())).await.err().expect("it is lost");
+        assert_eq!(error.code, ErrorCode::DataLoss);
+    }
 }

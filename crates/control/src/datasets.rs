@@ -8,8 +8,8 @@ use crate::check::{self, replace};
 use crate::name::{fresh_id, parse_resource};
 use crate::store::{Kind, MetadataStore, Record, get, list_all, modify, remove};
 use crate::{
-    Control, Dataset, DatasetKind, Error, ListQuery, Operation, OperationKind, OperationResult, Page, Parent, Result,
-    Timestamp,
+    Control, Dataset, DatasetKind, Error, ListQuery, Operation, OperationKind, OperationResult, Page, Parent,
+    Result, Timestamp,
 };
 
 /// Named sets of labelled rows. Get one from [`Control::datasets`].
@@ -90,7 +90,9 @@ fn parse_name(name: &str) -> Result<()> {
 /// Checks the addresses of a dataset's objects.
 fn check_uris(uris: &[String]) -> Result<()> {
     if uris.len() > URIS_MAX {
-        return Err(Error::invalid(format!("a dataset has at most {URIS_MAX} objects; put rows into fewer, larger ones")));
+        return Err(Error::invalid(format!(
+            "a dataset has at most {URIS_MAX} objects; put rows into fewer, larger ones"
+        )));
     }
     uris.iter().try_for_each(|uri| check::uri("a dataset's URI", uri))
 }

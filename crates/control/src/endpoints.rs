@@ -10,8 +10,9 @@ use crate::operations::Progress;
 use crate::store::{Kind, MetadataStore, Record, get, list_all, modify, remove};
 use crate::traffic::{self, Split};
 use crate::{
-    Control, DeployedAt, DeployedModel, Endpoint, Error, ErrorCode, ExplanationSpec, ListQuery, Model, ModelName,
-    Operation, OperationKind, OperationResult, Page, Parent, Result, ServingStatus, Timestamp, VersionRef,
+    Control, DeployedAt, DeployedModel, Endpoint, Error, ErrorCode, ExplanationSpec, ListQuery, Model,
+    ModelName, Operation, OperationKind, OperationResult, Page, Parent, Result, ServingStatus, Timestamp,
+    VersionRef,
 };
 
 /// What serves where. Get one from [`Control::endpoints`].
@@ -164,7 +165,9 @@ impl Endpoint {
         }
         let Some(id) = asked.filter(|id| !id.is_empty()) else { return fresh_id() };
         if id.len() > 19 || id.starts_with('0') || !id.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(Error::invalid(format!("deployed_model.id {id:?} is not 1 to 19 digits, the first not 0")));
+            return Err(Error::invalid(format!(
+                "deployed_model.id {id:?} is not 1 to 19 digits, the first not 0"
+            )));
         }
         if self.deployed_models.iter().any(|d| d.id == id) {
             return Err(Error::new(
@@ -176,7 +179,13 @@ impl Endpoint {
     }
 
     /// Takes a deployed model in.
-    fn deploy(&mut self, model: &Model, version: u32, new: &NewDeployedModel, asked: Option<&Split>) -> Result<DeployedAt> {
+    fn deploy(
+        &mut self,
+        model: &Model,
+        version: u32,
+        new: &NewDeployedModel,
+        asked: Option<&Split>,
+    ) -> Result<DeployedAt> {
         let id = self.id_for(new.id.as_deref())?;
         self.traffic_split = traffic::deployed(&self.ids(), &self.traffic_split, &id, asked)?;
         let create_time = Timestamp::now();
@@ -379,7 +388,10 @@ impl Endpoints {
                 committed => return committed?.deployed(&id).cloned(),
             }
         }
-        Err(Error::new(ErrorCode::Aborted, format!("{} is being changed by too many at once; try again", new.model)))
+        Err(Error::new(
+            ErrorCode::Aborted,
+            format!("{} is being changed by too many at once; try again", new.model),
+        ))
     }
 
     /// Takes the deployed model `id` off. Without a split, what it had is spread over the others in
@@ -395,7 +407,9 @@ impl Endpoints {
     ) -> Result<Operation> {
         parse_name(name)?;
         let deployment = match get::<DeployedAt>(self.store(), &deployment_name(name, id)).await {
-            Err(error) if error.code == ErrorCode::NotFound => return Err(self.get(name).await?.no_deployed(id)),
+            Err(error) if error.code == ErrorCode::NotFound => {
+                return Err(self.get(name).await?.no_deployed(id));
+            }
             deployment => deployment?,
         };
         modify::<Endpoint>(self.store(), name, None, |endpoint| {
@@ -433,6 +447,13 @@ impl Endpoints {
         self.control.publish(name).await?;
         let ended = |_| async { Ok(OperationResult::Deployed(deployed)) };
         self.control.operations().start(OperationKind::MutateDeployedModel, name, ended).await
+    }
+
+    /// Why the endpoint `name`, or its deployed model `id`, does not serve what is deployed to it: a model
+    /// whose artifact is damaged is left out of what the router serves. `None` if all is well. Touches
+    /// memory only: for the router's refusals that nothing is deployed.
+    pub fn fault(&self, name: &str, id: Option<&str>) -> Option<Error> {
+        self.control.publisher().fault(name, id)
     }
 
     /// Deletes an endpoint.

@@ -3,7 +3,9 @@
 use crate::check;
 use crate::name::fresh_id;
 use crate::store::{Kind, MetadataStore, Record, get, list_all};
-use crate::{Control, Error, Evaluation, ListQuery, ModelName, Page, Result, Slice, Timestamp, VersionRef, is_id};
+use crate::{
+    Control, Error, Evaluation, ListQuery, ModelName, Page, Result, Slice, Timestamp, VersionRef, is_id,
+};
 
 /// Figures of versions. Get one from [`Control::evaluations`]; one is made by an evaluation job.
 #[derive(Clone)]
@@ -117,7 +119,8 @@ impl Evaluations {
         let evaluation: Evaluation =
             get(self.store(), &format!("{}/evaluations/{id}", model.model())).await?;
         if model.version != VersionRef::Default {
-            let (_, version) = self.control.models().get(&format!("{}{}", model.model(), model.suffix())).await?;
+            let (_, version) =
+                self.control.models().get(&format!("{}{}", model.model(), model.suffix())).await?;
             if version != evaluation.version {
                 return Err(Error::not_found(name));
             }
@@ -147,7 +150,9 @@ impl Evaluations {
     /// If there is none.
     pub async fn get_slice(&self, name: &str) -> Result<Slice> {
         let Some((evaluation, id)) = name.rsplit_once("/slices/") else {
-            return Err(Error::invalid(format!("{name:?} is not a name of the form `{{evaluation}}/slices/{{slice}}`")));
+            return Err(Error::invalid(format!(
+                "{name:?} is not a name of the form `{{evaluation}}/slices/{{slice}}`"
+            )));
         };
         let found = self.get(evaluation).await?.slices.into_iter().find(|slice| slice.id == id);
         found.ok_or_else(|| Error::not_found(name))

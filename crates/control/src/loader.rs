@@ -36,7 +36,9 @@ impl Loader {
         let directory = artifacts.verify_and_open(digest).await?;
         let loaded = tokio::task::spawn_blocking(move || serving::Model::load(&directory)).await;
         let loaded = loaded.map_err(|e| Error::internal("loading a model", e))?;
-        let model = Arc::new(loaded.map_err(|e| Error::invalid(format!("this is no model that can be served: {e}")))?);
+        let model = Arc::new(
+            loaded.map_err(|e| Error::invalid(format!("this is no model that can be served: {e}")))?,
+        );
         *slot = Arc::downgrade(&model);
         Ok(model)
     }

@@ -159,6 +159,22 @@ impl Record for Model {
 }
 
 impl Model {
+    /// A model without a version: not yet to be stored.
+    fn empty(name: &str) -> Self {
+        let now = Timestamp::now();
+        Model {
+            name: name.to_owned(),
+            display_name: String::new(),
+            description: String::new(),
+            labels: BTreeMap::new(),
+            versions: Vec::new(),
+            next_version: 1,
+            create_time: now,
+            update_time: now,
+            etag: String::new(),
+        }
+    }
+
     /// The version that `meant` means.
     ///
     /// # Errors
@@ -219,6 +235,40 @@ impl Model {
         Ok(number)
     }
 
+    /// Changes the aliases of version `number` in the order given. On an error the model is of no use.
+    fn merge(&mut self, number: u32, changes: &[AliasChange]) -> Result<()> {
+        for change in changes {
+            self.change_alias(number, change)?;
+        }
+        if !self.versions.iter().any(Version::is_default) {
+            return Err(Error::precondition(format!(
+                "{}@{number} is the default version; give `default` to another version instead of taking it off \
+                 this one",
+                self.name
+            )));
+        }
+        self.version_mut(number)?.update_time = Timestamp::now();
+        Ok(())
+    }
+
+    /// Takes version `number` out, if the model can be without it.
+    fn remove(&mut self, number: u32) -> Result<()> {
+        let version = self.version(&VersionRef::Number(number))?;
+        let target = format!("{}@{number}", self.name);
+        if self.versions.len() == 1 {
+            return Err(Error::precondition(format!(
+                "{target} is the only version; delete the model instead"
+            )));
+        }
+        if version.is_default() {
+            return Err(Error::precondition(format!(
+                "{target} is the default version; give the alias `default` to another version first"
+            )));
+        }
+        self.versions.retain(|v| v.number != number);
+        Ok(())
+    }
+
     /// Puts an alias on version `number`, or takes it off. An alias stands on one version: putting it on
     /// takes it off the one that has it.
     fn change_alias(&mut self, number: u32, change: &AliasChange) -> Result<()> {
@@ -244,7 +294,9 @@ impl Model {
                 let name = self.name.clone();
                 let version = self.version_mut(number)?;
                 let Some(at) = version.aliases.iter().position(|a| a == alias) else {
-                    return Err(Error::invalid(format!("{name}@{number} has no alias {alias:?} to take off")));
+                    return Err(Error::invalid(format!(
+                        "{name}@{number} has no alias {alias:?} to take off"
+                    )));
                 };
                 version.aliases.remove(at);
             }
@@ -287,27 +339,10 @@ impl Models {
                 ArtifactSource::Stored(digest) => *digest,
             };
             progress.set(50);
-            let (model, version) = models.enter(&place, &upload, artifact, Vec::new()).await?;
+            let (model, version) = models.enter(&place, &upload, artifact).await?;
             Ok(OperationResult::Version { model: model.name, version })
         };
         self.control.operations().start(OperationKind::UploadModel, &target, work).await
-    }
-
-    /// Registers a version whose artifact is stored, in one commit with the writes `also`: a training job
-    /// says with it that it is done, so that it registers once.
-    ///
-    /// # Errors
-    /// As [`Models::upload`]; [`crate::ErrorCode::Aborted`] if one of `also` is stale.
-    pub(crate) async fn register(
-        &self,
-        parent: &Parent,
-        upload: UploadModel,
-        artifact: Digest,
-        also: impl Fn(&Model, u32) -> Result<Vec<Write>> + Send + Sync,
-    ) -> Result<(Model, u32)> {
-        upload.check()?;
-        let place = self.place(parent, &upload).await?;
-        self.enter_with(&place, &upload, artifact, &also).await
     }
 
     /// Where an upload goes.
@@ -323,11 +358,17 @@ impl Models {
             }
             return Ok(Place::New(name));
         };
-        let name = if model.contains('/') { ModelName::parse(model)?.model() } else { parent.child("models", model) };
+        let name = if model.contains('/') {
+            ModelName::parse(model)?.model()
+        } else {
+            parent.child("models", model)
+        };
         if name != parent.child("models", name.rsplit('/').next().unwrap_or_default()) {
             return Err(Error::invalid(format!("parent_model {name} is not in {parent}")));
         }
-        if let Some(id) = upload.model_id.as_deref().filter(|id| !id.is_empty() && !name.ends_with(&format!("/{id}"))) {
+        if let Some(id) =
+            upload.model_id.as_deref().filter(|id| !id.is_empty() && !name.ends_with(&format!("/{id}")))
+        {
             return Err(Error::invalid(format!(
                 "model_id is {id:?}, but the version goes to parent_model {name}; give one of them"
             )));
@@ -336,33 +377,17 @@ impl Models {
         Ok(Place::Existing(name))
     }
 
-    async fn enter(
-        &self,
-        place: &Place,
-        upload: &UploadModel,
-        artifact: Digest,
-        also: Vec<Write>,
-    ) -> Result<(Model, u32)> {
-        self.enter_with(place, upload, artifact, &move |_: &Model, _: u32| Ok(also.clone())).await
-    }
-
     /// Proves that the artifact is a model that can be served, and registers it.
-    async fn enter_with(
-        &self,
-        place: &Place,
-        upload: &UploadModel,
-        artifact: Digest,
-        also: &(dyn Fn(&Model, u32) -> Result<Vec<Write>> + Send + Sync),
-    ) -> Result<(Model, u32)> {
+    async fn enter(&self, place: &Place, upload: &UploadModel, artifact: Digest) -> Result<(Model, u32)> {
         self.control.load_model(&artifact).await?;
         match place {
-            Place::New(name) => self.enter_new(name, upload, artifact, also).await,
+            Place::New(name) => self.enter_new(name, upload, artifact).await,
             Place::Existing(name) => {
                 let mut number = 0;
                 let model = modify::<Model>(self.store(), name, None, |model| {
                     number = model.add(upload, artifact)?;
                     model.describe(upload);
-                    also(model, number)
+                    Ok(Vec::new())
                 });
                 let model = model.await?;
                 Ok((model, number))
@@ -370,32 +395,14 @@ impl Models {
         }
     }
 
-    async fn enter_new(
-        &self,
-        name: &str,
-        upload: &UploadModel,
-        artifact: Digest,
-        also: &(dyn Fn(&Model, u32) -> Result<Vec<Write>> + Send + Sync),
-    ) -> Result<(Model, u32)> {
-        let now = Timestamp::now();
-        let mut model = Model {
-            name: name.to_owned(),
-            display_name: String::new(),
-            description: String::new(),
-            labels: BTreeMap::new(),
-            versions: Vec::new(),
-            next_version: 1,
-            create_time: now,
-            update_time: now,
-            etag: String::new(),
-        };
+    async fn enter_new(&self, name: &str, upload: &UploadModel, artifact: Digest) -> Result<(Model, u32)> {
+        let mut model = Model::empty(name);
         model.describe(upload);
         let number = model.add(upload, artifact)?;
-        let mut writes = also(&model, number)?;
-        writes.push(model.insert()?);
-        match self.store().commit(writes).await {
+        let write = model.insert()?;
+        match self.store().commit(vec![write]).await {
             Ok(()) => Ok((model, number)),
-            Err(StoreError::Exists { kind: Kind::Model, .. }) => Err(taken(name)),
+            Err(StoreError::Exists { .. }) => Err(taken(name)),
             Err(error) => Err(error.into()),
         }
     }
@@ -452,15 +459,16 @@ impl Models {
     pub async fn list_versions(&self, name: &str, query: &ListQuery) -> Result<(Model, Page<Version>)> {
         let (model, _) = self.get(name).await?;
         let labels = serde_json::to_value(&model.labels).unwrap_or_default();
-        let page = query.page(&format!("{}:listVersions", model.name), model.versions.clone(), |version| {
-            let mut view = serde_json::to_value(version).unwrap_or_default();
-            view["version_id"] = version.number.into();
-            view["version_aliases"] = view["aliases"].clone();
-            view["display_name"] = model.display_name.clone().into();
-            view["labels"] = labels.clone();
-            // Equal times are ordered by name: numbers of one width, so that 10 comes after 9.
-            (format!("{:010}", version.number), view)
-        })?;
+        let page =
+            query.page(&format!("{}:listVersions", model.name), model.versions.clone(), |version| {
+                let mut view = serde_json::to_value(version).unwrap_or_default();
+                view["version_id"] = version.number.into();
+                view["version_aliases"] = view["aliases"].clone();
+                view["display_name"] = model.display_name.clone().into();
+                view["labels"] = labels.clone();
+                // Equal times are ordered by name: numbers of one width, so that 10 comes after 9.
+                (format!("{:010}", version.number), view)
+            })?;
         Ok((model, page))
     }
 
@@ -501,17 +509,7 @@ impl Models {
         let (own, mut number) = (name.model(), 0);
         let model = modify::<Model>(self.store(), &own, None, |model| {
             number = model.version(&name.version)?.number;
-            for change in changes {
-                model.change_alias(number, change)?;
-            }
-            if !model.versions.iter().any(Version::is_default) {
-                return Err(Error::precondition(format!(
-                    "{}@{number} is the default version; give `default` to another version instead of taking it \
-                     off this one",
-                    model.name
-                )));
-            }
-            model.version_mut(number)?.update_time = Timestamp::now();
+            model.merge(number, changes)?;
             Ok(Vec::new())
         });
         let model = model.await?;
@@ -534,16 +532,7 @@ impl Models {
         let target = format!("{}@{number}", model.name);
         let evaluations = list_all::<Evaluation>(self.store(), Some(&model.name)).await?;
         let deleted = modify::<Model>(self.store(), &model.name, None, |model| {
-            let version = model.version(&VersionRef::Number(number))?;
-            if model.versions.len() == 1 {
-                return Err(Error::precondition(format!("{target} is the only version; delete the model instead")));
-            }
-            if version.is_default() {
-                return Err(Error::precondition(format!(
-                    "{target} is the default version; give the alias `default` to another version first"
-                )));
-            }
-            model.versions.retain(|v| v.number != number);
+            model.remove(number)?;
             let mut writes = vec![Write::RequireNone { kind: Kind::Deployment, parent: target.clone() }];
             writes.extend(evaluations.iter().filter(|e| e.version == number).map(Record::delete));
             Ok(writes)
@@ -621,7 +610,9 @@ impl Place {
 fn taken(name: &str) -> Error {
     Error::new(
         ErrorCode::AlreadyExists,
-        format!("{name} exists already; to add a version to it, give it as parent_model, else choose another id"),
+        format!(
+            "{name} exists already; to add a version to it, give it as parent_model, else choose another id"
+        ),
     )
 }
 
@@ -653,7 +644,9 @@ impl ModelPatch {
     fn check(&self) -> Result<()> {
         self.display_name.as_deref().map_or(Ok(()), check::display_name)?;
         self.description.as_deref().map_or(Ok(()), |text| check::description("description", text))?;
-        self.version_description.as_deref().map_or(Ok(()), |text| check::description("version_description", text))?;
+        self.version_description
+            .as_deref()
+            .map_or(Ok(()), |text| check::description("version_description", text))?;
         self.labels.as_ref().map_or(Ok(()), check::labels)?;
         self.explanation.iter().flatten().try_for_each(check::explanation)
     }
@@ -675,7 +668,10 @@ impl Model {
     fn patch(&mut self, number: u32, patch: &ModelPatch) -> Result<Vec<Write>> {
         let mut writes = Vec::new();
         if patch.serving == Some(ServingStatus::Disabled) {
-            writes.push(Write::RequireNone { kind: Kind::Deployment, parent: format!("{}@{number}", self.name) });
+            writes.push(Write::RequireNone {
+                kind: Kind::Deployment,
+                parent: format!("{}@{number}", self.name),
+            });
         }
         replace(&mut self.display_name, &patch.display_name);
         replace(&mut self.description, &patch.description);
@@ -686,5 +682,68 @@ impl Model {
         replace(&mut version.explanation, &patch.explanation);
         version.update_time = Timestamp::now();
         Ok(writes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Add(Vec<String>),
+        Merge(u32, Vec<AliasChange>),
+        Remove(u32),
+    }
+
+    fn alias() -> impl Strategy<Value = String> {
+        prop::sample::select(vec!["default", "gold", "prod", "v1", "Bad", "-x"]).prop_map(str::to_owned)
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let change = (any::<bool>(), alias())
+            .prop_map(|(add, a)| if add { AliasChange::Add(a) } else { AliasChange::Remove(a) });
+        prop_oneof![
+            prop::collection::vec(alias(), 0..3).prop_map(Step::Add),
+            (1u32..8, prop::collection::vec(change, 0..4)).prop_map(|(v, c)| Step::Merge(v, c)),
+            (1u32..8).prop_map(Step::Remove),
+        ]
+    }
+
+    proptest! {
+        /// Whatever is done in whatever order, `default` stands on one version, every alias on at most one,
+        /// and no number comes back.
+        #[test]
+        fn aliases_stay_sound(steps in prop::collection::vec(step(), 1..40)) {
+            let digest = Digest::from_bytes([0; 32]);
+            let mut upload = UploadModel::new("m", ArtifactSource::Stored(digest));
+            let mut model = Model::empty("m");
+            prop_assert!(model.add(&upload, digest).is_ok());
+            for step in steps {
+                let mut changed = model.clone();
+                let done = match step {
+                    Step::Add(aliases) => {
+                        upload.version_aliases = aliases;
+                        changed.add(&upload, digest).map(drop)
+                    }
+                    Step::Merge(number, changes) => changed.merge(number, &changes),
+                    Step::Remove(number) => changed.remove(number),
+                };
+                if done.is_ok() {
+                    prop_assert!(changed.next_version >= model.next_version);
+                    model = changed;
+                }
+                let aliases: Vec<&String> = model.versions.iter().flat_map(|v| &v.aliases).collect();
+                let distinct: HashSet<_> = aliases.iter().collect();
+                prop_assert_eq!(aliases.len(), distinct.len());
+                prop_assert_eq!(model.versions.iter().filter(|v| v.is_default()).count(), 1);
+                let numbers: Vec<u32> = model.versions.iter().map(|v| v.number).collect();
+                prop_assert!(numbers.is_sorted() && numbers.iter().all(|n| *n < model.next_version));
+            }
+        }
     }
 }

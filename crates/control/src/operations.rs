@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How long a call waits for its work before it answers with an open operation.
-const INLINE: Duration = Duration::from_secs(2);
+const INLINE: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 2000 });
 /// Operations that may work at once.
 const CONCURRENT_MAX: usize = 64;
 /// The longest that one call waits for an operation.
@@ -152,7 +152,9 @@ impl Operations {
         let Ok(permit) = Arc::clone(&running.permits).try_acquire_owned() else {
             return Err(Error::new(
                 ErrorCode::ResourceExhausted,
-                format!("{CONCURRENT_MAX} operations are going on already; wait for one to end and try again"),
+                format!(
+                    "{CONCURRENT_MAX} operations are going on already; wait for one to end and try again"
+                ),
             ));
         };
         let mut operation = Operation::open(kind, target)?;
@@ -217,7 +219,9 @@ impl Operations {
             match noted.await {
                 Ok(_) => return,
                 Err(error) if error.code == ErrorCode::NotFound => return,
-                Err(error) => tracing::error!(operation = name, %error, "the end of an operation is not noted yet"),
+                Err(error) => {
+                    tracing::error!(operation = name, %error, "the end of an operation is not noted yet")
+                }
             }
             sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(30));
@@ -304,6 +308,9 @@ impl Operations {
         if operation.done {
             return Ok(());
         }
+        if let Some(job) = &operation.job {
+            return self.control.jobs().cancel(job).await;
+        }
         if let Some(task) = self.control.running().tasks().get(name) {
             task.abort.abort();
         }
@@ -317,7 +324,9 @@ impl Operations {
     pub async fn delete(&self, name: &str) -> Result<()> {
         let operation = self.get(name).await?;
         if !operation.done {
-            return Err(Error::precondition(format!("{name} is still going on; cancel it, or wait for it to end")));
+            return Err(Error::precondition(format!(
+                "{name} is still going on; cancel it, or wait for it to end"
+            )));
         }
         Ok(self.control.store().commit(vec![operation.delete()]).await?)
     }
@@ -337,5 +346,104 @@ fn flatten(ended: std::result::Result<Result<OperationResult>, JoinError>) -> Re
         Ok(result) => result,
         Err(error) if error.is_cancelled() => Err(Error::new(ErrorCode::Cancelled, "cancelled on request")),
         Err(error) => Err(Error::internal("doing an operation", error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::control::tests::open;
+
+    const TARGET: &str = "projects/p/locations/l/models/m";
+    const LONG: Duration = Duration::from_secs(30);
+
+    /// Starts an operation that ends when told to.
+    async fn slow(control: &Control, release: &Arc<Notify>) -> Operation {
+        let release = release.clone();
+        let work = move |progress: Progress| async move {
+            progress.set(40);
+            release.notified().await;
+            Ok(OperationResult::Deleted)
+        };
+        control.operations().start(OperationKind::DeleteModel, TARGET, work).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn long_work_goes_on_behind_its_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let control = open(directory.path()).await;
+        let operations = control.operations();
+        let release = Arc::new(Notify::new());
+        let operation = slow(&control, &release).await;
+        assert!(!operation.done);
+        assert_eq!(operations.get(&operation.name).await.unwrap().progress_percent, 40);
+        assert!(!operations.wait(&operation.name, Duration::from_millis(10)).await.unwrap().done);
+        assert_eq!(operations.delete(&operation.name).await.unwrap_err().code, ErrorCode::FailedPrecondition);
+        release.notify_one();
+        let ended = operations.wait(&operation.name, LONG).await.unwrap();
+        assert_eq!(ended.outcome, Some(Ok(OperationResult::Deleted)));
+        assert_eq!(operations.get(&operation.name).await.unwrap(), ended);
+    }
+
+    #[tokio::test]
+    async fn long_work_can_be_cancelled() {
+        let directory = tempfile::tempdir().unwrap();
+        let control = open(directory.path()).await;
+        let operation = slow(&control, &Arc::new(Notify::new())).await;
+        control.operations().cancel(&operation.name).await.unwrap();
+        let ended = control.operations().wait(&operation.name, LONG).await.unwrap();
+        assert!(matches!(ended.outcome, Some(Err(JobError { code: ErrorCode::Cancelled, .. }))), "{ended:?}");
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_and_leaves_no_trace() {
+        let directory = tempfile::tempdir().unwrap();
+        let control = open(directory.path()).await;
+        let work = |_| async { panic!("poison") };
+        let error = control.operations().start(OperationKind::DeleteModel, TARGET, work).await.unwrap_err();
+        assert_eq!(error.code, ErrorCode::Internal);
+        assert!(!error.message.contains("poison"));
+    }
+
+    #[tokio::test]
+    async fn too_many_at_once_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let control = open(directory.path()).await;
+        let release = Arc::new(Notify::new());
+        let begun = (0..CONCURRENT_MAX).map(|_| slow(&control, &release));
+        let begun = futures_util::future::join_all(begun).await;
+        let work = |_| async { Ok(OperationResult::Deleted) };
+        let refused = control.operations().start(OperationKind::DeleteModel, TARGET, work).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::ResourceExhausted);
+        release.notify_waiters();
+        for operation in begun {
+            assert!(control.operations().wait(&operation.name, LONG).await.unwrap().done);
+        }
+        control.operations().start(OperationKind::DeleteModel, TARGET, work).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_a_dead_process_left_open_ends_as_aborted() {
+        let directory = tempfile::tempdir().unwrap();
+        let control = open(directory.path()).await;
+        let mut left = Operation::open(OperationKind::UploadModel, TARGET).unwrap();
+        let mut tied = Operation {
+            job: Some("job".into()),
+            ..Operation::open(OperationKind::EvaluateModel, TARGET).unwrap()
+        };
+        let mut old = Operation::open(OperationKind::DeleteModel, TARGET).unwrap();
+        old.end(Ok(OperationResult::Deleted));
+        let writes = vec![left.insert().unwrap(), tied.insert().unwrap(), old.insert().unwrap()];
+        control.store().commit(writes).await.unwrap();
+        control.operations().recover().await.unwrap();
+        let ended = control.operations().get(&left.name).await.unwrap();
+        let Some(Err(error)) = ended.outcome else { panic!("{ended:?}") };
+        assert_eq!(error.code, ErrorCode::Aborted);
+        assert!(!control.operations().get(&tied.name).await.unwrap().done);
+        assert_eq!(control.operations().get(&old.name).await.unwrap(), old);
     }
 }

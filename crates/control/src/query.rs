@@ -92,7 +92,8 @@ impl ListQuery {
         }
         kept.sort_by(|a, b| order.compare((&a.0, &a.1), (&b.0, &b.1)));
         if let Some(after) = &after {
-            let done = kept.partition_point(|k| order.compare((&k.0, &k.1), (&after.keys, &after.name)).is_le());
+            let done =
+                kept.partition_point(|k| order.compare((&k.0, &k.1), (&after.keys, &after.name)).is_le());
             kept.drain(..done);
         }
         self.cut(scope, kept)
@@ -124,7 +125,9 @@ impl ListQuery {
         let bytes = (token.len() <= TOKEN_BYTES_MAX).then(|| URL_SAFE_NO_PAD.decode(token).ok()).flatten();
         let cursor = bytes.and_then(|bytes| serde_json::from_slice::<Cursor>(&bytes).ok());
         match cursor {
-            None => Err(Error::invalid("page_token is not one that this server gave; start from the first page")),
+            None => {
+                Err(Error::invalid("page_token is not one that this server gave; start from the first page"))
+            }
             Some(cursor) if cursor.binding != self.binding(scope) => Err(Error::invalid(
                 "page_token belongs to another list, filter or order; repeat those of the first page, or start \
                  from it",

@@ -125,7 +125,9 @@ impl Parser {
     fn unary(&mut self) -> Result<Filter> {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
-            return Err(malformed(format_args!("more than {DEPTH_MAX} parentheses or NOTs are inside each other")));
+            return Err(malformed(format_args!(
+                "more than {DEPTH_MAX} parentheses or NOTs are inside each other"
+            )));
         }
         let filter = if self.keyword() == Some("NOT") {
             self.tokens.next();
@@ -149,10 +151,16 @@ impl Parser {
         };
         let path = path(&parts)?;
         let Some(Token::Operator(operator)) = self.tokens.next() else {
-            return Err(malformed(format_args!("after {:?} one of = != < <= > >= : is missing", path.join("."))));
+            return Err(malformed(format_args!(
+                "after {:?} one of = != < <= > >= : is missing",
+                path.join(".")
+            )));
         };
         let Some(Token::Word(value)) = self.tokens.next() else {
-            return Err(malformed(format_args!("the value that {:?} is compared with is missing", path.join("."))));
+            return Err(malformed(format_args!(
+                "the value that {:?} is compared with is missing",
+                path.join(".")
+            )));
         };
         let operator = match value.as_slice() {
             [Part::Bare(star)] if operator == Operator::Has && star == "*" => Operator::Present,
@@ -223,7 +231,10 @@ fn symbol(text: &str) -> Option<(Token, usize)> {
         ("(", Token::Open),
         (")", Token::Close),
     ];
-    SYMBOLS.into_iter().find(|(symbol, _)| text.starts_with(symbol)).map(|(symbol, token)| (token, symbol.len()))
+    SYMBOLS
+        .into_iter()
+        .find(|(symbol, _)| text.starts_with(symbol))
+        .map(|(symbol, token)| (token, symbol.len()))
 }
 
 /// A word: up to a blank or a symbol, but for what is in quotes. A colon between digits belongs to it, so
@@ -327,7 +338,11 @@ impl Test {
     }
 
     fn not_a(&self, what: &str) -> Error {
-        malformed(format_args!("{:?} is compared with {:?}, which is no {what}", self.path.join("."), self.value))
+        malformed(format_args!(
+            "{:?} is compared with {:?}, which is no {what}",
+            self.path.join("."),
+            self.value
+        ))
     }
 }
 

@@ -48,7 +48,15 @@ type Store = Arc<dyn MetadataStore>;
 fn document(kind: Kind, name: &str, parent: &str, body: &str) -> Document {
     let now = Timestamp::now();
     let etag = fresh_etag().unwrap();
-    Document { kind, name: name.into(), parent: parent.into(), etag, created: now, updated: now, body: body.into() }
+    Document {
+        kind,
+        name: name.into(),
+        parent: parent.into(),
+        etag,
+        created: now,
+        updated: now,
+        body: body.into(),
+    }
 }
 
 fn changed(of: &Document, body: &str) -> Document {
@@ -95,7 +103,8 @@ async fn an_update_needs_the_stored_etag(store: Store) {
 
 async fn a_delete_needs_the_stored_etag(store: Store) {
     let row = document(Kind::Model, "m", "p", "1");
-    let delete = |etag: &str| vec![Write::Delete { kind: Kind::Model, name: "m".into(), etag: etag.to_owned() }];
+    let delete =
+        |etag: &str| vec![Write::Delete { kind: Kind::Model, name: "m".into(), etag: etag.to_owned() }];
     assert!(stale(store.commit(delete(&row.etag)).await), "absent");
     add(&store, &row).await;
     assert!(stale(store.commit(delete("other")).await));
@@ -142,7 +151,9 @@ async fn requirements_hold_at_the_commit(store: Store) {
     let none = |parent: &str| Write::RequireNone { kind: Kind::Deployment, parent: parent.into() };
     let has = |etag: &str| Write::Require { kind: Kind::Deployment, name: "d".into(), etag: etag.to_owned() };
     let refused = store.commit(vec![insert("x"), none("m@1")]).await;
-    assert!(matches!(refused, Err(StoreError::HasChildren { kind: Kind::Deployment, parent }) if parent == "m@1"));
+    assert!(
+        matches!(refused, Err(StoreError::HasChildren { kind: Kind::Deployment, parent }) if parent == "m@1")
+    );
     assert!(stale(store.commit(vec![insert("x"), has("other")]).await));
     assert_eq!(store.get(Kind::Endpoint, "x").await.unwrap(), None);
     store.commit(vec![insert("x"), none("m@2"), has(&row.etag)]).await.unwrap();

@@ -94,9 +94,8 @@ fn document<T: Record>(record: &T) -> Result<Document> {
 }
 
 fn parse<T: Record>(document: &Document) -> Result<T> {
-    serde_json::from_str(&document.body).map_err(|e| {
-        StoreError::Damaged(format!("{} {}: {e}", document.kind, document.name)).into()
-    })
+    serde_json::from_str(&document.body)
+        .map_err(|e| StoreError::Damaged(format!("{} {}: {e}", document.kind, document.name)).into())
 }
 
 /// The noun `name`.

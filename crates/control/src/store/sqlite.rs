@@ -51,8 +51,18 @@ struct Commit {
 }
 
 enum Read {
-    Get { kind: Kind, name: String, reply: Reply<Option<Document>> },
-    List { kind: Kind, parent: Option<String>, after: Option<String>, limit: usize, reply: Reply<Vec<Document>> },
+    Get {
+        kind: Kind,
+        name: String,
+        reply: Reply<Option<Document>>,
+    },
+    List {
+        kind: Kind,
+        parent: Option<String>,
+        after: Option<String>,
+        limit: usize,
+        reply: Reply<Vec<Document>>,
+    },
 }
 
 /// Documents in one SQLite file. Dropping it ends its threads once their queues are empty.
@@ -153,9 +163,8 @@ fn connect(path: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
 }
 
 fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    let verdict: String = connection
-        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
-        .map_err(|e| opening(&e, path))?;
+    let verdict: String =
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(|e| opening(&e, path))?;
     if verdict == "ok" { Ok(()) } else { Err(damaged(path, &verdict)) }
 }
 
@@ -221,7 +230,8 @@ fn write_loop(mut connection: Connection, mut commits: mpsc::Receiver<Commit>) {
 fn commit_group(connection: &mut Connection, group: Vec<Commit>) {
     let mut outcomes = Vec::with_capacity(group.len());
     let ended = (|| {
-        let mut transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let mut transaction =
+            connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         for commit in group {
             let savepoint = transaction.savepoint()?;
             let outcome = commit.writes.iter().try_for_each(|write| apply(&savepoint, write));
@@ -392,7 +402,9 @@ fn failed(error: &rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
         Some(SqliteCode::DiskFull) => StoreError::Full,
         Some(SqliteCode::DatabaseBusy | SqliteCode::DatabaseLocked) => StoreError::Timeout,
-        Some(SqliteCode::DatabaseCorrupt | SqliteCode::NotADatabase) => StoreError::Damaged(error.to_string()),
+        Some(SqliteCode::DatabaseCorrupt | SqliteCode::NotADatabase) => {
+            StoreError::Damaged(error.to_string())
+        }
         // The borrowed error cannot be kept; its words can.
         _ => StoreError::Failed(error.to_string().into()),
     }
@@ -474,7 +486,8 @@ mod tests {
             drop(SqliteStore::open(&path).unwrap());
         }
         let connection = Connection::open(&path).unwrap();
-        let rows: u32 = connection.query_row("SELECT COUNT(*) FROM migrations", [], |row| row.get(0)).unwrap();
+        let rows: u32 =
+            connection.query_row("SELECT COUNT(*) FROM migrations", [], |row| row.get(0)).unwrap();
         assert_eq!(rows as usize, MIGRATIONS.len());
     }
 }
