@@ -15,7 +15,9 @@ from google.protobuf import field_mask_pb2, json_format, struct_pb2
 from conftest import LOCATION, PARENT, PROJECT
 from models import linear_onnx, linear_scores, text_csv, text_rows
 
-ONNX_IMAGE = "us-docker.pkg.dev/vertex-ai/prediction/sklearn-cpu.1-3:latest"
+IMAGE = "us-docker.pkg.dev/vertex-ai/prediction/sklearn-cpu.1-3:latest"
+# The library refuses local ONNX files under the names of the newer prebuilt images.
+LOCAL_IMAGE = "gcr.io/cloud-aiplatform/prediction/sklearn-cpu.1-0:latest"
 NETWORK = "gs://meuse/schema/trainingjob/definition/network_1.0.0.yaml"
 ROWS = [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.2, -0.4, 0.6, 0.8]]
 SPEC = {
@@ -43,17 +45,20 @@ def plain(message):
 
 
 @pytest.fixture(scope="module")
-def uploaded(aip, tmp_path_factory):
-    """A model made elsewhere, with a second version twice as sure of itself."""
+def uploaded(aip, storage, tmp_path_factory):
+    """A model made elsewhere, with a second version twice as sure of itself: one from a bucket under the name of a
+    prebuilt image, as scripts for the cloud have it, and one from a local directory."""
     local = tmp_path_factory.mktemp("onnx")
+    made_elsewhere = linear_onnx(local / "one") / "model.onnx"
+    storage.bucket("staging").blob("linear/one/model.onnx").upload_from_filename(made_elsewhere)
     first = aip.Model.upload(
-        display_name="linear", artifact_uri=str(linear_onnx(local / "one")), serving_container_image_uri=ONNX_IMAGE,
+        display_name="linear", artifact_uri="gs://staging/linear/one", serving_container_image_uri=IMAGE,
         description="three classes", labels={"team": "search"}, version_aliases=["stable"],
         version_description="the first",
     )
     second = aip.Model.upload(
         parent_model=first.resource_name, artifact_uri=str(linear_onnx(local / "two", 2.0)),
-        serving_container_image_uri=ONNX_IMAGE, is_default_version=False, version_aliases=["sharper"],
+        serving_container_image_uri=LOCAL_IMAGE, is_default_version=False, version_aliases=["sharper"],
         version_description="the second",
     )
     return first, second
@@ -115,7 +120,8 @@ def test_upload_and_get(aip, uploaded):
     read = aip.Model(first.resource_name)
     assert read.version_id == "1" and set(read.version_aliases) == {"default", "stable"}
     assert read.labels == {"team": "search"} and read.version_description == "the first"
-    assert read.container_spec.image_uri == ONNX_IMAGE and read.uri.startswith("gs://staging/")
+    assert read.container_spec.image_uri == IMAGE and read.uri == "gs://staging/linear/one"
+    assert second.uri.startswith("gs://staging/")
     assert aip.Model(f"{first.resource_name}@sharper").version_id == "2"
     assert aip.Model(first.name, version="2").version_description == "the second"
     assert read.create_time <= read.update_time and read.gca_resource.etag
@@ -173,11 +179,12 @@ def test_versions_and_aliases(aip, uploaded):
 
 def test_delete_versions_and_models(aip, tmp_path):
     model = aip.Model.upload(
-        display_name="short-lived", artifact_uri=str(linear_onnx(tmp_path / "m")), serving_container_image_uri=ONNX_IMAGE,
+        display_name="short-lived", artifact_uri=str(linear_onnx(tmp_path / "m")),
+        serving_container_image_uri=LOCAL_IMAGE,
     )
     second = aip.Model.upload(
         parent_model=model.resource_name, artifact_uri=str(linear_onnx(tmp_path / "n")),
-        serving_container_image_uri=ONNX_IMAGE, is_default_version=True,
+        serving_container_image_uri=LOCAL_IMAGE, is_default_version=True,
     )
     assert second.version_id == "2" and "default" in second.version_aliases
     model.versioning_registry.delete_version("1")
@@ -196,15 +203,15 @@ def test_uploads_that_cannot_be_served(aip, gapic, storage, tmp_path):
         return client.upload_model(parent=PARENT, model={"display_name": "bad", **model}).result(timeout=60)
 
     with pytest.raises(exceptions.BadRequest, match="artifactUri"):
-        upload(container_spec={"image_uri": ONNX_IMAGE})
+        upload(container_spec={"image_uri": IMAGE})
     with pytest.raises(exceptions.GoogleAPICallError, match="nowhere"):
-        upload(artifact_uri="gs://nowhere/model", container_spec={"image_uri": ONNX_IMAGE})
+        upload(artifact_uri="gs://nowhere/model", container_spec={"image_uri": IMAGE})
     storage.bucket("staging").blob("pickled/model.pkl").upload_from_string(b"\x80\x04\x95junk")
     with pytest.raises(exceptions.GoogleAPICallError, match="(?i)pickle|pkl"):
-        upload(artifact_uri="gs://staging/pickled", container_spec={"image_uri": ONNX_IMAGE})
+        upload(artifact_uri="gs://staging/pickled", container_spec={"image_uri": IMAGE})
     storage.bucket("staging").blob("torn/model.onnx").upload_from_string(b"\x08\x09not a graph")
     with pytest.raises(exceptions.GoogleAPICallError):
-        upload(artifact_uri="gs://staging/torn", container_spec={"image_uri": ONNX_IMAGE})
+        upload(artifact_uri="gs://staging/torn", container_spec={"image_uri": IMAGE})
 
 
 # Endpoints
@@ -570,7 +577,7 @@ def test_evaluations_that_cannot_be(server, gapic, bucket, trained, evaluation):
 def test_datasets(aip, gapic, bucket):
     bucket.blob("sets/a.csv").upload_from_string("a,b,y\n1,2,x\n")
     made = aip.TabularDataset.create(display_name="set", gcs_source=["gs://rows/sets/a.csv"], labels={"k": "v"})
-    assert made.display_name == "set" and made.column_names == ["a", "b", "y"]
+    assert made.display_name == "set" and sorted(made.column_names) == ["a", "b", "y"]
     assert [d.name for d in aip.TabularDataset.list(filter='display_name="set"')] == [made.name]
     made.update(display_name="renamed", labels={"k": "w"})
     assert aip.TabularDataset(made.name).display_name == "renamed"

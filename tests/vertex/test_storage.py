@@ -108,7 +108,7 @@ def test_what_is_missing_or_not_allowed(server, storage):
         list(storage.list_blobs("nowhere"))
     anonymous = requests.get(f"{server.url}/storage/v1/b/rows", timeout=10)
     assert anonymous.status_code == 401 and anonymous.json()["error"]["errors"][0]["reason"] == "required"
-    for name in ["..%2F..%2Fadmin.key", "%252e%252e%252fadmin.key", "..", "a%5C..%5Cb", "a%00b"]:
+    for name in ["..%2F..%2Fadmin.key", "%252e%252e%252fadmin.key", "a%5C..%5Cb", "a%00b"]:
         answer = server.call("GET", f"/storage/v1/b/rows/o/{name}?alt=media")
         assert answer.status_code in (400, 404), name
 

@@ -19,6 +19,7 @@ use crate::Fault;
 const DESCRIPTORS: &[u8] = include_bytes!("../../descriptors/vertex.binpb");
 /// `google.api.FieldBehavior.OUTPUT_ONLY`.
 const OUTPUT_ONLY: i32 = 3;
+const EMPTY: &str = "google.protobuf.Empty";
 const TYPE_URL: &str = "type.googleapis.com/";
 
 /// The embedded API description is not what this code was written for.
@@ -316,6 +317,10 @@ pub fn any(message: &MessageDescriptor, fields: Value) -> Value {
         _ => Map::new(),
     };
     fields.insert("@type".to_owned(), format!("{TYPE_URL}{}", message.full_name()).into());
+    if message.full_name() == EMPTY {
+        // Types with a JSON form of their own stand under `value`; see `empty_any_without_value`.
+        fields.insert("value".to_owned(), Value::Object(Map::new()));
+    }
     Value::Object(fields)
 }
 
@@ -391,11 +396,9 @@ mod tests {
         let bad = json!({"name": "n", "metadata": any(&metadata, json!({"progress": 5}))});
         assert!(sendable(&operation, &bad).is_err());
         let empty = schema.message("google.protobuf.Empty").unwrap();
-        let done = json!({"done": true, "response": {"@type": "type.googleapis.com/google.protobuf.Empty", "value": {}}});
-        assert_eq!(
-            sendable(&operation, &done).unwrap(),
-            json!({"done": true, "response": any(&empty, json!({}))})
-        );
+        let done = json!({"done": true, "response": any(&empty, json!({}))});
+        let sent = json!({"done": true, "response": {"@type": "type.googleapis.com/google.protobuf.Empty"}});
+        assert_eq!(sendable(&operation, &done).unwrap(), sent);
     }
 
     #[test]
