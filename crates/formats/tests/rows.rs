@@ -46,6 +46,7 @@ fn drain_csv(
         }
         out.faults.extend(decoder.take_faults());
         places.push(decoder.position());
+        decoder.recycle(block);
     }
     Ok(places)
 }

@@ -91,6 +91,14 @@ impl RowBlock {
         self.numbers.push(row);
     }
 
+    /// The allocations of the block, empty.
+    pub(super) fn into_arena(self) -> Arena {
+        let mut arena = Arena { bytes: self.text.into_bytes(), ends: self.ends, numbers: self.numbers };
+        arena.truncate(0, 0);
+        arena.numbers.clear();
+        arena
+    }
+
     /// Number of rows; may be 0 where a decoder found nothing but faulty ones.
     pub fn rows(&self) -> usize {
         self.numbers.len()
@@ -205,6 +213,16 @@ pub(super) struct Arena {
 }
 
 impl Arena {
+    /// Room for a block of `bytes` and `cells` and a little more, but not for more than `bytes_max` can hold.
+    pub(super) fn with_capacity((bytes, cells): (usize, usize), bytes_max: usize) -> Self {
+        let room = |n: usize| (n + n / 8).min(bytes_max + 1);
+        Arena {
+            bytes: Vec::with_capacity(room(bytes)),
+            ends: Vec::with_capacity(room(cells)),
+            numbers: Vec::new(),
+        }
+    }
+
     /// Takes back an unfinished row that began at these lengths of `bytes` and `ends`.
     pub(super) fn truncate(&mut self, bytes: usize, ends: usize) {
         self.bytes.truncate(bytes);

@@ -20,6 +20,10 @@ pub struct CsvDecoder {
     /// What is known of the row at the start of the feed, if the feed ends within it.
     tail: Option<Tail>,
     faults: Vec<RowFault>,
+    /// Sizes of the last block, in bytes and cells: the next will be much like it.
+    last_block: (usize, usize),
+    /// The allocations of a block that its owner gave back.
+    spare: Option<Arena>,
 }
 
 /// An incomplete row.
@@ -47,21 +51,19 @@ enum Line {
 impl CsvDecoder {
     /// A decoder at the start of a file.
     pub fn new(limits: Limits) -> Self {
-        CsvDecoder { limits, feed: Feed::new(0), names: None, row: 0, tail: None, faults: Vec::new() }
+        Self::start(limits, None, Position::default())
     }
 
     /// A decoder that goes on where another stood, in the same file: push the bytes from
     /// `position.offset` on. `names` are the column names that the other gave.
     pub fn resume_at(limits: Limits, names: Vec<String>, position: Position) -> Self {
-        let names = Some(names.into());
-        CsvDecoder {
-            limits,
-            feed: Feed::new(position.offset),
-            names,
-            row: position.row,
-            tail: None,
-            faults: Vec::new(),
-        }
+        Self::start(limits, Some(names.into()), position)
+    }
+
+    fn start(limits: Limits, names: Option<Names>, position: Position) -> Self {
+        let feed = Feed::new(position.offset);
+        let (tail, faults, last_block, spare) = (None, Vec::new(), (0, 0), None);
+        CsvDecoder { limits, feed, names, row: position.row, tail, faults, last_block, spare }
     }
 
     /// Hands over the next bytes of the file. Take what they hold before pushing more: the decoder keeps
@@ -98,7 +100,8 @@ impl CsvDecoder {
     /// If the file has no usable header. Nothing can be taken from it then.
     pub fn take(&mut self, max_rows: usize) -> Result<Option<RowBlock>, RowsError> {
         let Some(names) = self.header()? else { return Ok(None) };
-        let mut arena = Arena::default();
+        let size = (self.last_block, self.feed.rest().len());
+        let mut arena = self.spare.take().unwrap_or_else(|| Arena::with_capacity(size.0, size.1));
         let first_fault = self.faults.len();
         let mut taken = 0;
         while taken < max_rows {
@@ -111,13 +114,21 @@ impl CsvDecoder {
             }
         }
         if taken == 0 {
+            self.spare = Some(arena);
             return Ok(None);
         }
+        self.last_block = (arena.bytes.len(), arena.ends.len());
         let block = RowBlock::from_arena(arena, names, &mut self.faults);
         if let Some(faults) = self.faults.get_mut(first_fault..) {
             faults.sort_by_key(|fault| fault.row);
         }
         Ok(Some(block))
+    }
+
+    /// Gives back a block that is no longer needed, so that the next can use its memory: new memory costs
+    /// more than decoding into it.
+    pub fn recycle(&mut self, block: RowBlock) {
+        self.spare = Some(block.into_arena());
     }
 
     /// The column names, read if they have not been yet.
