@@ -591,7 +591,24 @@ fn lengths_and_nesting_that_a_file_only_claims() {
     // A padding of four billion cells.
     let mut pool = node("MaxPool", &["x"], "y");
     pool.attribute = vec![ints("kernel_shape", vec![1, 1]), ints("pads", vec![0, 0, 1 << 32, 0])];
-    assert!(refusal(unary(pool, Element::FLOAT, Element::FLOAT)).contains("is beyond 65535"));
+    assert!(refusal(unary(pool.clone(), Element::FLOAT, Element::FLOAT)).contains("is beyond 65535"));
+    pool.attribute = vec![ints("kernel_shape", vec![1, 1]), ints("pads", vec![60_000; 4])];
+    assert!(refusal(unary(pool, Element::FLOAT, Element::FLOAT)).contains("beyond measure"));
+    // A value of 10^18 elements.
+    let size = TensorProto {
+        name: Some("size".into()),
+        dims: vec![2],
+        data_type: Some(Element::INT64),
+        int64_data: vec![1_000_000_000; 2],
+        ..TensorProto::default()
+    };
+    let huge = model(GraphProto {
+        node: vec![node("ConstantOfShape", &["size"], "z"), node("ReduceSum", &["z"], "y")],
+        initializer: vec![size],
+        output: vec![port("y", Element::FLOAT, &[])],
+        ..GraphProto::default()
+    });
+    assert!(refusal(huge).contains("1000000000000000000 elements"));
 }
 
 #[test]

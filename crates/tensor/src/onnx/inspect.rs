@@ -19,6 +19,12 @@ const WINDOW_MAX: i64 = 65_535;
 /// Most messages in a file: the parser makes up to a kilobyte of each, however short it is.
 const MESSAGES_MAX: usize = 1_000_000;
 
+/// Most cells that padding may make of one cell.
+const PADDED_CELLS_MAX: i64 = 1 << 24;
+
+/// Most elements of a value whose size is written in the file.
+const ELEMENTS_MAX: i64 = 1 << 30;
+
 /// Longest chain of operators: the runtime plans by recursion.
 const CHAIN_MAX: usize = 4_000;
 
@@ -109,6 +115,7 @@ impl Inspection {
             return Err(Refused(format!("its graphs nest deeper than {DEPTH_MAX}")));
         }
         let mut chain = Chain::default();
+        let mut sizes = Sizes::default();
         for field in Fields(bytes) {
             let (number, held) = field?;
             self.messages += 1;
@@ -119,8 +126,10 @@ impl Inspection {
                 1 => {
                     self.node(held.bytes()?, depth)?;
                     chain.extend(held.bytes()?)?;
+                    sizes.note_node(held.bytes()?)?;
                 }
                 5 => {
+                    sizes.note_constant(held.bytes()?)?;
                     let name = self.tensor(held.bytes()?)?;
                     if main {
                         self.initializers.insert(name);
@@ -138,7 +147,7 @@ impl Inspection {
                 _ => {}
             }
         }
-        Ok(())
+        sizes.check()
     }
 
     fn node(&mut self, bytes: &[u8], depth: usize) -> Result<(), Refused> {
@@ -164,7 +173,7 @@ impl Inspection {
 
     /// Returns whether the attribute is `kernel_shape`.
     fn attribute(&mut self, bytes: &[u8], depth: usize) -> Result<bool, Refused> {
-        let (mut name, mut extreme) = ("", 0);
+        let (mut name, mut ints) = ("", Vec::new());
         for field in Fields(bytes) {
             let (number, held) = field?;
             match number {
@@ -172,13 +181,16 @@ impl Inspection {
                 4 | 9 => drop(held.bytes()?),
                 5 | 10 => drop(self.tensor(held.bytes()?)?),
                 6 | 11 => self.graph(held.bytes()?, false, depth + 1)?,
-                8 => held.ints(|i| extreme = extreme.max(i.saturating_abs()))?,
+                8 => held.ints(|i| ints.push(i))?,
                 _ => {}
             }
         }
         let window = matches!(name, "kernel_shape" | "strides" | "dilations" | "pads" | "output_padding");
-        if window && extreme > WINDOW_MAX {
+        if window && let Some(extreme) = ints.iter().find(|i| i.saturating_abs() > WINDOW_MAX) {
             return Err(Refused(format!("an attribute `{name}` of {extreme} is beyond {WINDOW_MAX}")));
+        }
+        if name == "pads" && padded_cells(&ints) > PADDED_CELLS_MAX {
+            return Err(Refused(format!("its padding of {ints:?} cells is beyond measure")));
         }
         Ok(name == "kernel_shape")
     }
@@ -215,6 +227,74 @@ impl Inspection {
             self.external.insert(value.to_owned());
         }
         Ok(())
+    }
+}
+
+/// What padding, all that is before the axes and then all after, makes of one cell. The sizes are bounded.
+fn padded_cells(pads: &[i64]) -> i64 {
+    let (before, after) = pads.split_at(pads.len() / 2);
+    before.iter().zip(after).fold(1i64, |cells, (b, a)| cells.saturating_mul(1 + b.max(&0) + a.max(&0)))
+}
+
+/// Constants that say how large a value shall be. One that is computed escapes; the runtime has no limit.
+#[derive(Default)]
+struct Sizes<'a> {
+    /// Names of values that are the size of another.
+    used: Vec<&'a str>,
+    /// Short lists of integers, and how many elements a value of this size has.
+    known: HashMap<&'a str, i64>,
+}
+
+impl<'a> Sizes<'a> {
+    fn note_node(&mut self, node: &'a [u8]) -> Result<(), Refused> {
+        let (mut op, mut inputs) = ("", Vec::new());
+        for field in Fields(node) {
+            match field? {
+                (1, held) => inputs.push(held.text()?),
+                (4, held) => op = held.text()?,
+                _ => {}
+            }
+        }
+        let place = match op {
+            "ConstantOfShape" => 0,
+            "Expand" | "Tile" => 1,
+            "Resize" => 3,
+            _ => return Ok(()),
+        };
+        self.used.extend(inputs.get(place));
+        Ok(())
+    }
+
+    fn note_constant(&mut self, tensor: &'a [u8]) -> Result<(), Refused> {
+        const LONGEST: usize = 16;
+        let (mut name, mut element, mut values) = ("", 0, Vec::new());
+        for field in Fields(tensor) {
+            match field? {
+                (2, held) => element = held.int()?,
+                (7, held) => held.ints(|i| values.push(i))?,
+                (8, held) => name = held.text()?,
+                (9, held) => {
+                    let (raw, _) = held.bytes()?.as_chunks::<8>();
+                    values.extend(raw.iter().take(LONGEST + 1).map(|&bytes| i64::from_le_bytes(bytes)));
+                }
+                _ => {}
+            }
+        }
+        if element == i64::from(Element::INT64.0) && values.len() <= LONGEST {
+            let elements = values.iter().fold(1i64, |n, &size| n.saturating_mul(size.max(1)));
+            self.known.insert(name, elements);
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), Refused> {
+        let sizes = self.used.iter().filter_map(|name| Some((name, self.known.get(name)?)));
+        match sizes.into_iter().find(|(_, elements)| **elements > ELEMENTS_MAX) {
+            Some((name, elements)) => Err(Refused(format!(
+                "its value of size `{name}` has {elements} elements, beyond {ELEMENTS_MAX}"
+            ))),
+            None => Ok(()),
+        }
     }
 }
 
