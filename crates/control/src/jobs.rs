@@ -6,20 +6,14 @@
 //! training and an evaluation from their beginning, with the same outcome, since both are deterministic.
 //! A job that takes the process down [`CRASHES_MAX`] times in a row is given up.
 
-#[cfg(any())]
 mod batch;
 mod context;
-#[cfg(any())]
 mod evaluation;
-#[cfg(any())]
 mod figures;
-#[cfg(any())]
 mod model;
 mod pipeline;
-#[cfg(any())]
 mod rows;
 mod runner;
-#[cfg(any())]
 mod training;
 
 use std::collections::BTreeMap;
@@ -78,7 +72,7 @@ impl JobCollection {
 /// How jobs use the machine.
 #[derive(Debug, Clone)]
 pub struct JobOptions {
-    /// Jobs that run at once.
+    /// Jobs that run at once; with 0 jobs are kept for another start.
     pub slots: usize,
     /// Threads that predict for one job. One core is left to online predictions.
     pub threads: usize,

@@ -8,6 +8,7 @@
 //! comes last.
 
 mod encode;
+mod explain;
 mod output;
 mod publish;
 

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use analysis::{Regression, Slices, as_written};
 use formats::Value;
-use formats::rows::{RowFault, parse_number};
+use formats::rows::{RowBlock, RowFault, parse_number};
 use serving::Predictions;
 
 use super::context::Context;
@@ -156,7 +156,7 @@ impl Evaluator<'_> {
                 if let Some(missing) = self.slice_by.iter().zip(&slices).find_map(|(name, at)| at.is_none().then_some(name)) {
                     return Err(Error::invalid(format!("{uri} has no column `{missing}` to slice by")));
                 }
-                let Predicted { rows, predictions, faults: failed } = self.model.predict_table(block)?;
+                let Predicted { rows, predictions, faults: failed } = self.predict(block)?;
                 faults.extend(failed);
                 let seen = rows.iter().map(|row| Seen {
                     number: block.row_number(*row),
@@ -171,6 +171,25 @@ impl Evaluator<'_> {
         faults.sort_by_key(|fault| fault.row);
         let reasons = faults.iter().take(REASONS_MAX).map(|f| format!("{uri} row {}: {}", f.row, f.reason));
         Ok(Counted { rows, skipped: faults.len() as u64, reasons: reasons.collect() })
+    }
+
+    /// Predicts a block. A model that takes columns in their order is not shown the truth, nor the columns
+    /// to slice by.
+    fn predict(&self, block: &RowBlock) -> Result<Predicted> {
+        if self.model.takes_columns_by_name() {
+            return self.model.predict_table(block);
+        }
+        let hidden = |name: &String| *name == self.target || self.slice_by.contains(name);
+        let shown: Vec<usize> = (0..block.columns()).filter(|column| !hidden(&block.names()[*column])).collect();
+        let names = shown.iter().map(|column| block.names()[*column].clone()).collect();
+        let rows: Vec<Vec<&str>> =
+            (0..block.rows()).map(|row| shown.iter().map(|column| block.cell(row, *column)).collect()).collect();
+        let inputs = RowBlock::new(names, 0, &rows).map_err(|fault| Error::invalid(fault.reason))?;
+        let mut predicted = self.model.predict_table(&inputs)?;
+        for fault in &mut predicted.faults {
+            fault.row = block.row_number(usize::try_from(fault.row).unwrap_or(usize::MAX));
+        }
+        Ok(predicted)
     }
 
     fn measure_values(

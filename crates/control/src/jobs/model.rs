@@ -1,18 +1,18 @@
 //! [`LoadedModel`]: a version ready to predict the rows of a job.
 
+use std::sync::Arc;
+
 use formats::Value;
-use formats::manifest::{MANIFEST_FILE, Manifest};
-use formats::rows::{RowBlock, RowFault};
-use serving::{Explain, Explanation, Predictions, PredictError};
+use formats::rows::{RowBlock, RowFault, parse_number};
+use serving::{Explain, Explanation, PredictError, Predictions};
+use tensor::features::{ColumnKind, InputColumn};
 
 use super::context::Context;
 use crate::{Error, ErrorCode, Result, Version};
 
 /// A version ready to predict the rows of a job.
 pub(super) struct LoadedModel {
-    model: serving::Model,
-    /// Of models trained here.
-    manifest: Option<Manifest>,
+    model: Arc<serving::Model>,
 }
 
 /// What has become of the rows of a block.
@@ -31,20 +31,49 @@ type Run = (usize, Predictions);
 impl LoadedModel {
     /// Loads a version, having verified every byte of its artifact.
     pub(super) fn load(context: &Context, version: &Version) -> Result<Self> {
-        let directory = context.control.artifacts().verify_blocking(&version.artifact)?;
-        let model = serving::Model::load(&directory)
-            .map_err(|e| Error::precondition(format!("the model cannot be loaded: {e}")))?;
-        let manifest = match std::fs::read(directory.join(MANIFEST_FILE)) {
-            Ok(bytes) => Some(Manifest::parse(&bytes).map_err(|e| Error::precondition(e.to_string()))?),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
-            Err(e) => return Err(Error::internal("reading the model's manifest", e)),
-        };
-        Ok(LoadedModel { model, manifest })
+        let model = context.runtime.block_on(context.control.load_model(&version.artifact))?;
+        Ok(LoadedModel { model })
     }
 
     /// The column that the model was trained to tell, if it was trained here.
     pub(super) fn label(&self) -> Option<&str> {
-        self.manifest.as_ref().map(|manifest| manifest.label.as_str())
+        self.model.manifest().map(|manifest| manifest.label.as_str())
+    }
+
+    /// Whether it takes columns by name, so that others in the table do not matter.
+    pub(super) fn takes_columns_by_name(&self) -> bool {
+        self.model.columns().is_some()
+    }
+
+    /// Rows of a table as instances.
+    pub(super) fn table_values(&self, block: &RowBlock, rows: &[usize]) -> Vec<Value> {
+        let numeric = |cell: &str| parse_number(cell).map_or_else(|_| Value::Text(cell.to_owned()), Value::Number);
+        let Some(columns) = self.model.columns() else {
+            let number = |row: usize, column| parse_number(block.cell(row, column)).unwrap_or_default();
+            let list = |row: &usize| (0..block.columns()).map(|column| number(*row, column)).collect();
+            return rows.iter().map(|row| Value::Numbers(list(row))).collect();
+        };
+        let places: Vec<_> = columns
+            .iter()
+            .map(|column| (column, block.column(&column.name).unwrap_or(usize::MAX)))
+            .collect();
+        let record = |row: &usize| {
+            let field = |(column, place): &(&InputColumn, usize)| {
+                let cell = block.cell(*row, *place);
+                let value = match column.kind {
+                    ColumnKind::Number => numeric(cell),
+                    _ => Value::Text(cell.to_owned()),
+                };
+                (column.name.clone(), value)
+            };
+            Value::Record(places.iter().map(field).collect())
+        };
+        rows.iter().map(record).collect()
+    }
+
+    /// Explains instances that can be predicted.
+    pub(super) fn explain(&self, instances: &[Value], explain: &Explain) -> Result<Vec<Explanation>> {
+        self.model.explain(instances, explain).map_err(refused)
     }
 
     /// Predicts a block of a table.

@@ -9,7 +9,6 @@ use tokio::sync::{Notify, watch};
 
 use super::context::{Context, Signals, staging};
 use super::{CRASHES_MAX, operation_name, pipeline};
-#[cfg(any())]
 use super::{batch, evaluation, training};
 use crate::control::WeakControl;
 use crate::operation::OperationResult;
@@ -64,7 +63,7 @@ impl Runner {
         jobs.sort_by_key(|job| (job.create_time, job.name.clone()));
         clear_staging(control, &jobs)?;
         runner.state().queue = jobs.into_iter().map(|job| job.name).collect();
-        for _ in 0..control.options().jobs.slots.max(1) {
+        for _ in 0..control.options().jobs.slots {
             tokio::spawn(work(runner.clone(), control.downgrade()));
         }
         Ok(())
@@ -250,9 +249,6 @@ async fn on_thread(context: Context) -> Result<Done> {
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let spawned = std::thread::Builder::new().name("job".to_owned()).spawn(move || {
         pipeline::lower_priority();
-        #[cfg(not(any()))]
-        let outcome = context.check().and_then(|()| Err(Error::new(ErrorCode::Unimplemented, "not there yet")));
-        #[cfg(any())]
         let outcome = match &context.job.kind {
             JobKind::Batch(job) => batch::run(&context, job),
             JobKind::Training(job) => training::run(&context, job),
@@ -341,7 +337,6 @@ async fn operation_write(control: &Control, job: &Job, outcome: &Result<Done>) -
 /// from ending.
 async fn withdraw(control: &Control, name: &str) {
     let Ok(job) = store::get::<Job>(control.store(), name).await else { return };
-    #[cfg(any())]
     if let JobKind::Batch(batch) = &job.kind
         && let Err(error) = batch::withdraw(control, batch).await
     {

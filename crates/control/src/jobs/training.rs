@@ -7,7 +7,7 @@
 use formats::Value;
 use formats::rows::RowBlock;
 use formats::spec::TrainSpec;
-use train::{Epoch, Flow, RowSource, TrainError, Trained};
+use train::{Epoch, Flow, RowSource, RowSourceError, TrainError, Trained};
 
 use super::context::Context;
 use super::job_id;
@@ -56,15 +56,22 @@ fn fit(context: &Context, spec: &TrainSpec, rows: &mut TrainingRows) -> Result<T
         }
     };
     let trained = train::fit(spec, rows, &mut on_epoch);
-    match (failure.or(rows.failure.take()), trained) {
-        (Some(failure), _) => Err(failure),
-        (None, trained) => trained.map_err(|e| refused(&e)),
+    match failure {
+        Some(failure) => Err(failure),
+        None => trained.map_err(refused),
     }
 }
 
-/// What is wrong with the rows or the specification, in the trainer's own words.
-fn refused(error: &TrainError) -> Error {
-    Error::invalid(error.to_string())
+/// What is wrong with the rows or the specification, in the words of whoever found it.
+fn refused(error: TrainError) -> Error {
+    match error {
+        TrainError::Source(source) => match source.downcast::<Error>() {
+            Ok(error) => *error,
+            Err(source) => Error::internal("reading the rows", source),
+        },
+        TrainError::Unwritable(_) => Error::internal("writing the trained model", error),
+        other => Error::invalid(other.to_string()),
+    }
 }
 
 fn epoch_progress(epoch: &Epoch) -> EpochProgress {
@@ -134,13 +141,17 @@ async fn find(context: &Context, model: &str) -> Result<Option<(String, u32)>> {
 struct TrainingRows {
     reader: RowReader,
     uris: Vec<String>,
-    /// Field names of JSONL rows, taken from the first one.
+    /// Columns of the first rows, which all have; of JSONL, the fields of the first one.
     names: Vec<String>,
     /// Rows left out before the trainer saw them.
     skipped: u64,
     reasons: Vec<String>,
-    /// Why the rows ended early.
-    failure: Option<Error>,
+}
+
+impl RowSource for TrainingRows {
+    fn next(&mut self) -> std::result::Result<Option<RowBlock>, RowSourceError> {
+        Ok(self.next_block()?)
+    }
 }
 
 impl TrainingRows {
@@ -155,7 +166,7 @@ impl TrainingRows {
         };
         let (storage, runtime) = (context.control.storage().clone(), context.runtime.clone());
         let reader = RowReader::new(storage, runtime, inputs.into(), format, Place::default()).hashing();
-        Ok(TrainingRows { reader, uris, names: Vec::new(), skipped: 0, reasons: Vec::new(), failure: None })
+        Ok(TrainingRows { reader, uris, names: Vec::new(), skipped: 0, reasons: Vec::new() })
     }
 
     fn next_block(&mut self) -> Result<Option<RowBlock>> {
@@ -165,7 +176,14 @@ impl TrainingRows {
             self.skip(&uri, fault.row, &fault.reason);
         }
         match chunk.rows {
-            Rows::Table(block) => Ok(Some(block)),
+            Rows::Table(block) if self.names.is_empty() || self.names == block.names() => {
+                self.names = block.names().to_vec();
+                Ok(Some(block))
+            }
+            Rows::Table(_) => Err(Error::invalid(format!(
+                "{uri} has other columns than {}; all inputs of a training have the same, in the same order",
+                self.uris.first().map_or("", String::as_str)
+            ))),
             Rows::Values(values) => self.table(&uri, &values).map(Some),
         }
     }

@@ -19,8 +19,9 @@ use formats::Value;
 use formats::rows::{CsvEncoder, RowBlock, RowFault, write_json_line};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
-use serving::{Explain, Explanation, Predictions};
+use serving::Predictions;
 
+use super::explain::Explainer;
 use crate::jobs::context::Context;
 use crate::jobs::model::{LoadedModel, Predicted};
 use crate::jobs::rows::{Chunk, Place, Rows};
@@ -48,7 +49,8 @@ pub(super) struct Encoded {
 pub(super) struct Encoder {
     model: LoadedModel,
     format: RowFormat,
-    explain: Option<Explain>,
+    /// Where explanations were asked for.
+    explainer: Option<Explainer>,
 }
 
 /// One failed row.
@@ -61,19 +63,19 @@ struct FaultLine<'a> {
 
 /// One predicted row.
 #[derive(Serialize)]
-struct Line<I, P> {
+struct Line<'a, I, P> {
     instance: I,
     prediction: P,
     #[serde(skip_serializing_if = "Option::is_none")]
-    explanation: Option<serde_json::Value>,
+    explanation: Option<&'a serde_json::Value>,
 }
 
 impl Encoder {
     /// An encoder for `job`, with its model loaded.
     pub(super) fn new(context: &Context, version: &Version, job: &BatchJob) -> Result<Self> {
         let model = LoadedModel::load(context, version)?;
-        let explain = job.explain.then(|| model.explain_options(version)).transpose()?;
-        Ok(Encoder { model, format: job.predictions_format, explain })
+        let explainer = job.explain.then(|| Explainer::new(version));
+        Ok(Encoder { model, format: job.predictions_format, explainer })
     }
 
     /// Predicts the rows of `chunk` and writes them, and those that failed.
@@ -147,7 +149,7 @@ impl Encoder {
             encoded.successful += run.len() as u64;
             match self.format {
                 RowFormat::Jsonl => {
-                    let explanations = self.explanations(|| Ok(run.to_vec()))?;
+                    let explanations = self.explanations(|| run.to_vec())?;
                     for (i, instance) in run.iter().enumerate() {
                         encoded.line(instance, predictions.row(i), explanations.get(i))?;
                     }
@@ -170,10 +172,10 @@ impl Encoder {
     }
 
     /// One explanation a row where they were asked for, else none.
-    fn explanations(&self, instances: impl FnOnce() -> Result<Vec<Value>>) -> Result<Vec<Explanation>> {
-        match &self.explain {
+    fn explanations(&self, instances: impl FnOnce() -> Vec<Value>) -> Result<Vec<serde_json::Value>> {
+        match &self.explainer {
             None => Ok(Vec::new()),
-            Some(explain) => self.model.explain(&instances()?, explain),
+            Some(explainer) => explainer.explain(&self.model, &instances()),
         }
     }
 }
@@ -183,9 +185,9 @@ impl Encoded {
         &mut self,
         instance: impl Serialize,
         prediction: impl Serialize,
-        explanation: Option<&Explanation>,
+        explanation: Option<&serde_json::Value>,
     ) -> Result<()> {
-        let line = Line { instance, prediction, explanation: explanation.map(explanation_json) };
+        let line = Line { instance, prediction, explanation };
         write_json_line(&mut self.rows, &line).map_err(|e| Error::internal("writing a prediction", e))
     }
 
@@ -297,45 +299,6 @@ fn json_number(cell: &str) -> Option<f64> {
     }
     let number: f64 = cell.parse().ok().filter(|n: &f64| n.is_finite())?;
     (number.abs() <= 9_007_199_254_740_992.0 || cell.contains(['.', 'e', 'E'])).then_some(number)
-}
-
-/// An explanation in the form that online explanations have.
-fn explanation_json(explanation: &Explanation) -> serde_json::Value {
-    let features: serde_json::Map<String, serde_json::Value> = explanation
-        .attributions
-        .iter()
-        .map(|attribution| {
-            let values = match attribution.values.as_slice() {
-                [single] if attribution.tokens.is_none() => serde_json::json!(single),
-                several => serde_json::json!(several),
-            };
-            (attribution.feature.clone(), values)
-        })
-        .collect();
-    let tokens: serde_json::Map<String, serde_json::Value> = explanation
-        .attributions
-        .iter()
-        .filter_map(|attribution| {
-            let tokens = attribution.tokens.as_ref()?;
-            let words: Vec<&str> = tokens.iter().map(|(_, word)| word.as_str()).collect();
-            Some((attribution.feature.clone(), serde_json::json!(words)))
-        })
-        .collect();
-    let mut attribution = serde_json::json!({
-        "baselineOutputValue": explanation.baseline_output,
-        "instanceOutputValue": explanation.instance_output,
-        "featureAttributions": features,
-        "outputIndex": [explanation.output_index],
-        "approximationError": explanation.approximation_error,
-    });
-    if let (Some(name), Some(fields)) = (&explanation.output_name, attribution.as_object_mut()) {
-        fields.insert("outputDisplayName".to_owned(), serde_json::json!(name));
-    }
-    let mut whole = serde_json::json!({ "attributions": [attribution] });
-    if let (false, Some(fields)) = (tokens.is_empty(), whole.as_object_mut()) {
-        fields.insert("tokens".to_owned(), serde_json::Value::Object(tokens));
-    }
-    whole
 }
 
 #[cfg(test)]

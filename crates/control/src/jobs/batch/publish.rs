@@ -41,7 +41,8 @@ pub(super) fn publish(context: &Context, job: &BatchJob, progress: &Progress) ->
     context.check()?;
     let manifest = manifest(context, job, progress)?;
     fault::step().map_err(|e| failed("publishing the job's output", e))?;
-    let put = storage.put(&target.join(MANIFEST)?, manifest.into(), PutOptions::default());
+    let target = target.join(MANIFEST)?;
+    let put = storage.put(&target, manifest.into(), PutOptions::default());
     context.runtime.block_on(put).map(|_| ())
 }
 
