@@ -100,8 +100,8 @@ impl CsvDecoder {
     /// If the file has no usable header. Nothing can be taken from it then.
     pub fn take(&mut self, max_rows: usize) -> Result<Option<RowBlock>, RowsError> {
         let Some(names) = self.header()? else { return Ok(None) };
-        let size = (self.last_block, self.feed.rest().len());
-        let mut arena = self.spare.take().unwrap_or_else(|| Arena::with_capacity(size.0, size.1));
+        let (last_block, rest) = (self.last_block, self.feed.rest().len());
+        let mut arena = self.spare.take().unwrap_or_else(|| Arena::with_capacity(last_block, rest));
         let first_fault = self.faults.len();
         let mut taken = 0;
         while taken < max_rows {
