@@ -25,7 +25,7 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<bool, String> {
             return Ok(false);
         }
     }
-    let environment = root.join("target").join(format!("python-bench-{name}"));
+    let environment = root.join("target").join(format!("bench-{name}")).join("venv");
     let python = python::environment(&environment, &directory.join("requirements.txt"))?;
     let release = root.join("target").join("release");
     let mut bench = Command::new(python);
