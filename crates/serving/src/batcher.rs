@@ -118,7 +118,10 @@ struct Waiting {
 
 impl Batcher {
     pub(crate) fn new(
-        work: Arc<dyn Run>, pool: Arc<Pool>, limits: Limits, counters: Arc<Counters>,
+        work: Arc<dyn Run>,
+        pool: Arc<Pool>,
+        limits: Limits,
+        counters: Arc<Counters>,
     ) -> Arc<Self> {
         Arc::new(Batcher { work, pool, limits, cost: Cost::default(), counters, state: Mutex::default() })
     }
@@ -131,7 +134,9 @@ impl Batcher {
     /// Predicts `inputs`, perhaps together with other callers' rows. Dropping the future withdraws the
     /// request.
     pub(crate) async fn predict(
-        self: &Arc<Self>, inputs: Tensors, deadline: Instant,
+        self: &Arc<Self>,
+        inputs: Tensors,
+        deadline: Instant,
     ) -> Result<Rows, ServeError> {
         let (mut ticket, lead) = self.enter(inputs, deadline)?;
         if let Some(lead) = lead {
@@ -141,7 +146,9 @@ impl Batcher {
     }
 
     fn enter(
-        self: &Arc<Self>, inputs: Tensors, deadline: Instant,
+        self: &Arc<Self>,
+        inputs: Tensors,
+        deadline: Instant,
     ) -> Result<(Ticket, Option<Lead>), ServeError> {
         let (rows, bytes, since) = (row_count(&inputs), byte_count(&inputs), Instant::now());
         let (reply, answer) = oneshot::channel();
@@ -285,7 +292,8 @@ impl Batcher {
             if waiting.reply.is_closed() {
                 continue;
             }
-            let result = if shared { self.guarded(&waiting.inputs, waiting.rows) } else { Err(error.clone()) };
+            let result =
+                if shared { self.guarded(&waiting.inputs, waiting.rows) } else { Err(error.clone()) };
             if result.is_err() {
                 bump(&self.counters.failed);
             }
@@ -298,7 +306,9 @@ impl Batcher {
     /// Runs the model; a panic becomes an error.
     fn guarded(&self, inputs: &Tensors, rows: usize) -> Result<Tensors, RuntimeError> {
         let outputs = catch_unwind(AssertUnwindSafe(|| self.work.run(inputs))).unwrap_or_else(|_| {
-            tracing::error!("a model panicked while predicting {rows} rows; its requests are answered as failed");
+            tracing::error!(
+                "a model panicked while predicting {rows} rows; its requests are answered as failed"
+            );
             Err(RuntimeError::new("the model stopped on a defect; the server's log has the cause"))
         })?;
         match outputs.iter().find(|(_, t)| t.rows() != rows) {
@@ -390,9 +400,7 @@ impl Ticket {
         })
     }
 
-    async fn wait(
-        &mut self, deadline: Instant,
-    ) -> Result<Result<Rows, ServeError>, Elapsed> {
+    async fn wait(&mut self, deadline: Instant) -> Result<Result<Rows, ServeError>, Elapsed> {
         let patience = Instant::now() + PATIENCE;
         if patience < deadline {
             if let Ok(answer) = timeout_at(patience.into(), &mut self.answer).await {
@@ -400,7 +408,9 @@ impl Ticket {
             }
             self.batcher.rescue();
         }
-        timeout_at(deadline.into(), &mut self.answer).await.map(|answer| answer.unwrap_or_else(|_| Err(dropped())))
+        timeout_at(deadline.into(), &mut self.answer)
+            .await
+            .map(|answer| answer.unwrap_or_else(|_| Err(dropped())))
     }
 }
 

@@ -42,7 +42,9 @@ pub enum ServeError {
         endpoint: String,
     },
     /// The endpoint exists, but no deployed model takes traffic.
-    #[error("endpoint `{endpoint}` has no deployed model that takes traffic; deploy one or set its traffic split")]
+    #[error(
+        "endpoint `{endpoint}` has no deployed model that takes traffic; deploy one or set its traffic split"
+    )]
     NothingDeployed {
         /// The endpoint's resource name.
         endpoint: String,

@@ -1,15 +1,38 @@
-//! The data plane: the Runtime port, routing table, admission and dynamic batching.
+//! The data plane: from an endpoint's name and instances to predictions and explanations.
+//!
+//! - [`Runtime`] is the port behind which every kind of model predicts.
+//! - [`Model`] is a loaded version: instances or rows in, [`Predictions`] and [`Explanation`]s out; synchronous, used
+//!   by jobs as by the router.
+//! - [`Router`] serves models to many callers at once: a routing table that is swapped atomically, a traffic
+//!   split, a bounded queue for each deployed model, deadlines, and batches formed of what waits.
+//!
+//! Sharing a batch never changes a result: see [`Runtime`] for the promise.
 
+mod artifact;
 mod batcher;
+mod bind;
 mod cost;
 mod counters;
 mod error;
+mod explain;
+#[cfg(test)]
+mod fixture;
+mod gradients;
+mod model;
+mod plan;
 mod pool;
+mod predictions;
+mod router;
 mod rows;
 mod runtime;
 mod split;
 
+pub use artifact::LoadError;
 pub use batcher::Limits;
 pub use counters::{BATCH_ROWS_BOUNDS, CounterSnapshot, HistogramSnapshot, TIME_US_BOUNDS};
 pub use error::{PredictError, ServeError};
+pub use explain::{Attribution, Explain, Explanation, Method};
+pub use model::Model;
+pub use predictions::{PredictionRow, Predictions};
+pub use router::{Answer, Call, Deployed, DeployedMetrics, ExplainAnswer, Route, Router, RoutingTable};
 pub use runtime::{Runtime, RuntimeError};

@@ -1,9 +1,13 @@
 //! [`Pool`]: a fixed number of threads for work that may take long, so that the async runtime never stalls.
+//!
+//! Each thread is a [`Lane`], on which ONNX models run without being handed over to yet another thread.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::{io, thread};
+use std::thread;
+
+use tensor::Lane;
 
 /// A unit of work.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
@@ -12,6 +16,7 @@ pub(crate) type Job = Box<dyn FnOnce() + Send>;
 /// admitted before. Dropped, it finishes what was submitted; its threads end on their own.
 pub(crate) struct Pool {
     shared: Arc<Shared>,
+    threads: usize,
 }
 
 struct Shared {
@@ -26,17 +31,25 @@ struct Queue {
 
 impl Pool {
     /// Starts `threads` threads (at least one) called `name`.
-    pub(crate) fn start(name: &str, threads: usize) -> io::Result<Self> {
+    pub(crate) fn start(name: &str, threads: usize) -> Self {
         let queue = Mutex::new(Queue { jobs: VecDeque::new(), closed: false });
-        let pool = Pool { shared: Arc::new(Shared { queue, ready: Condvar::new() }) };
+        let mut pool = Pool { shared: Arc::new(Shared { queue, ready: Condvar::new() }), threads: 0 };
         for _ in 0..threads.max(1) {
             let shared = pool.shared.clone();
-            thread::Builder::new().name(name.to_owned()).spawn(move || shared.work())?;
+            let thread = thread::Builder::new().name(name.to_owned());
+            match thread.spawn(move || Lane::new().enter(|| shared.work())) {
+                Ok(_) => pool.threads += 1,
+                Err(e) => tracing::error!("a model thread cannot be started: {e}"),
+            }
         }
-        Ok(pool)
+        pool
     }
 
+    /// Queues `job`. On a machine that gave not one thread, it is done here and now.
     pub(crate) fn submit(&self, job: Job) {
+        if self.threads == 0 {
+            return run(job);
+        }
         self.shared.lock().jobs.push_back(job);
         self.shared.ready.notify_one();
     }
@@ -57,9 +70,7 @@ impl Shared {
 
     fn work(&self) {
         while let Some(job) = self.next() {
-            if catch_unwind(AssertUnwindSafe(job)).is_err() {
-                tracing::error!("a job of the model threads panicked; the thread goes on");
-            }
+            run(job);
         }
     }
 
@@ -77,6 +88,12 @@ impl Shared {
     }
 }
 
+fn run(job: Job) {
+    if catch_unwind(AssertUnwindSafe(job)).is_err() {
+        tracing::error!("a job of the model threads panicked; the thread goes on");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
@@ -87,7 +104,7 @@ mod tests {
 
     #[test]
     fn goes_on_after_a_panic_and_finishes_after_drop() {
-        let pool = Pool::start("test", 1).unwrap();
+        let pool = Pool::start("test", 1);
         let (tx, rx) = mpsc::channel();
         pool.submit(Box::new(|| panic!("poison")));
         for i in 0..10 {

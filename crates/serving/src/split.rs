@@ -15,7 +15,15 @@ pub(crate) struct Split {
 impl Split {
     pub(crate) fn new(weights: impl IntoIterator<Item = u32>) -> Self {
         let mut total = 0u64;
-        Split { ends: weights.into_iter().map(|w| { total += u64::from(w); total }).collect() }
+        Split {
+            ends: weights
+                .into_iter()
+                .map(|w| {
+                    total += u64::from(w);
+                    total
+                })
+                .collect(),
+        }
     }
 
     /// The index that request number `n` goes to; `None` when every weight is zero.

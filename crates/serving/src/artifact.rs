@@ -1,0 +1,212 @@
+//! Finding the model in an artifact directory.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use formats::manifest::{MANIFEST_FILE, MODEL_FILE, Manifest, ManifestError};
+
+/// Why an artifact cannot be served. Texts name files of the artifact, never the server's paths.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// A file or directory of the artifact cannot be read.
+    #[error("`{file}` of the artifact cannot be read: {source}")]
+    Unreadable {
+        /// The file, within the artifact.
+        file: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// There is no model.
+    #[error("the artifact holds no model: it needs exactly one `.onnx` file; it has {found}")]
+    NoModel {
+        /// What is there instead.
+        found: String,
+    },
+    /// There are several models.
+    #[error("the artifact holds several models ({found}): register each as a model of its own")]
+    SeveralModels {
+        /// Their files.
+        found: String,
+    },
+    /// A format that is not served, by its name.
+    #[error("`{file}` is {format}: {advice}")]
+    Refused {
+        /// The file, within the artifact.
+        file: String,
+        /// What it is.
+        format: &'static str,
+        /// What to do instead.
+        advice: &'static str,
+    },
+    /// The manifest of a model trained here cannot be used.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The feature step of a model trained here cannot be built.
+    #[error(transparent)]
+    Features(#[from] tensor::features::LoadError),
+    /// The model file cannot be served.
+    #[error("`{file}`: {source}")]
+    Onnx {
+        /// The file, within the artifact.
+        file: String,
+        /// Why.
+        source: tensor::LoadError,
+    },
+    /// The parts of a model trained here contradict each other.
+    #[error("the artifact contradicts itself: {reason}")]
+    Inconsistent {
+        /// How.
+        reason: String,
+    },
+}
+
+/// What an artifact directory holds.
+#[derive(Debug)]
+pub(crate) struct Artifact {
+    /// Of a model trained here.
+    pub(crate) manifest: Option<Manifest>,
+    pub(crate) onnx: PathBuf,
+}
+
+/// Formats that are recognised by name and refused: the end of the name, what it is, what to do instead.
+const REFUSED: &[(&str, &str, &str)] = &[
+    (".pkl", "a Python pickle", SKLEARN),
+    (".pickle", "a Python pickle", SKLEARN),
+    (".joblib", "a joblib pickle", SKLEARN),
+    (".pt", "a PyTorch file", TORCH),
+    (".pth", "a PyTorch file", TORCH),
+    (".ckpt", "a training checkpoint", TORCH),
+    ("saved_model.pb", "a TensorFlow SavedModel", KERAS),
+    (".h5", "an HDF5 file", KERAS),
+    (".hdf5", "an HDF5 file", KERAS),
+    (".keras", "a Keras archive", KERAS),
+    (".tflite", "a TensorFlow Lite file", KERAS),
+    (".bst", "an XGBoost model", BOOSTED),
+    (".ubj", "an XGBoost model", BOOSTED),
+    (".mar", "a TorchServe archive", TORCH),
+];
+
+const SKLEARN: &str = "pickles can run any code and are never loaded; export the model as ONNX, \
+     for scikit-learn with `skl2onnx.to_onnx(model, example)`, and upload the `.onnx` file";
+const TORCH: &str =
+    "export the model with `torch.onnx.export(model, example, \"model.onnx\")` and upload that file";
+const KERAS: &str =
+    "export the model with `model.export(\"model.onnx\", format=\"onnx\")` and upload that file";
+const BOOSTED: &str =
+    "export the model as ONNX with `onnxmltools.convert_xgboost` and upload the `.onnx` file";
+
+/// Looks for the model in `dir`.
+pub(crate) fn find(dir: &Path) -> Result<Artifact, LoadError> {
+    let manifest_path = dir.join(MANIFEST_FILE);
+    if manifest_path.is_file() {
+        let bytes = fs::read(&manifest_path).map_err(|source| unreadable(MANIFEST_FILE, source))?;
+        return Ok(Artifact { manifest: Some(Manifest::parse(&bytes)?), onnx: dir.join(MODEL_FILE) });
+    }
+    let files = list(dir)?;
+    let onnx: Vec<&String> = files.iter().filter(|f| f.to_ascii_lowercase().ends_with(".onnx")).collect();
+    match onnx.as_slice() {
+        [only] => Ok(Artifact { manifest: None, onnx: dir.join(only) }),
+        [] => Err(refusal(&files)),
+        several => Err(LoadError::SeveralModels { found: quoted(several) }),
+    }
+}
+
+fn refusal(files: &[String]) -> LoadError {
+    for file in files {
+        let lower = file.to_ascii_lowercase();
+        if let Some((_, format, advice)) = REFUSED.iter().find(|(end, ..)| lower.ends_with(end)) {
+            return LoadError::Refused { file: file.clone(), format, advice };
+        }
+    }
+    let found = if files.is_empty() { "no files".into() } else { quoted(&files.iter().collect::<Vec<_>>()) };
+    LoadError::NoModel { found }
+}
+
+/// The most files of an artifact that are looked at, and how deep.
+const FILES_MAX: usize = 10_000;
+const DEPTH_MAX: usize = 4;
+
+/// Files below `dir`, relative to it, in order of their names.
+fn list(dir: &Path) -> Result<Vec<String>, LoadError> {
+    let mut files = Vec::new();
+    let mut open = vec![(String::new(), 0)];
+    while let Some((under, depth)) = open.pop() {
+        let entries = fs::read_dir(dir.join(&under)).map_err(|source| unreadable(&under, source))?;
+        for entry in entries.take(FILES_MAX) {
+            let entry = entry.map_err(|source| unreadable(&under, source))?;
+            let name = format!("{under}{}", entry.file_name().to_string_lossy());
+            // Of the entry itself: a link is neither, and never followed.
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() && depth < DEPTH_MAX => open.push((format!("{name}/"), depth + 1)),
+                Ok(kind) if kind.is_file() && files.len() < FILES_MAX => files.push(name),
+                _ => {}
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn unreadable(file: &str, source: std::io::Error) -> LoadError {
+    LoadError::Unreadable { file: file.to_owned(), source }
+}
+
+/// The first few of `files`, quoted.
+fn quoted(files: &[&String]) -> String {
+    const SHOWN: usize = 5;
+    let mut text = files.iter().take(SHOWN).map(|f| format!("`{f}`")).collect::<Vec<_>>().join(", ");
+    if files.len() > SHOWN {
+        text.push_str(&format!(" and {} more", files.len() - SHOWN));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn found(files: &[&str]) -> Result<PathBuf, String> {
+        let dir = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = dir.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, b"x").unwrap();
+        }
+        let artifact = find(dir.path()).map_err(|e| e.to_string())?;
+        Ok(artifact.onnx.strip_prefix(dir.path()).unwrap().to_owned())
+    }
+
+    #[test]
+    fn exactly_one_onnx_file_wherever_it_lies() {
+        assert_eq!(found(&["net.onnx", "net.onnx.data", "README.md"]).unwrap(), Path::new("net.onnx"));
+        assert_eq!(found(&["1/model.ONNX", "config.pbtxt"]).unwrap(), Path::new("1/model.ONNX"));
+        assert!(found(&["a.onnx", "b.onnx"]).unwrap_err().contains("several models (`a.onnx`, `b.onnx`)"));
+    }
+
+    #[test]
+    fn other_formats_are_refused_by_name_with_advice() {
+        let cases: [(&[&str], &str); 8] = [
+            (&["model.pkl"], "skl2onnx"),
+            (&["sub/model.joblib"], "skl2onnx"),
+            (&["model.pt"], "torch.onnx.export"),
+            (&["saved_model.pb", "variables/variables.index"], "model.export"),
+            (&["model.h5"], "model.export"),
+            (&["model.bst"], "onnxmltools"),
+            (&["weights.bin"], "it has `weights.bin`"),
+            (&[], "it has no files"),
+        ];
+        for (files, advice) in cases {
+            let error = found(files).unwrap_err();
+            assert!(error.contains(advice), "{files:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_missing_directory_is_an_error_without_its_path() {
+        let error = find(Path::new("/nonexistent/secret/place")).unwrap_err().to_string();
+        assert!(!error.contains("secret"), "{error}");
+    }
+}

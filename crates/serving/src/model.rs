@@ -1,0 +1,211 @@
+//! [`Model`]: a loaded version, from instances or rows to predictions.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use formats::Value;
+use formats::manifest::{Manifest, Task};
+use formats::rows::{RowBlock, RowFault};
+use tensor::features::FeatureStep;
+use tensor::{Data, Dim, OnnxModel, Signature, Tensors};
+
+use crate::artifact::{self, LoadError};
+use crate::batcher::{Rows, Run};
+use crate::bind;
+use crate::error::PredictError;
+use crate::gradients::Gradients;
+use crate::plan::Plan;
+use crate::predictions::{Form, Predictions};
+use crate::runtime::{Runtime, RuntimeError};
+
+/// A loaded model version: what turns instances into tensors, the runtime, and how its outputs read.
+/// Shared by all requests; every method takes `&self` from any thread.
+pub struct Model {
+    runtime: Box<dyn Runtime>,
+    plan: Plan,
+    form: Arc<Form>,
+    pub(crate) trained: Option<Trained>,
+}
+
+/// What a model trained here has beyond a runtime.
+pub(crate) struct Trained {
+    pub(crate) features: FeatureStep,
+    pub(crate) manifest: Manifest,
+    /// Loaded when first asked for: plain serving does without.
+    pub(crate) gradients: Gradients,
+    /// The one input of the network.
+    input: String,
+}
+
+impl Model {
+    /// Loads an artifact: a directory with `meuse.json` and what goes with it, as training here writes it, or
+    /// with exactly one `.onnx` file made elsewhere.
+    ///
+    /// # Errors
+    /// If there is no such model, or it is of a format that is not served; the text says what to do instead.
+    pub fn load(dir: &Path) -> Result<Model, LoadError> {
+        let artifact = artifact::find(dir)?;
+        let onnx = OnnxModel::load(&artifact.onnx).map_err(|source| {
+            let file = artifact.onnx.strip_prefix(dir).unwrap_or(&artifact.onnx).display().to_string();
+            LoadError::Onnx { file, source }
+        })?;
+        match artifact.manifest {
+            None => Ok(Model::from_runtime(Box::new(onnx))),
+            Some(manifest) => Model::trained(Box::new(onnx), manifest, dir),
+        }
+    }
+
+    /// A model of `runtime` alone: instances bind to its signature, outputs read as they are.
+    pub fn from_runtime(runtime: Box<dyn Runtime>) -> Model {
+        let plan = Plan::new(runtime.signature());
+        Model { runtime, plan, form: Arc::new(Form::Tensors), trained: None }
+    }
+
+    fn trained(runtime: Box<dyn Runtime>, manifest: Manifest, dir: &Path) -> Result<Model, LoadError> {
+        let features = FeatureStep::new(&manifest)?;
+        let signature = runtime.signature();
+        let input = match signature.inputs.as_slice() {
+            [only] if signature.outputs.len() == 1 && admits(&only.shape, features.row_shape()) => {
+                only.name.clone()
+            }
+            _ => {
+                let shape = features.row_shape();
+                let reason =
+                    format!("its features have rows of shape {shape:?}, which its network does not take");
+                return Err(LoadError::Inconsistent { reason });
+            }
+        };
+        let form = match &manifest.task {
+            Task::Classification { labels } => Form::Classes(labels.clone()),
+            Task::Regression {} => Form::Value,
+        };
+        let gradients = Gradients::of(dir.to_owned());
+        let mut model = Model::from_runtime(runtime);
+        model.form = Arc::new(form);
+        model.trained = Some(Trained { features, manifest, gradients, input });
+        Ok(model)
+    }
+
+    /// What the runtime takes and gives. For a model trained here, what instances hold is
+    /// [`columns`](Self::columns) instead.
+    pub fn signature(&self) -> &Signature {
+        self.runtime.signature()
+    }
+
+    /// The columns that instances and rows of a model trained here have.
+    pub fn columns(&self) -> Option<&[tensor::features::InputColumn]> {
+        self.trained.as_ref().map(|t| t.features.columns())
+    }
+
+    /// The labels that a classifier trained here chooses from.
+    pub fn labels(&self) -> Option<&[String]> {
+        match &*self.form {
+            Form::Classes(labels) => Some(labels),
+            _ => None,
+        }
+    }
+
+    /// The manifest of a model trained here.
+    pub fn manifest(&self) -> Option<&Manifest> {
+        self.trained.as_ref().map(|t| &t.manifest)
+    }
+
+    /// Predicts instances. The same instance gives the same bits whatever the others are.
+    ///
+    /// # Errors
+    /// The first instance that does not fit, by its index; or the model's failure.
+    pub fn predict(&self, instances: &[Value]) -> Result<Predictions, PredictError> {
+        self.predict_tensors(&self.bind(instances)?)
+    }
+
+    /// Predicts the rows of a table: its columns by name, or for a model made elsewhere with one input, in
+    /// their order. Rows that cannot be read are left out of the predictions and listed.
+    ///
+    /// # Errors
+    /// If a column is missing, or the model fails.
+    pub fn predict_rows(&self, block: &RowBlock) -> Result<(Predictions, Vec<RowFault>), PredictError> {
+        let (inputs, faults) = match &self.trained {
+            Some(trained) => {
+                let (tensor, faults) = trained
+                    .features
+                    .from_rows(block)
+                    .map_err(|e| PredictError::BadRequest { message: e.message })?;
+                (vec![(trained.input.clone(), tensor)], faults)
+            }
+            None => bind::table(&self.plan.inputs, block)?,
+        };
+        Ok((self.predict_tensors(&inputs)?, faults))
+    }
+
+    /// The tensors of instances, one row each.
+    pub(crate) fn bind(&self, instances: &[Value]) -> Result<Tensors, PredictError> {
+        match &self.trained {
+            Some(trained) => trained.tensors(instances),
+            None => bind::instances(&self.plan.inputs, instances),
+        }
+    }
+
+    /// The elements that `value` gives the input number `place` of a model made elsewhere.
+    pub(crate) fn bind_input(&self, place: usize, value: &Value) -> Result<Data, PredictError> {
+        let input = self.plan.inputs.get(place..place + 1).unwrap_or_default();
+        let bound = bind::instances(input, std::slice::from_ref(value))?;
+        Ok(bound.into_iter().next().map_or(Data::F32(Vec::new()), |(_, tensor)| tensor.into_parts().1))
+    }
+
+    pub(crate) fn predict_tensors(&self, inputs: &Tensors) -> Result<Predictions, PredictError> {
+        let rows = crate::rows::row_count(inputs);
+        let outputs = if rows == 0 { Tensors::new() } else { self.run(inputs)? };
+        Ok(self.read(Arc::new(outputs), 0..rows))
+    }
+
+    pub(crate) fn read(&self, outputs: Arc<Tensors>, range: Range<usize>) -> Predictions {
+        Predictions::new(outputs, range, self.form.clone())
+    }
+
+    pub(crate) fn form(&self) -> &Form {
+        &self.form
+    }
+
+    pub(crate) fn read_rows(&self, rows: Rows) -> Predictions {
+        self.read(rows.outputs, rows.range)
+    }
+}
+
+impl Trained {
+    pub(crate) fn tensors(&self, instances: &[Value]) -> Result<Tensors, PredictError> {
+        let tensor = self
+            .features
+            .from_values(instances)
+            .map_err(|e| PredictError::BadInstance { index: e.instance, message: e.message })?;
+        Ok(vec![(self.input.clone(), tensor)])
+    }
+}
+
+impl Run for Model {
+    fn run(&self, inputs: &Tensors) -> Result<Tensors, RuntimeError> {
+        self.plan.run(&*self.runtime, inputs)
+    }
+}
+
+impl Runtime for OnnxModel {
+    fn signature(&self) -> &Signature {
+        OnnxModel::signature(self)
+    }
+
+    fn predict(&self, inputs: &Tensors) -> Result<Tensors, RuntimeError> {
+        self.run(inputs).map_err(|e| RuntimeError::new(e.to_string()))
+    }
+}
+
+/// Whether a network input of `shape`, rows first, takes rows of shape `row`.
+fn admits(shape: &[Dim], row: &[usize]) -> bool {
+    shape.len() == row.len() + 1
+        && shape[1..].iter().zip(row).all(|(dim, n)| matches!(dim, Dim::Any) || *dim == Dim::Fixed(*n))
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Model").field("signature", self.signature()).finish_non_exhaustive()
+    }
+}

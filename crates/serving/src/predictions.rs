@@ -1,0 +1,246 @@
+//! [`Predictions`]: what a model answered, row by row, ready to be written.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
+use tensor::{Data, Tensor, Tensors};
+
+use crate::rows::row_count;
+
+/// How a model's outputs read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// The one output holds a score for each of these labels.
+    Classes(Vec<String>),
+    /// The one output holds a number.
+    Value,
+    /// The outputs as they are.
+    Tensors,
+}
+
+/// Answers to the rows of a request, in their order. Cheap to clone: rows of a shared batch stay where the
+/// model put them.
+#[derive(Debug, Clone)]
+pub struct Predictions {
+    outputs: Arc<Tensors>,
+    rows: Range<usize>,
+    form: Arc<Form>,
+}
+
+impl Predictions {
+    pub(crate) fn new(outputs: Arc<Tensors>, rows: Range<usize>, form: Arc<Form>) -> Self {
+        let end = rows.end.min(row_count(&outputs));
+        Predictions { outputs, rows: rows.start.min(end)..end, form }
+    }
+
+    /// How many rows were predicted.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The answer to row `i`, to be serialised:
+    /// - a classifier trained here: `{"label": "b", "classes": ["a", "b"], "scores": [0.1, 0.9]}`;
+    /// - a regressor trained here: `{"value": 1.5}`;
+    /// - another model with one output: the row of that output, lists nested as its shape is, a bare value
+    ///   where the row is a scalar;
+    /// - another model with several outputs: an object of these by output name.
+    ///
+    /// A row beyond the last is empty. Numbers are float32, written with the fewest digits that read back the
+    /// same; what is not a number is written as the format writes it (JSON: null).
+    pub fn row(&self, i: usize) -> PredictionRow<'_> {
+        PredictionRow { predictions: self, row: self.rows.start.saturating_add(i) }
+    }
+
+    /// All answers in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = PredictionRow<'_>> {
+        (0..self.len()).map(|i| self.row(i))
+    }
+
+    /// Scores by class of row `i`: of a classifier trained here, or the first float output of another model
+    /// if its rows are flat and have at least two elements.
+    pub fn scores(&self, i: usize) -> Option<&[f32]> {
+        let (_, output) = self.outputs.iter().find(|(_, t)| t.as_f32().is_some())?;
+        (output.shape().len() == 2 && output.row_len() >= 2).then(|| self.floats(output, i)).flatten()
+    }
+
+    /// The labels that [`scores`](Self::scores) stand for; `None` if the model does not say.
+    pub fn labels(&self) -> Option<&[String]> {
+        match &*self.form {
+            Form::Classes(labels) => Some(labels),
+            _ => None,
+        }
+    }
+
+    /// The label with the highest score in row `i`, and its index; the first of equals.
+    pub fn label(&self, i: usize) -> Option<(usize, &str)> {
+        let best = highest(self.scores(i)?);
+        Some((best, self.labels()?.get(best)?))
+    }
+
+    /// The number of row `i`, for models whose only output is one float per row.
+    pub fn value(&self, i: usize) -> Option<f32> {
+        match self.outputs.as_slice() {
+            [(_, output)] if output.row_len() == 1 => self.floats(output, i)?.first().copied(),
+            _ => None,
+        }
+    }
+
+    /// The outputs by name and, of each, the shape of a row; for those who write a header.
+    pub fn outputs(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        self.outputs.iter().map(|(name, t)| (name.as_str(), t.shape().get(1..).unwrap_or_default()))
+    }
+
+    fn floats<'a>(&self, output: &'a Tensor, i: usize) -> Option<&'a [f32]> {
+        if i >= self.len() {
+            return None;
+        }
+        let (row, width) = (self.rows.start + i, output.row_len());
+        output.as_f32()?.get(row * width..(row + 1) * width)
+    }
+}
+
+/// The index of the highest score; the first of equals, 0 if there is none.
+pub(crate) fn highest(scores: &[f32]) -> usize {
+    let mut best = 0;
+    for (i, score) in scores.iter().enumerate() {
+        if *score > scores[best] {
+            best = i;
+        }
+    }
+    best
+}
+
+/// One row of [`Predictions`], to be serialised.
+#[derive(Debug, Clone, Copy)]
+pub struct PredictionRow<'a> {
+    predictions: &'a Predictions,
+    row: usize,
+}
+
+impl Serialize for PredictionRow<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let predictions = self.predictions;
+        let i = self.row - predictions.rows.start;
+        match (&*predictions.form, predictions.outputs.as_slice()) {
+            (Form::Classes(labels), _) => {
+                let mut map = serializer.serialize_map(Some(3))?;
+                map.serialize_entry("label", &predictions.label(i).map(|(_, label)| label))?;
+                map.serialize_entry("classes", labels)?;
+                map.serialize_entry("scores", predictions.scores(i).unwrap_or_default())?;
+                map.end()
+            }
+            (Form::Value, _) => {
+                let mut map = serializer.serialize_map(Some(1))?;
+                map.serialize_entry("value", &predictions.value(i))?;
+                map.end()
+            }
+            (Form::Tensors, [(_, only)]) => Nested::row(only, self.row).serialize(serializer),
+            (Form::Tensors, outputs) => {
+                let mut map = serializer.serialize_map(Some(outputs.len()))?;
+                for (name, tensor) in outputs {
+                    map.serialize_entry(name, &Nested::row(tensor, self.row))?;
+                }
+                map.end()
+            }
+        }
+    }
+}
+
+/// Elements `start..start + product(shape)` as lists nested like `shape`.
+struct Nested<'a> {
+    data: &'a Data,
+    shape: &'a [usize],
+    start: usize,
+}
+
+impl<'a> Nested<'a> {
+    fn row(tensor: &'a Tensor, row: usize) -> Self {
+        let shape = tensor.shape().get(1..).unwrap_or_default();
+        Nested { data: tensor.data(), shape, start: row * tensor.row_len() }
+    }
+}
+
+impl Serialize for Nested<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.shape {
+            [] => match self.data {
+                Data::F32(v) => v.get(self.start).serialize(serializer),
+                Data::I32(v) => v.get(self.start).serialize(serializer),
+                Data::Text(v) => v.get(self.start).serialize(serializer),
+            },
+            [n] => {
+                let range = self.start..self.start + n;
+                match self.data {
+                    Data::F32(v) => v.get(range).unwrap_or_default().serialize(serializer),
+                    Data::I32(v) => v.get(range).unwrap_or_default().serialize(serializer),
+                    Data::Text(v) => v.get(range).unwrap_or_default().serialize(serializer),
+                }
+            }
+            [n, shape @ ..] => {
+                let width: usize = shape.iter().product();
+                let mut list = serializer.serialize_seq(Some(*n))?;
+                for i in 0..*n {
+                    list.serialize_element(&Nested {
+                        data: self.data,
+                        shape,
+                        start: self.start + i * width,
+                    })?;
+                }
+                list.end()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn json(outputs: Tensors, rows: Range<usize>, form: Form) -> Vec<String> {
+        let predictions = Predictions::new(Arc::new(outputs), rows, Arc::new(form));
+        predictions.iter().map(|row| serde_json::to_string(&row).unwrap()).collect()
+    }
+
+    fn output(name: &str, shape: &[usize], data: Data) -> (String, Tensor) {
+        (name.into(), Tensor::new(shape.to_vec(), data).unwrap())
+    }
+
+    #[test]
+    fn each_form_reads_as_documented() {
+        let scores = || output("y", &[3, 2], Data::F32(vec![0.5, 0.5, 0.1, 0.9, 0.75, 0.25]));
+        let labels = Form::Classes(vec!["a".into(), "b".into()]);
+        assert_eq!(
+            json(vec![scores()], 1..3, labels),
+            [
+                r#"{"label":"b","classes":["a","b"],"scores":[0.1,0.9]}"#,
+                r#"{"label":"a","classes":["a","b"],"scores":[0.75,0.25]}"#
+            ]
+        );
+        let value = output("y", &[2, 1], Data::F32(vec![1.5, -2.0]));
+        assert_eq!(json(vec![value], 0..2, Form::Value), [r#"{"value":1.5}"#, r#"{"value":-2.0}"#]);
+        assert_eq!(json(vec![scores()], 0..1, Form::Tensors), ["[0.5,0.5]"]);
+        let scalar = output("y", &[2], Data::Text(vec!["p".into(), "q".into()]));
+        assert_eq!(json(vec![scalar], 1..2, Form::Tensors), [r#""q""#]);
+        let cube = output("y", &[1, 2, 2], Data::I32(vec![1, 2, 3, 4]));
+        assert_eq!(json(vec![cube], 0..1, Form::Tensors), ["[[1,2],[3,4]]"]);
+        let label = output("label", &[3], Data::I32(vec![0, 1, 0]));
+        assert_eq!(json(vec![label, scores()], 1..2, Form::Tensors), [r#"{"label":1,"y":[0.1,0.9]}"#]);
+    }
+
+    #[test]
+    fn rows_stay_inside_their_range() {
+        let outputs = Arc::new(vec![output("y", &[4, 2], Data::F32((0..8).map(|i| i as f32).collect()))]);
+        let predictions = Predictions::new(outputs, 1..3, Arc::new(Form::Tensors));
+        assert_eq!(predictions.len(), 2);
+        assert_eq!(predictions.scores(0), Some(&[2.0, 3.0][..]));
+        assert_eq!((predictions.scores(2), predictions.labels(), predictions.value(0)), (None, None, None));
+    }
+}

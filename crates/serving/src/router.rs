@@ -1,0 +1,404 @@
+//! [`Router`]: from an endpoint's name to an answer.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use formats::Value;
+use tensor::Tensors;
+use tokio::sync::oneshot;
+
+use crate::batcher::{Batcher, Limits};
+use crate::counters::{CounterSnapshot, Counters, bump};
+use crate::error::{PredictError, ServeError};
+use crate::explain::{Explain, Explanation};
+use crate::model::Model;
+use crate::pool::Pool;
+use crate::predictions::Predictions;
+use crate::split::Split;
+
+/// What every endpoint serves. Immutable once published.
+#[derive(Debug, Default, Clone)]
+pub struct RoutingTable {
+    /// By the endpoint's resource name.
+    pub routes: HashMap<String, Route>,
+}
+
+/// What one endpoint serves.
+#[derive(Debug, Default, Clone)]
+pub struct Route {
+    /// The models behind it.
+    pub deployed: Vec<Deployed>,
+}
+
+/// A model version behind an endpoint.
+#[derive(Debug, Clone)]
+pub struct Deployed {
+    /// Unique in its endpoint. One that stays in the next table with the same model keeps its queue; its
+    /// counts it keeps in any case.
+    pub id: String,
+    /// The loaded model.
+    pub model: Arc<Model>,
+    /// The model's resource name, without a version.
+    pub model_name: String,
+    /// The version.
+    pub version: u32,
+    /// What people call it.
+    pub display_name: String,
+    /// Its share of the endpoint's traffic, relative to the others'.
+    pub weight: u32,
+    /// How it explains when the request does not say; `None` for [`Explain::default`].
+    pub explain: Option<Explain>,
+}
+
+/// What a caller says about a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    /// When the answer is of no use any more.
+    pub deadline: Instant,
+    /// A deployed model by its id, instead of one by the traffic split.
+    pub deployed: Option<&'a str>,
+}
+
+/// Predictions, and who made them.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// One row per instance, in order.
+    pub predictions: Predictions,
+    /// The deployed model that answered.
+    pub deployed: Arc<Deployed>,
+}
+
+/// Explanations with the predictions they explain, and who made them.
+#[derive(Debug, Clone)]
+pub struct ExplainAnswer {
+    /// One per instance, in order.
+    pub explanations: Vec<Explanation>,
+    /// One row per instance, in order.
+    pub predictions: Predictions,
+    /// The deployed model that answered.
+    pub deployed: Arc<Deployed>,
+}
+
+/// What a deployed model has been doing.
+#[derive(Debug, Clone)]
+pub struct DeployedMetrics {
+    /// The endpoint's resource name.
+    pub endpoint: String,
+    /// The deployed model.
+    pub deployed: Arc<Deployed>,
+    /// Requests that wait now.
+    pub queued: usize,
+    /// Counts since the process started.
+    pub counters: CounterSnapshot,
+}
+
+/// The data plane's front door. Cheap to clone; all clones are one router.
+#[derive(Clone)]
+pub struct Router {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    table: ArcSwap<Table>,
+    /// Held while a table is built, so that two publications do not lose each other's queues.
+    publishing: Mutex<()>,
+    limits: Limits,
+    models: Arc<Pool>,
+    explainers: Pool,
+    explaining: Slots,
+    binding: Slots,
+}
+
+type Table = HashMap<String, Arc<LiveRoute>>;
+
+/// A route with its queues.
+struct LiveRoute {
+    live: Vec<Arc<Live>>,
+    split: Split,
+    /// Requests so far, which the split counts on.
+    turn: Arc<AtomicU64>,
+}
+
+struct Live {
+    deployed: Arc<Deployed>,
+    batcher: Arc<Batcher>,
+}
+
+/// Explanations that may wait or run; further ones are refused as overloaded.
+const EXPLAINING_MAX: usize = 64;
+/// Large requests that may wait to be bound on a model thread.
+const BINDING_MAX: usize = 256;
+/// Requests with more bytes than this are bound on a model thread.
+const INLINE_BYTES_MAX: usize = 64 << 10;
+
+impl Router {
+    /// A router with nothing to serve, within [`Limits::default`].
+    pub fn new() -> Router {
+        Self::with_limits(Limits::default())
+    }
+
+    /// A router with nothing to serve, and its model threads.
+    pub fn with_limits(limits: Limits) -> Router {
+        let lanes = limits.lanes.max(1);
+        let shared = Shared {
+            table: ArcSwap::default(),
+            publishing: Mutex::new(()),
+            limits,
+            models: Arc::new(Pool::start("meuse-model", lanes)),
+            // Explanations are many predictions each: they get half the processors at most.
+            explainers: Pool::start("meuse-explain", lanes.div_ceil(2)),
+            explaining: Slots::new(EXPLAINING_MAX),
+            binding: Slots::new(BINDING_MAX),
+        };
+        Router { shared: Arc::new(shared) }
+    }
+
+    /// Serves `table` from now on. Requests under way finish where they are, also on models that the table no
+    /// longer has.
+    pub fn publish(&self, table: RoutingTable) {
+        let _publishing = self.shared.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.shared.table.load_full();
+        let routes = table.routes.into_iter();
+        let next = routes.map(|(name, route)| {
+            let live = self.live(route, before.get(&name));
+            (name, Arc::new(live))
+        });
+        self.shared.table.store(Arc::new(next.collect()));
+    }
+
+    fn live(&self, route: Route, before: Option<&Arc<LiveRoute>>) -> LiveRoute {
+        let split = Split::new(route.deployed.iter().map(|d| d.weight));
+        let turn = before.map_or_else(Arc::default, |route| route.turn.clone());
+        let known = |id: &str| before.and_then(|route| route.live.iter().find(|live| live.deployed.id == id));
+        let live = route.deployed.into_iter().map(|deployed| {
+            let batcher = match known(&deployed.id) {
+                Some(live) if Arc::ptr_eq(&live.deployed.model, &deployed.model) => live.batcher.clone(),
+                other => {
+                    let counters = other.map_or_else(Arc::default, |live| live.batcher.counters.clone());
+                    let (model, pool) = (deployed.model.clone(), self.shared.models.clone());
+                    Batcher::new(model, pool, self.shared.limits, counters)
+                }
+            };
+            Arc::new(Live { deployed: Arc::new(deployed), batcher })
+        });
+        LiveRoute { live: live.collect(), split, turn }
+    }
+
+    /// The deployed models of an endpoint; `None` if there is no such endpoint.
+    pub fn deployed(&self, endpoint: &str) -> Option<Vec<Arc<Deployed>>> {
+        let table = self.shared.table.load();
+        Some(table.get(endpoint)?.live.iter().map(|live| live.deployed.clone()).collect())
+    }
+
+    /// What every deployed model has been doing, endpoints in no order.
+    pub fn metrics(&self) -> Vec<DeployedMetrics> {
+        let table = self.shared.table.load();
+        let of = |(endpoint, live): (&String, &Arc<Live>)| DeployedMetrics {
+            endpoint: endpoint.clone(),
+            deployed: live.deployed.clone(),
+            queued: live.batcher.queued(),
+            counters: live.batcher.counters.snapshot(),
+        };
+        table
+            .iter()
+            .flat_map(|(name, route)| route.live.iter().map(move |live| (name, live)))
+            .map(of)
+            .collect()
+    }
+
+    /// Predicts `instances` on the endpoint's deployed model that the traffic split chooses. Dropping the future
+    /// withdraws the request.
+    ///
+    /// # Errors
+    /// See [`ServeError`]. No instance is predicted unless all are.
+    pub async fn predict(
+        &self,
+        endpoint: &str,
+        instances: Vec<Value>,
+        call: &Call<'_>,
+    ) -> Result<Answer, ServeError> {
+        let live = self.choose(endpoint, call.deployed)?;
+        bump(&live.batcher.counters.requests);
+        let inputs = self.bind(&live, instances, call.deadline).await?;
+        let rows = live.batcher.predict(inputs, call.deadline).await?;
+        Ok(Answer { predictions: live.deployed.model.read_rows(rows), deployed: live.deployed.clone() })
+    }
+
+    /// Predicts and explains `instances`. What is asked for goes before the deployed model's own way to explain.
+    /// Runs on threads of its own, a few at a time; dropping the future ends the work soon.
+    ///
+    /// # Errors
+    /// See [`ServeError`].
+    pub async fn explain(
+        &self,
+        endpoint: &str,
+        instances: Vec<Value>,
+        explain: Option<Explain>,
+        call: &Call<'_>,
+    ) -> Result<ExplainAnswer, ServeError> {
+        let live = self.choose(endpoint, call.deployed)?;
+        bump(&live.batcher.counters.explanations);
+        not_empty(&instances)?;
+        let slot = self.shared.explaining.take().ok_or_else(|| {
+            bump(&live.batcher.counters.overloaded);
+            ServeError::Overloaded { retry_after: Duration::from_secs(1) }
+        })?;
+        let explain = explain.unwrap_or_default().or(live.deployed.explain.as_ref());
+        let (deployed, deadline) = (live.deployed.clone(), call.deadline);
+        let result = run_on(&self.shared.explainers, deadline, slot, move |stop| {
+            deployed.model.explain_until(&instances, &explain, stop)
+        });
+        let (predictions, explanations) = count(&live.batcher.counters, result.await)?;
+        Ok(ExplainAnswer { explanations, predictions, deployed: live.deployed.clone() })
+    }
+
+    fn choose(&self, endpoint: &str, deployed: Option<&str>) -> Result<Arc<Live>, ServeError> {
+        let table = self.shared.table.load();
+        let endpoint_name = || endpoint.to_owned();
+        let route =
+            table.get(endpoint).ok_or_else(|| ServeError::UnknownEndpoint { endpoint: endpoint_name() })?;
+        let live = match deployed {
+            Some(id) => route.live.iter().find(|live| live.deployed.id == id).ok_or_else(|| {
+                ServeError::UnknownDeployed { endpoint: endpoint_name(), deployed: id.to_owned() }
+            })?,
+            None => {
+                let turn = route.turn.fetch_add(1, Relaxed);
+                let chosen = route.split.choose(turn).and_then(|i| route.live.get(i));
+                chosen.ok_or_else(|| ServeError::NothingDeployed { endpoint: endpoint_name() })?
+            }
+        };
+        Ok(live.clone())
+    }
+
+    /// The instances' tensors. Large requests are bound on a model thread.
+    async fn bind(
+        &self,
+        live: &Live,
+        instances: Vec<Value>,
+        deadline: Instant,
+    ) -> Result<Tensors, ServeError> {
+        let counters = &live.batcher.counters;
+        let result = match not_empty(&instances) {
+            Err(e) => Err(e),
+            Ok(()) if instances.iter().map(size).sum::<usize>() <= INLINE_BYTES_MAX => {
+                live.deployed.model.bind(&instances)
+            }
+            Ok(()) => {
+                let slot = self.shared.binding.take().ok_or_else(|| {
+                    bump(&counters.overloaded);
+                    ServeError::Overloaded { retry_after: Duration::from_secs(1) }
+                })?;
+                let model = live.deployed.model.clone();
+                run_on(&self.shared.models, deadline, slot, move |_| model.bind(&instances)).await
+            }
+        };
+        count(counters, result)
+    }
+}
+
+fn not_empty(instances: &[Value]) -> Result<(), PredictError> {
+    if instances.is_empty() {
+        return Err(PredictError::BadRequest {
+            message: "the request has no instances; send at least one".into(),
+        });
+    }
+    Ok(())
+}
+
+/// Counts how a request ended that did not reach a batch.
+fn count<T>(counters: &Counters, result: Result<T, PredictError>) -> Result<T, ServeError> {
+    result.map_err(|e| {
+        bump(match &e {
+            PredictError::BadInstance { .. } | PredictError::BadRequest { .. } => &counters.bad_requests,
+            PredictError::Failed { .. } => &counters.failed,
+            PredictError::Stopped => &counters.expired,
+        });
+        e.into()
+    })
+}
+
+/// Runs `work` on `pool`. The work may ask whether the deadline has passed or the caller has left; one for which
+/// that is so before it begins is not begun.
+async fn run_on<T: Send + 'static>(
+    pool: &Pool,
+    deadline: Instant,
+    slot: Slot,
+    work: impl FnOnce(&dyn Fn() -> bool) -> Result<T, PredictError> + Send + 'static,
+) -> Result<T, PredictError> {
+    let (reply, answer) = oneshot::channel();
+    pool.submit(Box::new(move || {
+        let _slot = slot;
+        let stop = || reply.is_closed() || Instant::now() >= deadline;
+        let result = if stop() { Err(PredictError::Stopped) } else { guarded(|| work(&stop)) };
+        // A caller that has left needs no answer.
+        let _ = reply.send(result);
+    }));
+    match tokio::time::timeout_at(deadline.into(), answer).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => {
+            Err(PredictError::Failed { message: "the model's thread ended before it answered".into() })
+        }
+        Err(_) => Err(PredictError::Stopped),
+    }
+}
+
+fn guarded<T>(work: impl FnOnce() -> Result<T, PredictError>) -> Result<T, PredictError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        tracing::error!("a model panicked; its request is answered as failed");
+        let message = "the model stopped on a defect; the server's log has the cause".into();
+        Err(PredictError::Failed { message })
+    })
+}
+
+/// About how many bytes a value takes.
+fn size(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 8,
+        Value::Text(text) => text.len(),
+        Value::Numbers(numbers) => 8 * numbers.len(),
+        Value::List(values) => values.iter().map(size).sum(),
+        Value::Record(fields) => fields.iter().map(|(name, value)| name.len() + size(value)).sum(),
+    }
+}
+
+/// A number of places.
+struct Slots(Arc<AtomicUsize>);
+
+/// One place, given back when dropped.
+struct Slot(Arc<AtomicUsize>);
+
+impl Slots {
+    fn new(n: usize) -> Self {
+        Slots(Arc::new(AtomicUsize::new(n)))
+    }
+
+    fn take(&self) -> Option<Slot> {
+        self.0.fetch_update(Relaxed, Relaxed, |free| free.checked_sub(1)).ok()?;
+        Some(Slot(self.0.clone()))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+impl Default for Router {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for Router {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Router").field("limits", &self.shared.limits).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
