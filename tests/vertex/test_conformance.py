@@ -57,7 +57,7 @@ def uploaded(aip, storage, tmp_path_factory):
         version_description="the first",
     )
     second = aip.Model.upload(
-        parent_model=first.resource_name, artifact_uri=str(linear_onnx(local / "two", 2.0)),
+        display_name="linear", parent_model=first.resource_name, artifact_uri=str(linear_onnx(local / "two", 2.0)),
         serving_container_image_uri=LOCAL_IMAGE, is_default_version=False, version_aliases=["sharper"],
         version_description="the second",
     )
@@ -169,12 +169,12 @@ def test_versions_and_aliases(aip, uploaded):
     assert set(infos) == {"1", "2"} and infos["2"].version_aliases == ["sharper"]
     registry.add_version_aliases(["candidate"], version="2")
     assert registry.get_version_info("candidate").version_id == "2"
-    registry.remove_version_aliases(["candidate"], target_version="2")
+    registry.remove_version_aliases(["candidate"], version="2")
     assert registry.get_version_info("2").version_aliases == ["sharper"]
     registry.update_version(version="2", version_description="described anew", labels={"team": "search"})
     assert registry.get_version_info("2").version_description == "described anew"
     with pytest.raises(exceptions.BadRequest):
-        registry.remove_version_aliases(["default"], target_version="1")
+        registry.remove_version_aliases(["default"], version="1")
 
 
 def test_delete_versions_and_models(aip, tmp_path):
@@ -272,7 +272,8 @@ def test_deploy_with_a_split_that_does_not_sum(gapic, endpoint, uploaded):
     deployed = {"model": f"{uploaded[0].resource_name}@2", "dedicated_resources": {"machine_spec": {"machine_type": "n1-standard-2"}}}
     with pytest.raises(exceptions.BadRequest, match="100"):
         gapic("Endpoint").deploy_model(
-            endpoint=endpoint.resource_name, deployed_model=deployed, traffic_split={"0": 30, "555": 30}
+            endpoint=endpoint.resource_name, deployed_model=deployed,
+            traffic_split={"0": 30, endpoint.list_models()[0].id: 30},
         ).result(timeout=60)
 
 
@@ -388,19 +389,19 @@ def test_explain(text_endpoint):
 
 
 def test_explain_numbers_with_a_chosen_method(gapic, endpoint):
-    answer = gapic("Prediction").explain({
-        "endpoint": endpoint.resource_name,
-        "instances": [value(ROWS[2])],
-        "explanation_spec_override": {"parameters": {"sampled_shapley_attribution": {"path_count": 20}}},
-    })
+    from google.cloud.aiplatform_v1.types import ExplainRequest
+
+    def explain(parameters):
+        request = ExplainRequest(endpoint=endpoint.resource_name, explanation_spec_override={"parameters": parameters})
+        ExplainRequest.pb(request).instances.append(value(ROWS[2]))
+        return gapic("Prediction").explain(request)
+
+    answer = explain({"sampled_shapley_attribution": {"path_count": 20}})
     attribution = answer.explanations[0].attributions[0]
     assert list(attribution.output_index) == [int(np.argmax(linear_scores([ROWS[2]])[0]))]
     assert attribution.instance_output_value == pytest.approx(linear_scores([ROWS[2]]).max(), rel=1e-4)
     with pytest.raises(exceptions.MethodNotImplemented, match="xraiAttribution"):
-        gapic("Prediction").explain({
-            "endpoint": endpoint.resource_name, "instances": [value(ROWS[2])],
-            "explanation_spec_override": {"parameters": {"xrai_attribution": {"step_count": 5}}},
-        })
+        explain({"xrai_attribution": {"step_count": 5}})
 
 
 # Batch predictions

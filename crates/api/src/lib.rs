@@ -27,3 +27,6 @@ pub(crate) fn routes() -> Result<http::Routes, vertex::SchemaError> {
     }
     Ok(routes)
 }
+
+#[cfg(test)]
+mod tests;

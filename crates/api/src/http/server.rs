@@ -5,12 +5,12 @@ use std::future::Future;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use http::header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{Request, StatusCode};
+use http::header::{ALLOW, CONNECTION, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{Request, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -29,6 +29,9 @@ use crate::fault::{Code, Fault};
 
 /// How often a connection is looked at for dawdling.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
+/// Once the server stops, an idle connection stays open for so long: a request that is on its way to it is
+/// answered, with the word that it is the last, instead of meeting a closed door.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Answered when there are too many connections.
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\
 content-type: application/json\r\ncontent-length: 110\r\n\r\n\
@@ -42,6 +45,7 @@ struct Server {
     metrics: Arc<Metrics>,
     bodies_held: Arc<AtomicUsize>,
     request_ids: RequestIds,
+    stopping: AtomicBool,
 }
 
 /// Serves `app` on `listener`, HTTP/1.1 and HTTP/2 without TLS on one port, until `shutdown` is ready;
@@ -62,6 +66,7 @@ pub async fn serve(
         metrics: Arc::default(),
         bodies_held: Arc::default(),
         request_ids: RequestIds::new(),
+        stopping: AtomicBool::new(false),
     });
     let (stop, stopping) = watch::channel(false);
     let mut connections = JoinSet::new();
@@ -80,6 +85,11 @@ pub async fn serve(
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
+    }
+    server.stopping.store(true, Ordering::Relaxed);
+    // Those that the kernel has let in already are answered, too.
+    while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
+        welcome(&server, stream, &stopping, &mut connections);
     }
     drop(listener);
     // Nobody listens when there are no connections.
@@ -142,10 +152,8 @@ async fn converse(server: Arc<Server>, stream: TcpStream, mut stopping: watch::R
     let io = Watched::new(stream, Arc::clone(&activity));
     let mut connection = std::pin::pin!(builder.serve_connection(io, service));
     let mut watch = tokio::time::interval(WATCH_INTERVAL);
-    let mut draining = *stopping.borrow();
-    if draining {
-        connection.as_mut().graceful_shutdown();
-    }
+    let mut last_words = std::pin::pin!(tokio::time::sleep(LAST_WORDS));
+    let (mut stops, mut closing) = (false, false);
     loop {
         tokio::select! {
             biased;
@@ -156,8 +164,13 @@ async fn converse(server: Arc<Server>, stream: TcpStream, mut stopping: watch::R
                     return;
                 }
             }
-            _ = stopping.changed(), if !draining => {
-                draining = true;
+            // Not when the sender is gone, either: that is a stop as well.
+            _ = stopping.changed(), if !stops => {
+                stops = true;
+                last_words.as_mut().reset(tokio::time::Instant::now() + LAST_WORDS);
+            }
+            () = last_words.as_mut(), if stops && !closing => {
+                closing = true;
                 connection.as_mut().graceful_shutdown();
             }
         }
@@ -185,6 +198,7 @@ impl Server {
     /// Answers whatever comes: a fault in its protocol's shape, a panic as a fault.
     async fn answer(&self, request: Request<Incoming>) -> Response {
         let id = self.request_ids.next();
+        let version = request.version();
         let (route, outcome) = match self.admit(request).await {
             Ok((route, call)) => (Some(route), AssertUnwindSafe((route.handler)(call)).catch_unwind().await),
             Err((route, fault)) => (route, Ok(Err(fault))),
@@ -198,6 +212,9 @@ impl Server {
             Err(fault) => refuse(route, &fault, &id),
         };
         response.headers_mut().insert(HeaderName::from_static("x-request-id"), id);
+        if version <= Version::HTTP_11 && self.stopping.load(Ordering::Relaxed) {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         self.metrics.replied(response.status());
         response
     }

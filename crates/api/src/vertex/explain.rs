@@ -78,14 +78,17 @@ async fn explain(call: Call, schema: &Schema, template: &Template) -> Result<Res
     let body: Value = serde_json::from_slice(&bytes)
         .map_err(|e| Fault::invalid(format!("the request's body is not JSON: {e}")))?;
     let request: Request = read_value(body)?;
-    check_parameters(request.parameters.as_ref())?;
+    let label = label(request.parameters.as_ref())?;
     let missing = || Fault::invalid("field `instances` is missing: a list, one item per explanation");
     let instances = request.instances.ok_or_else(missing)?;
     let deployed = request.deployed_model_id.as_deref().filter(|id| !id.is_empty());
-    let wanted = match request.explanation_spec_override {
+    let mut wanted = match request.explanation_spec_override {
         Some(wire) => wanted(wire)?,
         None => None,
     };
+    if label.is_some() {
+        wanted.get_or_insert_default().output = label;
+    }
     let call = serving::Call { deadline: Instant::now() + app.limits.explain_timeout, deployed };
     let answer = app.router.explain(&endpoint, instances, wanted, &call).await?;
     let reply = json!({
@@ -96,6 +99,17 @@ async fn explain(call: Call, schema: &Schema, template: &Template) -> Result<Res
     let message =
         schema.message("ExplainResponse").map_err(|e| Fault::internal("describing the reply", e))?;
     json_reply(StatusCode::OK, &sendable(&message, &reply)?)
+}
+
+/// `parameters.label`, our own: the class whose score is explained, in place of the one predicted.
+fn label(parameters: Option<&Row>) -> Result<Option<String>, Fault> {
+    match parameters {
+        Some(Row::Record(fields)) if fields.len() == 1 && fields[0].0 == "label" => match &fields[0].1 {
+            Row::Text(label) => Ok(Some(label.clone())),
+            other => Err(Fault::invalid(format!("field `parameters.label` must be a string, not {}", other.kind()))),
+        },
+        other => check_parameters(other).map(|()| None),
+    }
 }
 
 /// What the request asks for in place of the deployed model's own specification.

@@ -50,6 +50,9 @@ pub(super) struct ModelWire {
     #[allow(dead_code, reason = "named so that it is taken")]
     name: Option<String>,
     #[serde(default)]
+    #[allow(dead_code, reason = "named so that it is taken; a new version's number is the next one")]
+    version_id: Option<String>,
+    #[serde(default)]
     pub(super) display_name: String,
     #[serde(default)]
     pub(super) description: String,

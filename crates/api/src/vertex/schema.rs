@@ -19,6 +19,8 @@ use crate::Fault;
 const DESCRIPTORS: &[u8] = include_bytes!("../../descriptors/vertex.binpb");
 /// `google.api.FieldBehavior.OUTPUT_ONLY`.
 const OUTPUT_ONLY: i32 = 3;
+/// Marked as set by the server alone, but it says which version an update of a model is about.
+const VERSION_ID: &str = "google.cloud.aiplatform.v1.Model.version_id";
 const EMPTY: &str = "google.protobuf.Empty";
 const TYPE_URL: &str = "type.googleapis.com/";
 
@@ -96,6 +98,7 @@ impl Schema {
             .flat_map(|message| message.fields().collect::<Vec<_>>())
             .filter(is_output_only)
             .map(|field| field.full_name().to_owned())
+            .filter(|name| name != VERSION_ID)
             .collect();
         Ok(Schema { pool, output_only })
     }

@@ -24,7 +24,8 @@ const REASONS_MAX: usize = 10;
 
 /// Does the job, from its beginning.
 pub(super) fn run(context: &Context, job: &TrainingJob) -> Result<Done> {
-    let spec = TrainSpec::from_json(&job.spec.to_string()).map_err(|e| Error::invalid(e.to_string()))?;
+    let spec: TrainSpec = serde_json::from_value(job.spec.clone())
+        .map_err(|e| Error::internal("reading the training specification", e))?;
     context.update(false, |kind| {
         if let JobKind::Training(stored) = kind {
             stored.progress.clear();
