@@ -164,8 +164,8 @@ def test_explain_adds_up(cli, model, method):
 def test_explain_of_a_chosen_label(cli, model):
     attribution = cli.json("explain", model, BEE, "--label", "food")["explanations"][0]["attributions"][0]
     assert attribution["outputDisplayName"] == "food"
-    text = cli.error("explain", model, BEE, "--label", "fish", code=2)
-    assert "no label `fish`" in text and "animal" in text
+    text = cli.error("explain", model, BEE, "--label", "fish")
+    assert "no class `fish`" in text and "`animal`" in text
 
 
 def test_jobs(cli, model):

@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -25,18 +24,16 @@ impl Server {
     ///
     /// # Errors
     /// If the directory cannot be used, or another server has it open.
-    pub async fn start(data_dir: &Path, listener: TcpListener) -> Result<Self> {
-        let data = DataDir::new(data_dir);
+    pub async fn start(options: control::Options, listener: TcpListener) -> Result<Self> {
+        let data = DataDir::new(&options.data_dir);
         let bound = listener
             .local_addr()
             .map_err(|e| Failure::new(format!("the address listened on is unknown: {e}")))?;
-        let router = serving::Router::new();
-        let mut options = control::Options::new(data_dir);
-        options.router = router.clone();
+        let router = options.router.clone();
         let control = control::Control::open(options).await.map_err(|e| cannot_open(&data, &e))?;
         let address = format!("http://{bound}");
         data.write_address(&address)
-            .map_err(|e| Failure::new(format!("writing into {} failed: {e}", data_dir.display())))?;
+            .map_err(|e| Failure::new(format!("writing into {} failed: {e}", data.path().display())))?;
         let (stop, stopped) = oneshot::channel();
         let app = api::App::new(control, router);
         let serving = tokio::spawn(api::serve(listener, app, async move {

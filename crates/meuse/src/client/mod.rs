@@ -34,19 +34,27 @@ impl Client {
     /// A client for the server at `url`.
     ///
     /// # Errors
-    /// If `url` is not an `http://` URL.
+    /// If `url` is not an `http://` or `https://` URL.
     pub fn new(url: &str, key: Option<&str>, project: &str, location: &str) -> Result<Self> {
         let advice = "give it as http://HOST:PORT";
         let base = Url::parse(url)
             .map_err(|e| Failure::usage(format!("`{url}` is not an address: {e}")).next(advice))?;
-        if base.scheme() != "http" || base.host_str().is_none() {
-            return Err(Failure::usage(format!("`{url}` is not an http:// address")).next(advice));
-        }
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .no_proxy()
-            .build()
-            .map_err(|e| Failure::new(format!("the HTTP client could not be set up: {e}")))?;
+        let builder = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT);
+        let builder = match base.scheme() {
+            "https" => builder,
+            // Reading the machine's certificates would be most of a command's time. A proxy of the
+            // environment is for the outside, not for a server next door.
+            "http" => builder.tls_certs_only([]).no_proxy(),
+            _ => {
+                return Err(
+                    Failure::usage(format!("`{url}` is not an http:// or https:// address")).next(advice)
+                );
+            }
+        };
+        // Fails if another part of the program was first, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http =
+            builder.build().map_err(|e| Failure::new(format!("the HTTP client could not be set up: {e}")))?;
         Ok(Client {
             http,
             base,

@@ -5,7 +5,6 @@ use serde_json::{Map, Value, json};
 
 use crate::client::Client;
 use crate::client::wire::Endpoint;
-use crate::commands::predict;
 use crate::connection::Connection;
 use crate::failure::{Failure, Result};
 use crate::show::{Output, Style, TokenShare, attribution_lines, percent};
@@ -134,31 +133,15 @@ async fn ask(
     label: Option<&str>,
 ) -> Result<Explained> {
     let mut body = json!({ "instances": [instance] });
-    let mut parameters = parameters.unwrap_or_else(|| json!({}));
     if let Some(label) = label {
-        parameters["outputIndices"] = json!([output_index(client, endpoint, instance, label).await?]);
+        body["parameters"] = json!({ "label": label });
     }
-    if parameters.as_object().is_some_and(|p| !p.is_empty()) {
+    if let Some(parameters) = parameters {
         body["explanationSpecOverride"] = json!({ "parameters": parameters });
     }
     let reply: Value =
         client.post(&format!("/v1/{}:explain", endpoint.name), &body).await.map_err(Failure::from)?;
     Explained::read(reply).ok_or_else(|| Failure::new("the server's explanation cannot be read"))
-}
-
-/// The place of `label` among the model's classes.
-async fn output_index(client: &Client, endpoint: &Endpoint, instance: &Value, label: &str) -> Result<usize> {
-    let reply = predict::predict(client, endpoint, std::slice::from_ref(instance)).await?;
-    let classes = reply.pointer("/predictions/0/classes").and_then(Value::as_array);
-    let classes: Vec<&str> = classes.into_iter().flatten().filter_map(Value::as_str).collect();
-    classes.iter().position(|class| *class == label).ok_or_else(|| {
-        let failure = Failure::usage(format!("the model has no label `{label}`"));
-        if classes.is_empty() {
-            failure.next("it answers numbers, not labels: leave --label out")
-        } else {
-            failure.next(format!("its labels are: {}", classes.join(", ")))
-        }
-    })
 }
 
 impl Explained {

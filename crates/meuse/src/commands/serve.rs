@@ -4,7 +4,8 @@ use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use control::storage::CloudAccess;
 use serde_json::json;
 use tracing_subscriber::EnvFilter;
 
@@ -27,6 +28,23 @@ pub struct Serve {
     /// Listen where other machines can reach it, without TLS: keys and data travel readable
     #[arg(long)]
     pub insecure_listen: bool,
+    /// Let requests name files below this directory as file://… (may be given several times)
+    #[arg(long, value_name = "DIR")]
+    pub files: Vec<PathBuf>,
+    /// Whose credentials open buckets elsewhere (gs://, s3://, az://)
+    #[arg(long, value_enum, default_value_t = Cloud::Environment)]
+    pub cloud: Cloud,
+}
+
+/// Whose credentials open buckets elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Cloud {
+    /// None: gs:// means local buckets only
+    Off,
+    /// Those that the environment names, such as GOOGLE_APPLICATION_CREDENTIALS
+    Environment,
+    /// Those, or else the machine's own
+    Machine,
 }
 
 impl Serve {
@@ -41,7 +59,7 @@ impl Serve {
         log(self.listen, self.insecure_listen);
         let is_first = DataDir::new(&self.data).admin_key().is_none();
         let stop = asked_to_stop()?;
-        let server = Server::start(&self.data, listen(self.listen).await?).await?;
+        let server = Server::start(self.options(), listen(self.listen).await?).await?;
         let key_path = DataDir::new(&self.data).admin_key_path();
         if output.json {
             output.line(json!({"address": server.address(), "adminKeyFile": key_path}).to_string());
@@ -52,6 +70,19 @@ impl Serve {
             output.note(format!("The first admin key is in {}.", key_path.display()));
         }
         server.until(stop).await
+    }
+}
+
+impl Serve {
+    fn options(&self) -> control::Options {
+        let mut options = control::Options::new(&self.data);
+        options.storage.file_roots.clone_from(&self.files);
+        options.storage.cloud = match self.cloud {
+            Cloud::Off => CloudAccess::Off,
+            Cloud::Environment => CloudAccess::Environment,
+            Cloud::Machine => CloudAccess::Machine,
+        };
+        options
     }
 }
 

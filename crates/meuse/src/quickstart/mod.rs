@@ -50,7 +50,7 @@ impl Quickstart {
         log();
         let stop = server::asked_to_stop()?;
         tokio::pin!(stop);
-        let server = Server::start(&self.data, self.listener().await?).await?;
+        let server = Server::start(control::Options::new(&self.data), self.listener().await?).await?;
         let key = DataDir::new(&self.data)
             .admin_key()
             .ok_or_else(|| Failure::new(format!("there is no admin.key in {}", self.data.display())))?;
