@@ -14,7 +14,8 @@ use crate::publisher::Publisher;
 use crate::storage::{Storage, StorageOptions};
 use crate::store::{self, MetadataStore, SqliteStore};
 use crate::{
-    Datasets, Endpoints, Error, ErrorCode, Evaluations, JobOptions, Jobs, Keys, Models, Operations, Result,
+    Datasets, Endpoints, Error, ErrorCode, Evaluations, JobOptions, Jobs, Keys, Model, Models, Operations,
+    Result,
 };
 
 /// How to open a data directory.
@@ -88,9 +89,27 @@ impl Control {
         };
         let control = Control { inner: Arc::new(inner) };
         control.operations().recover().await?;
+        control.sweep().await?;
         control.inner.publisher.publish_all(&control).await?;
         Runner::start(&control).await?;
         Ok(control)
+    }
+
+    /// Removes stored artifacts that no version has any more. Only at the opening, when nothing is being
+    /// registered.
+    async fn sweep(&self) -> Result<()> {
+        let models = store::list_all::<Model>(self.store(), None).await?;
+        // Artifacts beside an empty registry are a lost database rather than the deletion of everything.
+        if models.is_empty() {
+            return Ok(());
+        }
+        let keep = models.iter().flat_map(|model| &model.versions).map(|version| version.artifact).collect();
+        let artifacts = self.artifacts().clone();
+        let swept = tokio::task::spawn_blocking(move || artifacts.collect(&keep)).await;
+        if let Err(error) = swept.map_err(|e| Error::internal("sweeping artifacts", e)).flatten() {
+            tracing::warn!(%error, "artifacts of deleted versions were not removed");
+        }
+        Ok(())
     }
 
     /// The registry of models and their versions.

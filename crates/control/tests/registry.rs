@@ -388,6 +388,24 @@ async fn a_restart_serves_what_was_deployed_and_sets_aside_what_is_damaged() {
 }
 
 #[tokio::test]
+async fn artifacts_go_with_the_last_version_that_has_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let stored = |of: control::artifact::Digest| directory.path().join("artifacts").join(of.hex()).is_dir();
+    let server = Server::open(directory.path()).await;
+    let models = server.control.models();
+    let model = server.model("m", &[1.0, 2.0]).await;
+    let other = server.model("n", &[1.0]).await;
+    let digests = models.get(&model).await.unwrap().0.versions.iter().map(|v| v.artifact).collect::<Vec<_>>();
+    models.delete(&model).await.unwrap();
+    drop((server, models));
+    let server = Server::open(directory.path()).await;
+    assert!(stored(digests[0]) && !stored(digests[1]));
+    let endpoint = server.endpoint("e").await;
+    server.deploy(&endpoint, &other, None).await;
+    assert_eq!(server.predict(&endpoint).await.unwrap(), 2.0);
+}
+
+#[tokio::test]
 async fn one_process_at_a_time() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::open(directory.path()).await;
@@ -483,13 +501,13 @@ async fn datasets_keep_addresses() {
         labels: BTreeMap::from([("team".into(), "search".into())]),
         kind: DatasetKind::Tabular,
         schema_uri: "gs://google-cloud-aiplatform/schema/dataset/metadata/tabular_1.0.0.yaml".into(),
-        uris: vec!["gs://b/a.csv".into()],
+        uris: vec!["gs://rows/a.csv".into()],
         metadata: json!({"inputConfig": {}}),
     };
     let made = datasets.create(&server.parent, new.clone()).await.unwrap();
     let Some(Ok(OperationResult::Dataset(dataset))) = made.outcome else { panic!("{made:?}") };
-    datasets.import(&dataset.name, vec!["gs://b/b.csv".into(), "gs://b/a.csv".into()]).await.unwrap();
-    assert_eq!(datasets.get(&dataset.name).await.unwrap().uris, ["gs://b/a.csv", "gs://b/b.csv"]);
+    datasets.import(&dataset.name, vec!["gs://rows/b.csv".into(), "gs://rows/a.csv".into()]).await.unwrap();
+    assert_eq!(datasets.get(&dataset.name).await.unwrap().uris, ["gs://rows/a.csv", "gs://rows/b.csv"]);
     let wrong = NewDataset { uris: vec!["no uri".into()], ..new };
     assert!(datasets.create(&server.parent, wrong).await.is_err());
     let patch = DatasetPatch { display_name: Some("lines".into()), ..DatasetPatch::default() };
@@ -545,7 +563,7 @@ async fn operations_are_remembered() {
     assert_eq!(operations.get(&made.name).await.unwrap(), made);
     assert_eq!(operations.wait(&made.name, Duration::from_secs(5)).await.unwrap(), made);
     operations.cancel(&made.name).await.unwrap();
-    drop(server);
+    drop((server, operations));
     let server = Server::open(directory.path()).await;
     let operations = server.control.operations();
     assert_eq!(operations.list(&server.parent, &ListQuery::default()).await.unwrap().items, [made.clone()]);
