@@ -12,12 +12,17 @@
 use std::collections::HashMap;
 
 use rten_onnx::onnx::{AttributeProto, DataType as Element, ModelProto, NodeProto, TensorProto};
+use rten_simd::{Isa, SimdOp};
 
 /// Larger files are left to the general runtime, whose blocked products win there.
 const BYTES_MAX: usize = 4 << 20;
 
-/// Columns computed together: four vectors of four.
+/// Columns that lie together.
 const PANEL: usize = 16;
+
+/// Panels computed together for one row, and rows computed together with one panel: 64 sums at a time.
+const PANELS: usize = 4;
+const ROWS: usize = 4;
 
 /// Rows that go through the whole chain together, so that what lies between two layers stays in cache.
 const TILE: usize = 32;
@@ -193,52 +198,104 @@ impl Product {
     fn apply(&self, input: &[f32], output: &mut Vec<f32>) {
         output.clear();
         output.resize(input.len() / self.rows * self.columns, 0.0);
-        let pairs = input.chunks(2 * self.rows).zip(output.chunks_mut(2 * self.columns));
-        for (input, output) in pairs {
-            let (first, second) = input.split_at(self.rows);
-            let (first_out, second_out) = output.split_at_mut(self.columns);
-            for (i, panel) in self.panels.chunks_exact(self.rows * PANEL).enumerate() {
-                let (panel, _) = panel.as_chunks::<PANEL>();
-                let columns = i * PANEL..((i + 1) * PANEL).min(self.columns);
-                if second.is_empty() {
-                    store(&one_row(panel, first), first_out, columns);
-                } else {
-                    let sums = two_rows(panel, first, second);
-                    store(&sums[0], first_out, columns.clone());
-                    store(&sums[1], second_out, columns);
+        Apply { product: self, input, output }.dispatch();
+    }
+
+    /// As [`Product::apply`], inlined into a function for each instruction set.
+    #[inline(always)]
+    fn apply_inline(&self, input: &[f32], output: &mut [f32]) {
+        let outputs = output.chunks_mut(ROWS * self.columns);
+        for (input, output) in input.chunks(ROWS * self.rows).zip(outputs) {
+            if input.len() == ROWS * self.rows {
+                let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &input[row * self.rows..][..self.rows]);
+                for first in 0..self.columns.div_ceil(PANEL) {
+                    self.store(&sums([self.panel(first)], rows, self.rows), first, output);
                 }
+                continue;
+            }
+            for (row, output) in input.chunks(self.rows).zip(output.chunks_mut(self.columns)) {
+                self.apply_row(row, output);
+            }
+        }
+    }
+
+    /// One row alone: several panels together, so that there are sums enough to work on at a time.
+    #[inline(always)]
+    fn apply_row(&self, row: &[f32], output: &mut [f32]) {
+        let panels = self.columns.div_ceil(PANEL);
+        let mut first = 0;
+        while first + PANELS <= panels {
+            let together: [_; PANELS] = std::array::from_fn(|i| self.panel(first + i));
+            self.store(&sums(together, [row], self.rows), first, output);
+            first += PANELS;
+        }
+        for first in first..panels {
+            self.store(&sums([self.panel(first)], [row], self.rows), first, output);
+        }
+    }
+
+    #[inline(always)]
+    fn panel(&self, i: usize) -> &[[f32; PANEL]] {
+        let (panels, _) = self.panels.as_chunks::<PANEL>();
+        &panels[i * self.rows..][..self.rows]
+    }
+
+    /// Puts the sums of panels from `first` on into the rows of `output`.
+    #[inline(always)]
+    fn store<const P: usize, const R: usize>(
+        &self,
+        sums: &[[[f32; PANEL]; P]; R],
+        first: usize,
+        output: &mut [f32],
+    ) {
+        for (row, sums) in output.chunks_exact_mut(self.columns).zip(sums) {
+            for (cells, sums) in row[first * PANEL..].chunks_mut(PANEL).zip(sums) {
+                cells.copy_from_slice(&sums[..cells.len()]);
             }
         }
     }
 }
 
-fn store(sums: &[f32; PANEL], output: &mut [f32], columns: std::ops::Range<usize>) {
-    for (cell, sum) in output.get_mut(columns).unwrap_or_default().iter_mut().zip(sums) {
-        *cell = *sum;
+/// [`Product::apply_inline`] for the best instruction set of this machine. The operation is plain Rust that
+/// the compiler vectorises anew for each set; it never fuses a multiplication with an addition, so that
+/// all sets give the same bits.
+struct Apply<'a> {
+    product: &'a Product,
+    input: &'a [f32],
+    output: &'a mut [f32],
+}
+
+impl SimdOp for Apply<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, _: I) {
+        self.product.apply_inline(self.input, self.output);
     }
 }
 
-/// A row times a panel. The definition that [`two_rows`] must agree with to the bit.
-fn one_row(panel: &[[f32; PANEL]], row: &[f32]) -> [f32; PANEL] {
-    let mut sums = [0.0; PANEL];
-    for (weights, x) in panel.iter().zip(row) {
-        for (sum, weight) in sums.iter_mut().zip(weights) {
-            *sum += x * weight;
+/// Rows times panels: `[row][panel][column]`. Each sum adds its `depth` products in order, whatever the
+/// numbers of rows and panels.
+#[inline(always)]
+fn sums<const P: usize, const R: usize>(
+    panels: [&[[f32; PANEL]]; P],
+    rows: [&[f32]; R],
+    depth: usize,
+) -> [[[f32; PANEL]; P]; R] {
+    // The lengths, said once, spare the checks in the loop.
+    let panels = panels.map(|panel| &panel[..depth]);
+    let rows = rows.map(|row| &row[..depth]);
+    let mut sums = [[[0.0; PANEL]; P]; R];
+    for k in 0..depth {
+        for (panel, weights) in panels.iter().map(|panel| &panel[k]).enumerate() {
+            for (row, sums) in rows.iter().zip(&mut sums) {
+                for (sum, weight) in sums[panel].iter_mut().zip(weights) {
+                    *sum += row[k] * weight;
+                }
+            }
         }
     }
     sums
-}
-
-/// Two rows times a panel: each weight is loaded once for both.
-fn two_rows(panel: &[[f32; PANEL]], first: &[f32], second: &[f32]) -> [[f32; PANEL]; 2] {
-    let (mut a, mut b) = ([0.0; PANEL], [0.0; PANEL]);
-    for ((weights, x), y) in panel.iter().zip(first).zip(second) {
-        for ((a, b), weight) in a.iter_mut().zip(&mut b).zip(weights) {
-            *a += x * weight;
-            *b += y * weight;
-        }
-    }
-    [a, b]
 }
 
 /// The graph on the way from its input to its output.
