@@ -2,9 +2,9 @@
 //!
 //! A request enters a bounded queue. The first one to find nobody gathering becomes the **leader**: it runs
 //! everything that is queued as one batch, its own rows among them, and hands the results out; the others
-//! wait. A model that is cheap so far is run right there on the leader's async thread, after giving the
-//! tasks that are ready on that thread one turn, so that they can join; a hand-off to another thread would
-//! cost more than the model. An expensive one is run on the model threads. Nobody waits for a batch to
+//! wait. A model that is cheap so far is run right there on the leader's async thread, because a hand-off to
+//! another thread would cost more than the model; if it is not among the very cheapest, the tasks that are ready
+//! on that thread get one turn before, so that they can join. An expensive one is run on the model threads. Nobody waits for a batch to
 //! fill: a lone request runs at once.
 //!
 //! Invariant: while the queue holds requests, somebody gathers, or a batch is running whose runner will
@@ -32,6 +32,9 @@ use crate::runtime::RuntimeError;
 
 /// How long a leading task may take to run before others stop relying on it.
 const PATIENCE: Duration = Duration::from_millis(2);
+
+/// A model that takes less is run for each request alone: waiting for others would cost more than it saves.
+const SHARING_MIN: Duration = Duration::from_micros(10);
 
 /// What a batcher runs: a model, seen as rows in, rows out.
 pub(crate) trait Run: Send + Sync + 'static {
@@ -187,6 +190,11 @@ impl Batcher {
         let rows = self.lock().rows;
         // A queue longer than a batch is cut into several; a single large request is not.
         self.cost.estimate(rows).is_some_and(|t| t <= self.limits.inline_max)
+    }
+
+    /// Whether a batch of several costs so much less than each alone that a turn for others is worth it.
+    fn gains_by_sharing(&self) -> bool {
+        self.cost.estimate(1).is_some_and(|t| t >= SHARING_MIN)
     }
 
     /// Ends a gathering: takes the oldest request and all that can share its batch. `None` if nobody waits
@@ -437,7 +445,9 @@ impl Lead {
         if !self.batcher.as_ref().is_some_and(|b| b.cheap()) {
             return;
         }
-        OneTurn::default().await;
+        if self.batcher.as_ref().is_some_and(|b| b.gains_by_sharing()) {
+            OneTurn::default().await;
+        }
         let Some(batcher) = self.batcher.take_if(|b| b.cheap()) else { return };
         let began = Instant::now();
         while let Some(batch) = batcher.take() {

@@ -237,9 +237,9 @@ async fn a_deadline_is_honoured_in_the_queue() {
     assert_eq!(doubler.runs.load(SeqCst), runs);
 }
 
-/// Polls a prediction until it waits for its turn as a leader; its model counts as cheap.
+/// Polls a prediction until it gives others a turn as a leader; its model counts as cheap, but not too cheap.
 async fn leader(batcher: &Arc<Batcher>) -> Pin<Box<impl Future<Output = Result<Rows, ServeError>> + use<>>> {
-    batcher.cost.record(1, Duration::from_nanos(1));
+    batcher.cost.record(1, SHARING_MIN);
     let batcher = batcher.clone();
     let mut lead = Box::pin(async move { batcher.predict(rows(1, &[1.0]), soon()).await });
     let polled = std::future::poll_fn(|cx| Poll::Ready(lead.as_mut().poll(cx).is_pending())).await;
