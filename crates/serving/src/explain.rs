@@ -4,6 +4,7 @@ mod game;
 mod request;
 
 use formats::Value;
+use tensor::features::ColumnShare;
 use tensor::{Data, Tensor, Tensors};
 
 use analysis::{completeness_gap, integrated_gradients, shapley};
@@ -216,26 +217,12 @@ impl One<'_> {
             .features
             .share(self.instance, values)
             .map_err(|e| PredictError::BadInstance { index: self.index, message: e.message })?;
-        let texts = |column: &str| self.text_of(column);
-        Ok(shares
-            .into_iter()
-            .map(|share| {
-                let text = texts(&share.column);
-                let tokens = share.tokens.map(|ranges| request::cut(text, ranges));
-                Attribution { feature: share.column, tokens, values: share.values }
-            })
-            .collect())
-    }
-
-    fn text_of(&self, column: &str) -> &str {
-        match self.instance.get(column).unwrap_or(self.instance) {
-            Value::Text(text) => text,
-            Value::List(values) => match values.first() {
-                Some(Value::Text(text)) => text,
-                _ => "",
-            },
-            _ => "",
-        }
+        let attribution = |(place, share): (usize, ColumnShare)| {
+            let own = game::cell(trained, self.instance, place);
+            let tokens = share.tokens.map(|ranges| request::cut(game::text(&own), ranges));
+            Attribution { feature: share.column, tokens, values: share.values }
+        };
+        Ok(shares.into_iter().enumerate().map(attribution).collect())
     }
 
     fn at_this_instance(&self, e: PredictError) -> PredictError {

@@ -1,11 +1,12 @@
 //! [`Model`]: a loaded version, from instances or rows to predictions.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use formats::Value;
-use formats::manifest::{Manifest, Task};
+use formats::manifest::{FittedFeature, Manifest, Task};
 use formats::rows::{RowBlock, RowFault};
 use tensor::features::FeatureStep;
 use tensor::{Data, Dim, OnnxModel, Signature, Tensors};
@@ -31,7 +32,10 @@ pub struct Model {
 /// What a model trained here has beyond a runtime.
 pub(crate) struct Trained {
     pub(crate) features: FeatureStep,
-    pub(crate) manifest: Manifest,
+    /// Of the training rows, by numeric column.
+    pub(crate) means: HashMap<String, f64>,
+    /// Without the features: their tables are in the feature step.
+    manifest: Manifest,
     /// Loaded when first asked for: plain serving does without.
     pub(crate) gradients: Gradients,
     /// The one input of the network.
@@ -62,7 +66,7 @@ impl Model {
         Model { runtime, plan, form: Arc::new(Form::Tensors), trained: None }
     }
 
-    fn trained(runtime: Box<dyn Runtime>, manifest: Manifest, dir: &Path) -> Result<Model, LoadError> {
+    fn trained(runtime: Box<dyn Runtime>, mut manifest: Manifest, dir: &Path) -> Result<Model, LoadError> {
         let features = FeatureStep::new(&manifest)?;
         let signature = runtime.signature();
         let input = match signature.inputs.as_slice() {
@@ -83,7 +87,8 @@ impl Model {
         let gradients = Gradients::of(dir.to_owned());
         let mut model = Model::from_runtime(runtime);
         model.form = Arc::new(form);
-        model.trained = Some(Trained { features, manifest, gradients, input });
+        let means = means(&std::mem::take(&mut manifest.features));
+        model.trained = Some(Trained { features, means, manifest, gradients, input });
         Ok(model)
     }
 
@@ -106,7 +111,8 @@ impl Model {
         }
     }
 
-    /// The manifest of a model trained here.
+    /// The manifest of a model trained here. Its list of features is empty, as their tables would take the memory
+    /// twice; see [`columns`](Self::columns).
     pub fn manifest(&self) -> Option<&Manifest> {
         self.trained.as_ref().map(|t| &t.manifest)
     }
@@ -198,6 +204,17 @@ impl Runtime for OnnxModel {
     }
 }
 
+/// The training rows' means by numeric column.
+fn means(features: &[FittedFeature]) -> HashMap<String, f64> {
+    let of = |feature: &FittedFeature| match feature {
+        FittedFeature::Numeric { columns, mean, .. } => {
+            columns.iter().cloned().zip(mean.iter().map(|m| f64::from(*m))).collect()
+        }
+        _ => Vec::new(),
+    };
+    features.iter().flat_map(of).collect()
+}
+
 /// Whether a network input of `shape`, rows first, takes rows of shape `row`.
 fn admits(shape: &[Dim], row: &[usize]) -> bool {
     shape.len() == row.len() + 1
@@ -209,3 +226,6 @@ impl std::fmt::Debug for Model {
         f.debug_struct("Model").field("signature", self.signature()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

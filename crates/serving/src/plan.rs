@@ -140,3 +140,6 @@ pub(crate) fn empty(data_type: DataType, n: usize) -> Data {
         DataType::Text => Data::Text(Vec::with_capacity(n)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use analysis::shapley::Coalition;
 use formats::Value;
-use formats::manifest::FittedFeature;
 use tensor::features::{ColumnKind, InputColumn};
 use tensor::{Data, Tensor, Tensors};
 
@@ -153,7 +152,7 @@ impl Column {
 }
 
 /// The value of column `place` in an instance that is known to fit.
-fn cell(trained: &Trained, instance: &Value, place: usize) -> Value {
+pub(super) fn cell(trained: &Trained, instance: &Value, place: usize) -> Value {
     let columns = trained.features.columns();
     match instance {
         Value::Record(_) => {
@@ -181,25 +180,14 @@ fn nth(value: &Value, left: &mut usize) -> Option<Value> {
     }
 }
 
-/// What a column holds when nothing is known of it.
+/// What a column holds when nothing is known of it. A pixel is black.
 fn nothing_known(trained: &Trained, place: usize) -> Value {
     let Some(column) = trained.features.columns().get(place) else { return Value::Null };
     match column.kind {
         ColumnKind::Text => Value::Text(String::new()),
         ColumnKind::Category => Value::Null,
-        ColumnKind::Number => Value::Number(mean(&trained.manifest.features, &column.name)),
+        ColumnKind::Number => Value::Number(trained.means.get(&column.name).copied().unwrap_or(0.0)),
     }
-}
-
-/// The training rows' mean of a numeric column; 0 for a pixel, which is black.
-fn mean(features: &[FittedFeature], column: &str) -> f64 {
-    let known = features.iter().find_map(|feature| match feature {
-        FittedFeature::Numeric { columns, mean, .. } => {
-            columns.iter().position(|c| c == column).and_then(|i| mean.get(i))
-        }
-        _ => None,
-    });
-    known.map_or(0.0, |mean| f64::from(*mean))
 }
 
 fn elements<'a>(model: &'a Model, inputs: &Tensors, explain: &Explain) -> Result<Game<'a>, PredictError> {
@@ -290,7 +278,7 @@ fn zeros(data: &Data) -> Data {
     }
 }
 
-fn text(value: &Value) -> &str {
+pub(super) fn text(value: &Value) -> &str {
     match value {
         Value::Text(text) => text,
         _ => "",
