@@ -13,7 +13,7 @@ from google.api_core import exceptions
 from google.protobuf import field_mask_pb2, json_format, struct_pb2
 
 from conftest import LOCATION, PARENT, PROJECT
-from models import linear_onnx, linear_scores, text_csv, text_rows
+from models import TOPICS, linear_onnx, linear_scores, text_csv, text_rows
 
 IMAGE = "us-docker.pkg.dev/vertex-ai/prediction/sklearn-cpu.1-3:latest"
 # The library refuses local ONNX files under the names of the newer prebuilt images.
@@ -426,7 +426,7 @@ def test_batch_of_csv(aip, storage, bucket, trained):
     names = [blob.name for blob in job.iter_outputs()]
     assert names
     texts = objects(storage, job.output_info.gcs_output_directory)
-    found = [row for name, text in sorted(texts.items()) if name.startswith("prediction") for row in csv.DictReader(io.StringIO(text))]
+    found = [row for name, text in sorted(texts.items()) if name.startswith("prediction.results") for row in csv.DictReader(io.StringIO(text))]
     assert sorted(row["text"] for row in found) == sorted(text for text, _, _ in rows)
     read = aip.BatchPredictionJob(job.resource_name)
     assert read.display_name == "csv" and read.gca_resource.input_config.instances_format == "csv"
@@ -448,7 +448,7 @@ def test_batch_of_jsonl_with_bad_rows(aip, storage, bucket, uploaded):
     failures = [status.message for status in job.partial_failures]
     assert len(failures) == 2 and any("4" in f or "5" in f for f in failures)
     texts = objects(storage, job.output_info.gcs_output_directory)
-    found = [json.loads(line) for name, text in texts.items() if name.startswith("prediction") for line in text.splitlines()]
+    found = [json.loads(line) for name, text in texts.items() if name.startswith("prediction.results") for line in text.splitlines()]
     assert len(found) == 13
     for row in found:
         np.testing.assert_allclose(row["prediction"], linear_scores([row["instance"]])[0], rtol=1e-5)
@@ -537,7 +537,9 @@ def test_evaluation(aip, gapic, evaluation, trained):
     assert sum(cell for row in metrics["confusionMatrix"]["rows"] for cell in as_cells(row)) == 90
     assert gapic("Model").get_model_evaluation(name=evaluation).metrics_schema_uri.endswith("classification_metrics_1.0.0.yaml")
     slices = list(gapic("Model").list_model_evaluation_slices(parent=evaluation))
-    assert sorted(s.slice_.value for s in slices) == ["long", "short"] and {s.slice_.dimension for s in slices} == {"length"}
+    found = {(s.slice_.dimension, s.slice_.value) for s in slices}
+    # One a class, as Vertex makes them itself, and those asked for.
+    assert found == {("annotationSpec", topic) for topic in TOPICS} | {("length", "long"), ("length", "short")}
     one = gapic("Model").get_model_evaluation_slice(name=slices[0].name)
     assert plain(dict(one.metrics))["auRoc"] == pytest.approx(1, abs=0.05)
 
