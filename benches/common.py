@@ -133,30 +133,64 @@ class Meuse(Process):
             raise SystemExit(f"{method} {path}: {status} {answer.decode(errors='replace')}")
         return json.loads(answer) if answer else None
 
-    def command(self, *arguments):
-        """One of the program's own commands, as JSON."""
-        environment = {**os.environ, "MEUSE_URL": self.url, "MEUSE_API_KEY": self.key}
-        done = subprocess.run([BINARY, *arguments, "--json"], env=environment, capture_output=True, text=True)
-        if done.returncode != 0:
-            raise SystemExit(f"meuse {' '.join(arguments)}: {done.stderr}\n{done.stdout}\n{self.output()}")
-        return done.stdout
-
-    def model(self, name):
-        """The resource name of the model called `name`."""
-        models = self.api("GET", f"/v1/{PARENT}/models")["models"]
-        return next(model["name"] for model in models if model["displayName"] == name)
-
-    def endpoint(self, name):
-        endpoints = self.api("GET", f"/v1/{PARENT}/endpoints")["endpoints"]
-        return next(endpoint["name"] for endpoint in endpoints if endpoint["displayName"] == name)
+    def operate(self, path, body):
+        """Starts a long-running operation and waits for its response."""
+        operation = self.api("POST", path, body)
+        while not operation.get("done"):
+            time.sleep(0.02)
+            operation = self.api("GET", f"/v1/{operation['name']}")
+        if "error" in operation:
+            raise SystemExit(f"{path}: {operation['error']}\n{self.output()}")
+        return operation["response"]
 
     def import_model(self, path, name):
-        self.command("import", str(path), "--name", name)
-        return self.model(name)
+        """Registers an ONNX file: the model's resource name."""
+        uri = self.put_object("models", f"{name}/model.onnx", path).rsplit("/", 1)[0]
+        body = {"model": {"displayName": name, "artifactUri": uri}}
+        return self.operate(f"/v1/{PARENT}/models:upload", body)["model"]
 
-    def deploy(self, name):
-        self.command("deploy", name)
-        return self.endpoint(name)
+    def deploy(self, model):
+        """Puts a model behind a new endpoint: the endpoint's resource name."""
+        endpoint = self.operate(f"/v1/{PARENT}/endpoints", {"displayName": "bench"})["name"]
+        deployed = {"model": model, "dedicatedResources": {"minReplicaCount": 1}}
+        split = {"deployedModel": deployed, "trafficSplit": {"0": 100}}
+        self.operate(f"/v1/{endpoint}:deployModel", split)
+        return endpoint
+
+    def train(self, path, name, specification):
+        """Trains a model on a CSV file: its resource name."""
+        uri = self.put_object("rows", f"{name}.csv", path)
+        dataset = self.operate(
+            f"/v1/{PARENT}/datasets",
+            {
+                "displayName": name,
+                "metadataSchemaUri": "gs://google-cloud-aiplatform/schema/dataset/metadata/tabular_1.0.0.yaml",
+                "metadata": {"inputConfig": {"gcsSource": {"uri": [uri]}}},
+            },
+        )["name"]
+        job = self.api(
+            "POST",
+            f"/v1/{PARENT}/trainingPipelines",
+            {
+                "displayName": name,
+                "trainingTaskDefinition": "gs://meuse/schema/trainingjob/definition/network_1.0.0.yaml",
+                "trainingTaskInputs": specification,
+                "inputDataConfig": {"datasetId": dataset.rsplit("/", 1)[1]},
+                "modelToUpload": {"displayName": name},
+            },
+        )
+        return self.finished(job)["modelToUpload"]["name"]
+
+    def finished(self, job):
+        """The job once it has succeeded."""
+        done = {"JOB_STATE_SUCCEEDED", "PIPELINE_STATE_SUCCEEDED", 4}
+        failed = {"JOB_STATE_FAILED", "PIPELINE_STATE_FAILED", 5, "JOB_STATE_CANCELLED", "PIPELINE_STATE_CANCELLED", 7}
+        while job["state"] not in done:
+            if job["state"] in failed:
+                raise SystemExit(f"{job['name']} ended as {job['state']}: {job.get('error')}\n{self.output()}")
+            time.sleep(0.02)
+            job = self.api("GET", f"/v1/{job['name']}")
+        return job
 
     def put_object(self, bucket, name, path):
         """Copies a file into a local bucket."""
@@ -183,13 +217,7 @@ class Meuse(Process):
                 },
             },
         )
-        done = {"JOB_STATE_SUCCEEDED", 4, "JOB_STATE_PARTIALLY_SUCCEEDED", 9}
-        over = done | {"JOB_STATE_FAILED", 5, "JOB_STATE_CANCELLED", 7}
-        while job["state"] not in over:
-            time.sleep(0.02)
-            job = self.api("GET", f"/v1/{job['name']}")
-        if job["state"] not in done:
-            raise SystemExit(f"the batch job ended as {job['state']}: {job.get('error')}\n{self.output()}")
+        job = self.finished(job)
         return time.perf_counter() - begun, job
 
     def objects(self, uri_prefix):

@@ -135,10 +135,10 @@ def prepare(kind, args, directory, start):
     if not args.peers_only:
         meuse = start(common.Meuse())
         if kind == "numeric":
-            meuse.import_model(directory / "network.onnx", "network")
+            model = meuse.import_model(directory / "network.onnx", "network")
         else:
-            meuse.command("train", str(directory / "labelled.csv"), "--name", "network", "--label", "label", "--text", "text")
-        model = meuse.model("network")
+            specification = {"label": "label", "features": [{"text": "text"}], "epochs": 2}
+            model = meuse.train(directory / "labelled.csv", "network", specification)
         trial = Ours(meuse, model, meuse.put_object(BUCKET, "sample.csv", sample))
         trial.run(sample, directory)
         keep = ["--keep-inputs"] if trial.keeps_inputs() else []

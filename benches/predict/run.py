@@ -141,8 +141,7 @@ def run(args, directory):
         ]
         if not args.peers_only:
             meuse = start(common.Meuse())
-            meuse.import_model(model, "network")
-            endpoint = meuse.deploy("network")
+            endpoint = meuse.deploy(meuse.import_model(model, "network"))
             targets.append(Target("meuse", meuse, f"/v1/{endpoint}:predict", meuse.key))
         for target in targets:
             found = np.array(target.predict(body))

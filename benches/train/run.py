@@ -129,18 +129,40 @@ def torch_run(data, seed, epochs, threads):
     return seconds, accuracy
 
 
+def child(name, seed, epochs, threads=0):
+    """Runs one library in a process of its own: two of them in one process do not get along."""
+    command = [sys.executable, __file__, "--child", name, str(seed), str(epochs), str(threads)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def run_child(name, seed, epochs, threads):
+    import numpy as np
+
+    stored = np.load(WORK / "rows.npz")
+    data = [(stored["x"], stored["y"]), (stored["tx"], stored["ty"])]
+    run = keras_run(data, seed, epochs) if name == "keras" else torch_run(data, seed, epochs, threads)
+    print(json.dumps(run))
+
+
 def main():
+    import numpy as np
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--binary", type=Path, help="a train_bench that is already built")
     args = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    build = ["cargo", "build", "--release", "-p", "train", "--example", "train_bench"]
-    subprocess.run(build, cwd=ROOT, check=True)
-    binary = ROOT / "target" / "release" / "examples" / "train_bench"
+    binary = args.binary
+    if binary is None:
+        build = ["cargo", "build", "--release", "-p", "train", "--example", "train_bench"]
+        subprocess.run(build, cwd=ROOT, check=True)
+        binary = ROOT / "target" / "release" / "examples" / "train_bench"
     x, y = rows(args.rows + 5_000)
     data = [(x[: args.rows], y[: args.rows]), (x[args.rows :], y[args.rows :])]
+    np.savez(WORK / "rows.npz", x=data[0][0], y=data[0][1], tx=data[1][0], ty=data[1][1])
     write_csv(WORK / "train.csv", *data[0])
     write_csv(WORK / "test.csv", *data[1])
     (WORK / "spec.yaml").write_text(SPEC.replace("EPOCHS", str(args.epochs)))
@@ -148,9 +170,9 @@ def main():
     cores = len(os.sched_getaffinity(0))
     runs = {
         "meuse": lambda seed: ours(binary, seed),
-        "keras": lambda seed: keras_run(data, seed, args.epochs),
-        "torch, 1 thread": lambda seed: torch_run(data, seed, args.epochs, 1),
-        f"torch, {cores} threads": lambda seed: torch_run(data, seed, args.epochs, cores),
+        "keras": lambda seed: child("keras", seed, args.epochs),
+        "torch, 1 thread": lambda seed: child("torch", seed, args.epochs, 1),
+        f"torch, {cores} threads": lambda seed: child("torch", seed, args.epochs, cores),
     }
     seconds = {name: [] for name in runs}
     accuracy = {name: [] for name in runs}
@@ -178,4 +200,8 @@ def main():
 
 if __name__ == "__main__":
     enter_venv()
-    main()
+    if sys.argv[1:2] == ["--child"]:
+        name, *numbers = sys.argv[2:]
+        run_child(name, *map(int, numbers))
+    else:
+        main()
