@@ -138,6 +138,33 @@ async fn every_caller_gets_its_own_answer_whatever_others_do() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn callers_that_leave_at_any_moment_disturb_nobody() {
+    let doubler = Arc::new(Doubler::default());
+    let batcher = batcher(&doubler, Limits { lanes: 2, batch_rows_max: 8, ..Limits::default() });
+    let tasks: Vec<_> = (0..4000u64)
+        .map(|i| {
+            let batcher = batcher.clone();
+            tokio::spawn(async move {
+                let request = batcher.predict(rows(1, &[i as f32]), soon());
+                if i % 3 == 0 {
+                    return numbers(&request.await.unwrap()) == [2.0 * i as f32];
+                }
+                tokio::select! {
+                    answer = request => numbers(&answer.unwrap()) == [2.0 * i as f32],
+                    () = tokio::time::sleep(Duration::from_micros(i * 7919 % 300)) => true,
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        assert!(task.await.unwrap());
+    }
+    until(|| is_idle(&batcher)).await;
+    let counts = batcher.counters.snapshot();
+    assert_eq!((counts.failed, counts.overloaded, counts.expired), (0, 0, 0));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waits_shares_a_batch() {
     let doubler = Arc::new(Doubler::default());
