@@ -106,7 +106,11 @@ async fn a_key_reaches_its_project_and_what_its_role_grants() {
         let (path, method) = (example(route), route.method.as_str());
         if let Access::Needs(permission) = route.access {
             let (status, body) = server.ask(method, &path, Some(&viewer), "").await;
-            assert_eq!(status == 403, permission != Permission::Read, "viewer: {method} {path}: {status} {body}");
+            assert_eq!(
+                status == 403,
+                permission != Permission::Read,
+                "viewer: {method} {path}: {status} {body}"
+            );
             if path.contains("projects/p/") {
                 let (status, _) = server.ask(method, &path, Some(&stranger), "").await;
                 assert_eq!(status, 403, "stranger: {method} {path}");
@@ -127,7 +131,10 @@ async fn what_is_in_the_description_and_not_served_says_so() {
         ("GET", "/v1/projects/p/locations/l/models/1:listCheckpoints", "ListModelVersionCheckpoints"),
     ] {
         let (status, body) = server.ask(method, path, Some(&admin), "{}").await;
-        assert!(status == 501 && body.contains(named) && body.contains("UNIMPLEMENTED"), "{path}: {status} {body}");
+        assert!(
+            status == 501 && body.contains(named) && body.contains("UNIMPLEMENTED"),
+            "{path}: {status} {body}"
+        );
     }
     let (status, _) = server.ask("PATCH", "/v1/projects/p/locations/l/endpoints", Some(&admin), "{}").await;
     assert_eq!(status, 405);
@@ -140,11 +147,13 @@ async fn resources_are_made_read_and_listed() {
     let key = server.key("p", Role::Deployer).await;
     let parent = "/v1/projects/p/locations/l";
     let create = format!("{parent}/endpoints?endpointId=7");
-    let (status, made) = server.ask("POST", &create, Some(&key), r#"{"display_name":"e","labels":{"a":"b"}}"#).await;
+    let (status, made) =
+        server.ask("POST", &create, Some(&key), r#"{"display_name":"e","labels":{"a":"b"}}"#).await;
     assert_eq!(status, 200, "{made}");
     let made: serde_json::Value = serde_json::from_str(&made).unwrap();
     assert_eq!(made["response"]["displayName"], "e");
-    let (status, read) = server.ask("GET", &format!("/{parent}//endpoints/%37?$alt=json"), Some(&key), "").await;
+    let (status, read) =
+        server.ask("GET", &format!("/{parent}//endpoints/%37?$alt=json"), Some(&key), "").await;
     assert_eq!(status, 200, "{read}");
     let read: serde_json::Value = serde_json::from_str(&read).unwrap();
     assert_eq!(read["labels"]["a"], "b");

@@ -125,7 +125,8 @@ fn check(segment: &str) -> Result<(), PathError> {
 
 /// Decodes `%XX`, and `+` as a space where `form` says so. `None` for a broken escape or broken UTF-8.
 pub(super) fn percent_decode(raw: &str, form: bool) -> Option<Cow<'_, str>> {
-    if !raw.contains('%') && !(form && raw.contains('+')) {
+    let encoded = raw.contains('%') || (form && raw.contains('+'));
+    if !encoded {
         return Some(Cow::Borrowed(raw));
     }
     let mut bytes = Vec::with_capacity(raw.len());

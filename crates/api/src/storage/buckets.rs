@@ -43,7 +43,8 @@ pub(super) async fn get(call: Call) -> Result<Response, Fault> {
 
 pub(super) async fn list(call: Call) -> Result<Response, Fault> {
     let address = Address::of(&call)?;
-    let project = address.parameter("project").unwrap_or("");
+    let own = call.principal.as_ref().map_or("", |principal| principal.project.as_str());
+    let project = address.parameter("project").unwrap_or(own);
     call.allow_name(&format!("projects/{project}"))?;
     let base = call.base();
     let buckets = call.app.control.storage().list_buckets(project).await?;

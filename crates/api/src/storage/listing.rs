@@ -33,7 +33,7 @@ pub(super) async fn list(call: Call) -> Result<Response, Fault> {
     let start = start(&address)?;
     let end = address.parameter("endOffset").filter(|end| !end.is_empty());
     let storage = call.app.control.storage();
-    let page = collect(&storage, bucket, prefix, delimiter, start, end, wanted).await?;
+    let page = collect(storage, bucket, prefix, delimiter, start, end, wanted).await?;
     let base = call.base();
     let mut reply = json!({
         "kind": "storage#objects",

@@ -180,7 +180,7 @@ async fn receive(mut call: Call, upload: &mut Upload) -> Result<Response, Fault>
     }
     let writer = upload.writer.take().ok_or_else(gone)?;
     let info = finish(writer).await?;
-    verify(&call.app.control.storage(), &info, &upload.description).await?;
+    verify(call.app.control.storage(), &info, &upload.description).await?;
     json_reply(StatusCode::OK, &wire::object(&info, &call.base()))
 }
 

@@ -131,7 +131,7 @@ async fn in_two_parts(mut call: Call, address: &Address) -> Result<Response, Fau
     match open {
         Some((description, writer)) if multipart.is_done() => {
             let info = finish(writer).await?;
-            verify(&storage, &info, &description).await?;
+            verify(storage, &info, &description).await?;
             json_reply(StatusCode::OK, &wire::object(&info, &call.base()))
         }
         _ => Err(Fault::invalid("the multipart body ends before its closing boundary")),

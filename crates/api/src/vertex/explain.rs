@@ -106,7 +106,10 @@ fn label(parameters: Option<&Row>) -> Result<Option<String>, Fault> {
     match parameters {
         Some(Row::Record(fields)) if fields.len() == 1 && fields[0].0 == "label" => match &fields[0].1 {
             Row::Text(label) => Ok(Some(label.clone())),
-            other => Err(Fault::invalid(format!("field `parameters.label` must be a string, not {}", other.kind()))),
+            other => Err(Fault::invalid(format!(
+                "field `parameters.label` must be a string, not {}",
+                other.kind()
+            ))),
         },
         other => check_parameters(other).map(|()| None),
     }

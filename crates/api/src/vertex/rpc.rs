@@ -18,7 +18,7 @@ use super::{
     PROTOCOL, batch, datasets, endpoints, evaluations, explain, models, operations, pipelines, predict,
 };
 use crate::Fault;
-use crate::http::{Access, App, Call, Handler, Permission, Response, Route, Template, handler, json_reply};
+use crate::http::{Access, App, Call, Handler, Permission, Route, Template, handler, json_reply};
 
 /// Query parameters of Google's front end that change nothing here: replies are always JSON, enums in
 /// replies are always names, which every client reads.

@@ -37,7 +37,7 @@ pub enum SchemaError {
 
 /// The API's description.
 #[derive(Debug, Clone)]
-pub struct Schema {
+pub(super) struct Schema {
     pool: DescriptorPool,
     /// `Message.field` of every field that only the server sets.
     output_only: HashSet<String>,
@@ -45,31 +45,31 @@ pub struct Schema {
 
 /// One procedure of the API.
 #[derive(Debug, Clone)]
-pub struct Procedure {
+pub(super) struct Procedure {
     /// `Service.Method`.
-    pub name: String,
+    pub(super) name: String,
     /// What it takes.
-    pub input: MessageDescriptor,
+    pub(super) input: MessageDescriptor,
     /// What it gives.
-    pub output: MessageDescriptor,
+    pub(super) output: MessageDescriptor,
     /// Where it is reached over HTTP.
-    pub bindings: Vec<Binding>,
+    pub(super) bindings: Vec<Binding>,
 }
 
 /// One address of a [`Procedure`], as `google.api.http` states it.
 #[derive(Debug, Clone)]
-pub struct Binding {
+pub(super) struct Binding {
     /// The HTTP method.
-    pub method: http::Method,
+    pub(super) method: http::Method,
     /// The path template.
-    pub path: String,
+    pub(super) path: String,
     /// What the body holds.
-    pub body: BodyRule,
+    pub(super) body: BodyRule,
 }
 
 /// What a request's body holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BodyRule {
+pub(super) enum BodyRule {
     /// Nothing.
     None,
     /// The whole request message.
@@ -83,7 +83,7 @@ impl Schema {
     ///
     /// # Errors
     /// If it is damaged: a defect.
-    pub fn load() -> Result<Self, SchemaError> {
+    pub(super) fn load() -> Result<Self, SchemaError> {
         let pool = DescriptorPool::decode(DESCRIPTORS)?;
         let lacks = || SchemaError::Lacks("google.api.field_behavior".to_owned());
         let behavior = pool.get_extension_by_name("google.api.field_behavior").ok_or_else(lacks)?;
@@ -105,7 +105,7 @@ impl Schema {
 
     /// Takes out of `request` what only the server sets, but for the fields in `keep` (dotted paths):
     /// clients send back what they read, and it means nothing.
-    pub fn drop_output_only(
+    pub(super) fn drop_output_only(
         &self,
         message: &MessageDescriptor,
         request: &mut Map<String, Value>,
@@ -140,7 +140,7 @@ impl Schema {
     ///
     /// # Errors
     /// If the description states an address that cannot be read: a defect.
-    pub fn procedures(&self) -> Result<Vec<Procedure>, SchemaError> {
+    pub(super) fn procedures(&self) -> Result<Vec<Procedure>, SchemaError> {
         let lacks = || SchemaError::Lacks("google.api.http".to_owned());
         let http = self.pool.get_extension_by_name("google.api.http").ok_or_else(lacks)?;
         let mut procedures = Vec::new();
@@ -164,7 +164,7 @@ impl Schema {
     ///
     /// # Errors
     /// If there is none.
-    pub fn message(&self, name: &str) -> Result<MessageDescriptor, SchemaError> {
+    pub(super) fn message(&self, name: &str) -> Result<MessageDescriptor, SchemaError> {
         let full = if name.starts_with("google.") {
             name.to_owned()
         } else {
@@ -211,7 +211,7 @@ fn body_rule(rule: &DynamicMessage, input: &MessageDescriptor) -> BodyRule {
 ///
 /// # Errors
 /// If it names a field that the message has not, or a value is of the wrong type; the fault names it.
-pub fn canonical(message: &MessageDescriptor, json: &Value) -> Result<Map<String, Value>, Fault> {
+pub(super) fn canonical(message: &MessageDescriptor, json: &Value) -> Result<Map<String, Value>, Fault> {
     let read = read(message, json).map_err(|e| Fault::invalid(explain(message, &e)))?;
     match write(&read).map_err(|e| Fault::internal("reading the request", e))? {
         Value::Object(fields) => Ok(fields),
@@ -224,7 +224,7 @@ pub fn canonical(message: &MessageDescriptor, json: &Value) -> Result<Map<String
 ///
 /// # Errors
 /// If it does not fit the message: a defect of ours, told to the log.
-pub fn sendable(message: &MessageDescriptor, json: &Value) -> Result<Value, Fault> {
+pub(super) fn sendable(message: &MessageDescriptor, json: &Value) -> Result<Value, Fault> {
     let failed = |e| Fault::internal("writing the reply", format!("{}: {e}", message.full_name()));
     let read = read(message, json).map_err(failed)?;
     let mut sent = write(&read).map_err(failed)?;
@@ -268,7 +268,7 @@ fn explain(message: &MessageDescriptor, error: &serde_json::Error) -> String {
 ///
 /// # Errors
 /// If there is no such field or the text is not of its type.
-pub fn put_text(
+pub(super) fn put_text(
     message: &MessageDescriptor,
     json: &mut Map<String, Value>,
     path: &str,
@@ -314,7 +314,7 @@ fn typed(field: &FieldDescriptor, value: &str) -> Result<Value, Fault> {
 }
 
 /// `fields` as an `Any` of the message type `message`.
-pub fn any(message: &MessageDescriptor, fields: Value) -> Value {
+pub(super) fn any(message: &MessageDescriptor, fields: Value) -> Value {
     let mut fields = match fields {
         Value::Object(fields) => fields,
         _ => Map::new(),
