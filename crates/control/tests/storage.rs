@@ -34,8 +34,8 @@ fn uri(text: &str) -> ObjectUri {
 
 impl Place {
     async fn put(&self, address: &str, content: &[u8]) {
-        let put = self.storage.put(&uri(address), content.to_vec().into(), PutOptions::default());
-        put.await.unwrap();
+        let content = content.to_vec().into();
+        self.storage.put(&uri(address), content, PutOptions::default()).await.unwrap();
     }
 
     async fn read(&self, address: &str) -> Vec<u8> {
@@ -115,7 +115,7 @@ async fn lists_in_the_order_of_names() {
     assert_eq!(place.names("gs://bucket/a/").await, ["a/b/c", "a/c"]);
     assert_eq!(place.names("gs://bucket/a").await, ["a-b", "a.csv", "a/b/c", "a/c", "ab"]);
     assert_eq!(place.names("gs://bucket/a/b").await, ["a/b/c"]);
-    let mut pages = Vec::new();
+    let mut pages: Vec<String> = Vec::new();
     loop {
         let after = pages.last().cloned().unwrap_or_default();
         let page = place.storage.list_page(&uri("gs://bucket"), &after, 2).await.unwrap();

@@ -267,6 +267,7 @@ async fn end(control: &Control, name: &str, outcome: Result<Done>) -> Result<()>
     if let Err(error) = &outcome {
         tracing::warn!(job = %name, %error, cause = ?error.source, "a job ends without success");
         withdraw(control, name).await;
+        let _ = std::fs::remove_dir_all(staging(control, name));
     }
     fault::step().map_err(|e| failed("ending a job", e))?;
     for _ in 0..32 {
@@ -280,6 +281,7 @@ async fn end(control: &Control, name: &str, outcome: Result<Done>) -> Result<()>
         match control.store().commit(writes).await {
             Ok(()) => {
                 fault::step().map_err(|e| failed("ending a job", e))?;
+                // Needed until here: had the commit failed, the next process would publish again.
                 let _ = std::fs::remove_dir_all(staging(control, name));
                 control.runner().changed();
                 tracing::info!(job = %name, state = ?job.state, "a job has ended");
