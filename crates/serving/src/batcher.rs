@@ -51,7 +51,8 @@ pub struct Limits {
     pub queue_bytes_max: usize,
     /// Rows that requests of different callers may form in one batch. A larger request runs by itself.
     pub batch_rows_max: usize,
-    /// Batches of one deployed model that may run at the same time, and model threads of the process.
+    /// Batches of one deployed model that may run at the same time. The process has one model thread more, so that
+    /// no model alone can hold up all others.
     pub lanes: usize,
     /// A batch expected to take no longer runs on the async thread of its leader.
     pub inline_max: Duration,

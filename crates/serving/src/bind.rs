@@ -48,6 +48,17 @@ fn describe(rows: &[Filling<'_>]) -> String {
     rows.iter().map(|row| format!("`{}` ({})", row.input.name, row.expected())).collect::<Vec<_>>().join(", ")
 }
 
+/// About how many bytes a value takes.
+pub(crate) fn value_bytes(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 8,
+        Value::Text(text) => text.len(),
+        Value::Numbers(numbers) => 8 * numbers.len(),
+        Value::List(values) => values.iter().map(value_bytes).sum(),
+        Value::Record(fields) => fields.iter().map(|(name, value)| name.len() + value_bytes(value)).sum(),
+    }
+}
+
 /// One input's tensor while rows are added.
 struct Filling<'a> {
     input: &'a Input,

@@ -10,16 +10,18 @@ use tensor::{Data, Tensor, Tensors};
 use analysis::{completeness_gap, integrated_gradients, shapley};
 
 use crate::batcher::Run;
+use crate::bind::value_bytes;
 use crate::error::PredictError;
 use crate::model::{Model, Trained};
 use crate::predictions::{Form, Predictions, highest};
-use crate::rows::slice;
+use crate::rows::{byte_count, slice};
 use game::Game;
 
 pub use request::{Attribution, Explain, Explanation, Method};
 
-/// Coalitions or gradient points that go through the model at a time.
+/// Coalitions or gradient points that go through the model at a time, and their bytes.
 const BATCH_MAX: usize = 256;
+const BATCH_BYTES_MAX: usize = 16 << 20;
 
 impl Model {
     /// Explains instances, each by itself: the same instance gets the same explanation whatever the others
@@ -137,8 +139,11 @@ impl One<'_> {
     fn shapley(&self, target: Target, path_count: u32) -> Result<Explanation, PredictError> {
         let game = Game::new(self.model, self.instance, &self.inputs, self.explain);
         let game = game.map_err(|e| self.at_this_instance(e))?;
-        let options =
-            shapley::Options { paths: path_count as usize, seed: self.explain.seed, batch_max: BATCH_MAX };
+        let options = shapley::Options {
+            paths: path_count as usize,
+            seed: self.explain.seed,
+            batch_max: self.batch_max(),
+        };
         let result = shapley::sampled(game.players(), &options, |coalitions| {
             self.go_on()?;
             target.of(&self.model.run(&game.inputs(coalitions)?)?)
@@ -168,7 +173,7 @@ impl One<'_> {
         let (from, to) = (floats(&baseline)?, floats(own)?);
         let options = integrated_gradients::Options {
             steps: step_count as usize,
-            batch_max: BATCH_MAX,
+            batch_max: self.batch_max(),
             ..integrated_gradients::Options::default()
         };
         let result = integrated_gradients::attributions(&to, &from, &options, |points| {
@@ -223,6 +228,11 @@ impl One<'_> {
             Attribution { feature: share.column, tokens, values: share.values }
         };
         Ok(shares.into_iter().enumerate().map(attribution).collect())
+    }
+
+    fn batch_max(&self) -> usize {
+        let row_bytes = byte_count(&self.inputs) + value_bytes(self.instance);
+        (BATCH_BYTES_MAX / row_bytes.max(1)).clamp(1, BATCH_MAX)
     }
 
     fn at_this_instance(&self, e: PredictError) -> PredictError {

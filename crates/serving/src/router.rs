@@ -12,6 +12,7 @@ use tensor::Tensors;
 use tokio::sync::oneshot;
 
 use crate::batcher::{Batcher, Limits};
+use crate::bind::value_bytes;
 use crate::counters::{CounterSnapshot, Counters, bump};
 use crate::error::{PredictError, ServeError};
 use crate::explain::{Explain, Explanation};
@@ -148,7 +149,8 @@ impl Router {
             table: ArcSwap::default(),
             publishing: Mutex::new(()),
             limits,
-            models: Arc::new(Pool::start("meuse-model", lanes)),
+            // One more than a single deployed model can occupy.
+            models: Arc::new(Pool::start("meuse-model", lanes + 1)),
             // Explanations are many predictions each: they get half the processors at most.
             explainers: Pool::start("meuse-explain", lanes.div_ceil(2)),
             explaining: Slots::new(EXPLAINING_MAX),
@@ -284,7 +286,7 @@ impl Router {
         let counters = &live.batcher.counters;
         let result = match not_empty(&instances) {
             Err(e) => Err(e),
-            Ok(()) if instances.iter().map(size).sum::<usize>() <= INLINE_BYTES_MAX => {
+            Ok(()) if instances.iter().map(value_bytes).sum::<usize>() <= INLINE_BYTES_MAX => {
                 live.deployed.model.bind(&instances)
             }
             Ok(()) => {
@@ -352,17 +354,6 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, PredictError>) -> Result<T, Predi
         let message = "the model stopped on a defect; the server's log has the cause".into();
         Err(PredictError::Failed { message })
     })
-}
-
-/// About how many bytes a value takes.
-fn size(value: &Value) -> usize {
-    match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => 8,
-        Value::Text(text) => text.len(),
-        Value::Numbers(numbers) => 8 * numbers.len(),
-        Value::List(values) => values.iter().map(size).sum(),
-        Value::Record(fields) => fields.iter().map(|(name, value)| name.len() + size(value)).sum(),
-    }
 }
 
 /// A number of places.

@@ -165,6 +165,35 @@ async fn callers_that_leave_at_any_moment_disturb_nobody() {
     assert_eq!((counts.failed, counts.overloaded, counts.expired), (0, 0, 0));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn never_more_wait_than_may_and_each_is_answered_or_refused() {
+    const MAX: usize = 5;
+    let doubler = Arc::new(Doubler::default());
+    let batcher = batcher(&doubler, Limits { queue_requests_max: MAX, batch_rows_max: 2, ..one_lane() });
+    let done = Arc::new(AtomicUsize::new(0));
+    let tasks: Vec<_> = (0..2000)
+        .map(|i| {
+            let (batcher, done) = (batcher.clone(), done.clone());
+            tokio::spawn(async move {
+                let answer = batcher.predict(rows(1, &[i as f32]), soon()).await;
+                done.fetch_add(1, SeqCst);
+                match answer {
+                    Ok(answer) => assert_eq!(numbers(&answer), [2.0 * i as f32]),
+                    Err(e) => assert!(matches!(e, ServeError::Overloaded { .. }), "{e}"),
+                }
+            })
+        })
+        .collect();
+    while done.load(SeqCst) < 2000 {
+        assert!(batcher.queued() <= MAX);
+        tokio::task::yield_now().await;
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    until(|| is_idle(&batcher)).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waits_shares_a_batch() {
     let doubler = Arc::new(Doubler::default());
