@@ -109,7 +109,16 @@ impl Manifest {
         rows: u64,
         spec: TrainSpec,
     ) -> Self {
-        Manifest { format: FORMAT, task, label: spec.label.clone(), features, input_shape, layers, rows, spec }
+        Manifest {
+            format: FORMAT,
+            task,
+            label: spec.label.clone(),
+            features,
+            input_shape,
+            layers,
+            rows,
+            spec,
+        }
     }
 
     /// Reads and checks a manifest: sizes agree, numbers are finite, nothing passes its limit.
@@ -119,7 +128,9 @@ impl Manifest {
     pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
         if bytes.len() > MANIFEST_BYTES_MAX {
             let n = bytes.len();
-            return Err(ManifestError::Invalid(format!("{n} bytes are beyond the limit of {MANIFEST_BYTES_MAX}")));
+            return Err(ManifestError::Invalid(format!(
+                "{n} bytes are beyond the limit of {MANIFEST_BYTES_MAX}"
+            )));
         }
         let manifest: Manifest = serde_json::from_slice(bytes)?;
         manifest.check()?;
@@ -168,7 +179,10 @@ impl Manifest {
         }
         let elements = self.input_shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
         if elements != Some(width) || width > INPUT_ELEMENTS_MAX {
-            return invalid(format!("its features make {width} numbers, its input shape is {:?}", self.input_shape));
+            return invalid(format!(
+                "its features make {width} numbers, its input shape is {:?}",
+                self.input_shape
+            ));
         }
         self.check_layers()
     }
@@ -177,7 +191,10 @@ impl Manifest {
         let shapes = shapes(&self.input_shape, &self.layers)?;
         let last = shapes.last().map(Vec::as_slice);
         if last != Some(&[self.task.outputs()]) {
-            return invalid(format!("its network gives rows of shape {last:?} for {} outputs", self.task.outputs()));
+            return invalid(format!(
+                "its network gives rows of shape {last:?} for {} outputs",
+                self.task.outputs()
+            ));
         }
         for (i, layer) in self.layers.iter().enumerate() {
             if matches!(layer, Layer::Embedding { .. }) {

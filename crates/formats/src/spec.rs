@@ -122,7 +122,8 @@ impl TrainSpec {
     /// What is wrong, and at which field.
     pub fn from_json(text: &str) -> Result<Self, SpecError> {
         check_length(text)?;
-        let value: Value = serde_json::from_str(text).map_err(|e| SpecError::new("", format!("not JSON: {e}")))?;
+        let value: Value =
+            serde_json::from_str(text).map_err(|e| SpecError::new("", format!("not JSON: {e}")))?;
         Self::from_value(&value)
     }
 
@@ -150,7 +151,10 @@ impl TrainSpec {
             return Err(SpecError::new("labels", "a classification needs at least two"));
         }
         if self.loss == Some(Loss::MeanSquaredError) && self.task == Some(TaskKind::Classification) {
-            return Err(SpecError::new("loss", "mse is for regression; a classification takes a cross-entropy"));
+            return Err(SpecError::new(
+                "loss",
+                "mse is for regression; a classification takes a cross-entropy",
+            ));
         }
         let classifies = matches!(self.loss, Some(Loss::CategoricalCrossentropy | Loss::BinaryCrossentropy));
         if classifies && self.task == Some(TaskKind::Regression) {
@@ -179,8 +183,9 @@ fn network(fields: &mut Fields<'_>) -> Result<(Option<Vec<Item>>, Option<keras::
         (Some(_), Some(_)) => Err(SpecError::new("model", "stands beside `layers`; give one of them")),
         (Some(Value::Text(json)), None) => {
             check_length(json)?;
-            let value: Value = serde_json::from_str(json)
-                .map_err(|e| SpecError::new("model", format!("expected what Keras' to_json() prints: {e}")))?;
+            let value: Value = serde_json::from_str(json).map_err(|e| {
+                SpecError::new("model", format!("expected what Keras' to_json() prints: {e}"))
+            })?;
             keras_model(&value)
         }
         (Some(value), None) => keras_model(value),
@@ -213,7 +218,9 @@ struct Network {
 
 impl Network {
     fn assemble(items: Option<Vec<Item>>) -> Result<Self, SpecError> {
-        let Some(items) = items else { return Ok(Network { layers: default_layers(), ..Network::default() }) };
+        let Some(items) = items else {
+            return Ok(Network { layers: default_layers(), ..Network::default() });
+        };
         let mut network = Network::default();
         for (i, item) in items.into_iter().enumerate() {
             let at = format!("layers[{i}]");
@@ -265,7 +272,11 @@ fn default_layers() -> Vec<Layer> {
 }
 
 /// Everything but the network.
-fn read(fields: &mut Fields<'_>, network: Network, compile: Option<keras::Compile>) -> Result<TrainSpec, SpecError> {
+fn read(
+    fields: &mut Fields<'_>,
+    network: Network,
+    compile: Option<keras::Compile>,
+) -> Result<TrainSpec, SpecError> {
     let compile = compile.unwrap_or(keras::Compile { optimizer: None, loss: None, metrics: None });
     let optimizer = match fields.take("optimizer") {
         Some(value) => Some(Optimizer::read("optimizer", value)?),
@@ -307,7 +318,7 @@ fn read(fields: &mut Fields<'_>, network: Network, compile: Option<keras::Compil
 }
 
 fn features(fields: &mut Fields<'_>, network: &Network) -> Result<Option<Vec<Feature>>, SpecError> {
-    let features: Vec<Feature> = match fields.take("features") {
+    let mut features: Vec<Feature> = match fields.take("features") {
         None => return Ok(None),
         Some(Value::List(list)) if !list.is_empty() => list
             .iter()
@@ -316,11 +327,24 @@ fn features(fields: &mut Fields<'_>, network: &Network) -> Result<Option<Vec<Fea
             .collect::<Result<_, _>>()?,
         Some(record @ Value::Record(_)) => vec![Feature::read("features", record)?],
         Some(other) => {
-            return Err(SpecError::new("features", format!("expected a list of features, found {}", brief(other))));
+            return Err(SpecError::new(
+                "features",
+                format!("expected a list of features, found {}", brief(other)),
+            ));
         }
     };
     if network.vectorizer.is_some() && !matches!(features.as_slice(), [Feature::Text { .. }]) {
-        return Err(SpecError::new("features", "the network begins with a text step: one text feature is needed"));
+        return Err(SpecError::new(
+            "features",
+            "the network begins with a text step: one text feature is needed",
+        ));
+    }
+    if network.standardize {
+        for feature in &mut features {
+            if let Feature::Numeric { standardize, .. } = feature {
+                *standardize = true;
+            }
+        }
     }
     Ok(Some(features))
 }
@@ -343,7 +367,9 @@ fn class_weight(fields: &mut Fields<'_>) -> Result<Vec<(String, f64)>, SpecError
         None => Ok(Vec::new()),
         Some(Value::Record(weights)) => weights
             .iter()
-            .map(|(label, w)| Ok((label.clone(), fields::number_of(&format!("class_weight.{label}"), w, 0.0, 1e6)?)))
+            .map(|(label, w)| {
+                Ok((label.clone(), fields::number_of(&format!("class_weight.{label}"), w, 0.0, 1e6)?))
+            })
             .collect(),
         Some(other) => {
             Err(SpecError::new("class_weight", format!("expected a weight by label, found {}", brief(other))))

@@ -136,7 +136,9 @@ impl FeatureStep {
         let mut rows = Rows::new(self, block.rows());
         let mut faults = Vec::new();
         for row in 0..block.rows() {
-            let cell = |column: usize| Cell::Text(block.cell(row, places.get(column).copied().unwrap_or(usize::MAX)));
+            let cell = |column: usize| {
+                Cell::Text(block.cell(row, places.get(column).copied().unwrap_or(usize::MAX)))
+            };
             if let Err(reason) = rows.push(cell) {
                 faults.push(RowFault { row: block.row_number(row), reason });
             }

@@ -65,7 +65,8 @@ fn accuracy(trained: &Trained, blocks: &[RowBlock]) -> Result<f64, Box<dyn Error
         let scores = network.predict(&input)?;
         for (row, scores) in scores.as_f32().unwrap_or_default().chunks(labels.len()).enumerate() {
             let best = scores.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(i, _)| i);
-            right += usize::from(labels.get(best).is_some_and(|label| label == block.cell(row, column).trim()));
+            right +=
+                usize::from(labels.get(best).is_some_and(|label| label == block.cell(row, column).trim()));
             rows += 1;
         }
     }

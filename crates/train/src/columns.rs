@@ -51,7 +51,9 @@ fn explicit(feature: &Feature, dataset: &Dataset, label: &str) -> Result<Feature
         Feature::Text { column, .. } => {
             dataset.column(column)?;
         }
-        Feature::Numeric { columns, .. } | Feature::Categorical { columns, .. } | Feature::Pixels { columns, .. } => {
+        Feature::Numeric { columns, .. }
+        | Feature::Categorical { columns, .. }
+        | Feature::Pixels { columns, .. } => {
             *columns = expand(columns, dataset, label)?;
         }
     }
@@ -113,7 +115,11 @@ fn inferred(spec: &TrainSpec, dataset: &Dataset) -> Result<Vec<Feature>, TrainEr
         features.push(Feature::Categorical { columns: categorical, max_categories: 1_000 });
     }
     if features.is_empty() {
-        return Err(SpecError::new("features", "the rows have no column beside the label that holds anything").into());
+        return Err(SpecError::new(
+            "features",
+            "the rows have no column beside the label that holds anything",
+        )
+        .into());
     }
     Ok(features)
 }

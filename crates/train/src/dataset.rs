@@ -31,7 +31,8 @@ impl Dataset {
             if dataset.blocks.is_empty() {
                 dataset.names = block.names().to_vec();
             } else if dataset.names != block.names() {
-                let message = "the columns change between parts of the rows; all files must have the same header";
+                let message =
+                    "the columns change between parts of the rows; all files must have the same header";
                 return Err(TrainError::Source(message.into()));
             }
             bytes += size(&block);
@@ -62,7 +63,10 @@ impl Dataset {
 
     /// All rows, in order.
     pub(crate) fn refs(&self) -> impl Iterator<Item = RowRef> + '_ {
-        self.blocks.iter().enumerate().flat_map(|(block, b)| (0..b.rows()).map(move |row| RowRef { block, row }))
+        self.blocks
+            .iter()
+            .enumerate()
+            .flat_map(|(block, b)| (0..b.rows()).map(move |row| RowRef { block, row }))
     }
 
     /// The text at a row and column.
@@ -75,7 +79,10 @@ impl Dataset {
         self.names.iter().position(|n| n == name).ok_or_else(|| {
             let shown: Vec<&str> = self.names.iter().take(20).map(String::as_str).collect();
             let more = if self.names.len() > shown.len() { ", …" } else { "" };
-            TrainError::MissingColumn { column: name.to_owned(), present: format!("{}{more}", shown.join(", ")) }
+            TrainError::MissingColumn {
+                column: name.to_owned(),
+                present: format!("{}{more}", shown.join(", ")),
+            }
         })
     }
 

@@ -24,7 +24,9 @@ pub enum TrainError {
         present: String,
     },
     /// More rows than are held in memory.
-    #[error("{what} would take {bytes} bytes in memory, beyond the limit of {limit}; train on fewer rows or columns")]
+    #[error(
+        "{what} would take {bytes} bytes in memory, beyond the limit of {limit}; train on fewer rows or columns"
+    )]
     TooLarge {
         /// What would be held.
         what: &'static str,
@@ -50,7 +52,9 @@ pub enum TrainError {
         message: String,
     },
     /// The loss is not a number any more.
-    #[error("the loss became {loss} in epoch {epoch}; a smaller learning rate than {learning_rate} may help, or check the rows for extreme numbers")]
+    #[error(
+        "the loss became {loss} in epoch {epoch}; a smaller learning rate than {learning_rate} may help, or check the rows for extreme numbers"
+    )]
     NotFinite {
         /// The epoch, from 1.
         epoch: usize,

@@ -81,7 +81,8 @@ fn layers(net: &Net) -> Result<Vec<export::Layer>, TrainError> {
 
 /// One layer; `None` for those that do nothing at inference.
 fn one(net: &Net, i: usize, layer: &Layer, input: &[usize]) -> Option<export::Layer> {
-    let find = |name: &str| net.params.iter().find(|p| p.layer == i && p.name == name).map(|p| p.values.clone());
+    let find =
+        |name: &str| net.params.iter().find(|p| p.layer == i && p.name == name).map(|p| p.values.clone());
     let all = |name: &str| find(name).unwrap_or_default();
     Some(match layer {
         Layer::Dropout { .. } => return None,
@@ -100,11 +101,9 @@ fn one(net: &Net, i: usize, layer: &Layer, input: &[usize]) -> Option<export::La
             padding: edges(*padding),
             activation: function(*activation),
         },
-        Layer::MaxPooling2d { pool_size, strides, padding } => export::Layer::MaxPooling2d {
-            pool_size: *pool_size,
-            strides: *strides,
-            padding: edges(*padding),
-        },
+        Layer::MaxPooling2d { pool_size, strides, padding } => {
+            export::Layer::MaxPooling2d { pool_size: *pool_size, strides: *strides, padding: edges(*padding) }
+        }
         Layer::BatchNormalization { epsilon, .. } => export::Layer::BatchNormalization {
             gamma: find("gamma"),
             beta: find("beta"),

@@ -95,7 +95,11 @@ pub(crate) fn fit(
 }
 
 /// The shape of one row of input, which the network may state.
-fn shape(spec: &TrainSpec, features: &mut Vec<FittedFeature>, width: usize) -> Result<Vec<usize>, TrainError> {
+fn shape(
+    spec: &TrainSpec,
+    features: &mut Vec<FittedFeature>,
+    width: usize,
+) -> Result<Vec<usize>, TrainError> {
     if let [FittedFeature::Pixels { shape, .. }] = features.as_slice() {
         return agree(spec, shape.to_vec());
     }
@@ -180,14 +184,19 @@ impl Fitting<'_> {
     fn fit(&self, feature: &Feature) -> Result<Fitted, TrainError> {
         match feature {
             Feature::Text { column, vectorizer } => self.text(column, *vectorizer),
-            Feature::Numeric { columns, standardize } => Ok((vec![self.numeric(columns, *standardize)?], None)),
+            Feature::Numeric { columns, standardize } => {
+                Ok((vec![self.numeric(columns, *standardize)?], None))
+            }
             Feature::Categorical { columns, max_categories } => {
                 let fitted = columns.iter().map(|column| self.categories(column, *max_categories));
                 Ok((fitted.collect::<Result<_, _>>()?, None))
             }
             Feature::Pixels { columns, shape, scale } => {
                 let shape = pixel_shape(*shape, columns.len())?;
-                Ok((vec![FittedFeature::Pixels { columns: columns.clone(), shape, scale: *scale as f32 }], None))
+                Ok((
+                    vec![FittedFeature::Pixels { columns: columns.clone(), shape, scale: *scale as f32 }],
+                    None,
+                ))
             }
         }
     }
@@ -209,8 +218,16 @@ impl Fitting<'_> {
             }
             Vectorizer::Terms { width, analyzer, ngrams, weighting, normalize, unknown } => {
                 let (terms, rarity) = vocabulary::terms(&texts, analyzer, ngrams, width, unknown);
-                let fitted =
-                    FittedFeature::Terms { column, analyzer, ngrams, weighting, normalize, unknown, terms, rarity };
+                let fitted = FittedFeature::Terms {
+                    column,
+                    analyzer,
+                    ngrams,
+                    weighting,
+                    normalize,
+                    unknown,
+                    terms,
+                    rarity,
+                };
                 if fitted.width() == 0 {
                     return Err(SpecError::new("features", "the training texts hold no term").into());
                 }
@@ -268,13 +285,18 @@ fn pixel_shape(shape: Option<[usize; 3]>, pixels: usize) -> Result<[usize; 3], T
     match shape {
         Some(shape) if shape.iter().product::<usize>() == pixels => Ok(shape),
         Some(shape) => {
-            let message = format!("an image of {shape:?} needs {} pixel columns, not {pixels}", shape.iter().product::<usize>());
+            let message = format!(
+                "an image of {shape:?} needs {} pixel columns, not {pixels}",
+                shape.iter().product::<usize>()
+            );
             Err(SpecError::new("features", message).into())
         }
         None => {
             let side = pixels.isqrt();
             if side * side != pixels {
-                let message = format!("{pixels} pixel columns are not a square; say `shape: [height, width, channels]`");
+                let message = format!(
+                    "{pixels} pixel columns are not a square; say `shape: [height, width, channels]`"
+                );
                 return Err(SpecError::new("features", message).into());
             }
             Ok([side, side, 1])
@@ -283,7 +305,11 @@ fn pixel_shape(shape: Option<[usize; 3]>, pixels: usize) -> Result<[usize; 3], T
 }
 
 /// Decides the widths that the rows decide: `dense: labels`, and an embedding's ids.
-pub(crate) fn decide(layers: &[Layer], outputs: usize, features: &[FittedFeature]) -> Result<Vec<Layer>, SpecError> {
+pub(crate) fn decide(
+    layers: &[Layer],
+    outputs: usize,
+    features: &[FittedFeature],
+) -> Result<Vec<Layer>, SpecError> {
     let mut layers = layers.to_vec();
     for (i, layer) in layers.iter_mut().enumerate() {
         let at = format!("layers[{i}] ({})", layer.kind());
@@ -292,11 +318,17 @@ pub(crate) fn decide(layers: &[Layer], outputs: usize, features: &[FittedFeature
             Layer::Embedding { input_dim, .. } => {
                 let ids = match features {
                     [FittedFeature::Sequence { vocabulary, .. }] => vocabulary.len() + 2,
-                    _ => return Err(SpecError::new(at, "needs a text feature with `method: sequence` as the only input")),
+                    _ => {
+                        return Err(SpecError::new(
+                            at,
+                            "needs a text feature with `method: sequence` as the only input",
+                        ));
+                    }
                 };
                 if input_dim.is_some_and(|n| n < ids) {
                     let n = input_dim.unwrap_or(0);
-                    let message = format!("its input_dim of {n} is less than the {ids} ids of the vocabulary");
+                    let message =
+                        format!("its input_dim of {n} is less than the {ids} ids of the vocabulary");
                     return Err(SpecError::new(at, message));
                 }
                 *input_dim = Some(input_dim.unwrap_or(ids));

@@ -55,6 +55,9 @@ pub fn fit_until(
     check: &mut dyn FnMut() -> Flow,
 ) -> Result<Trained, TrainError> {
     let dataset = Dataset::read(rows)?;
+    if dataset.rows() == 0 {
+        return Err(TrainError::NoRows { rows: 0, first: String::new() });
+    }
     let asked = columns::features(spec, &dataset)?;
     let mut usable: Vec<_> = dataset.refs().collect();
     let mut faults = Vec::new();

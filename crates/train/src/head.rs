@@ -47,7 +47,12 @@ impl Sums {
 
 impl Head {
     /// The head of a specification whose last layer is decided.
-    pub(crate) fn new(spec: &TrainSpec, task: TaskKind, layers: &[Layer], outputs: usize) -> Result<Self, SpecError> {
+    pub(crate) fn new(
+        spec: &TrainSpec,
+        task: TaskKind,
+        layers: &[Layer],
+        outputs: usize,
+    ) -> Result<Self, SpecError> {
         let last = last_activation(layers);
         let loss = spec.loss.unwrap_or(match (task, last) {
             (TaskKind::Regression, _) => Loss::MeanSquaredError,
@@ -61,9 +66,11 @@ impl Head {
             (_, Loss::MeanSquaredError, _) => {
                 Err(SpecError::new("loss", "mse is for regression; a classification takes a cross-entropy"))
             }
-            (_, Loss::CategoricalCrossentropy, Some(Activation::Softmax) | Some(Activation::Linear) | None) => {
-                Ok(Head::Softmax)
-            }
+            (
+                _,
+                Loss::CategoricalCrossentropy,
+                Some(Activation::Softmax) | Some(Activation::Linear) | None,
+            ) => Ok(Head::Softmax),
             (_, Loss::CategoricalCrossentropy, Some(_)) => Err(SpecError::new(
                 at,
                 "a categorical cross-entropy needs a last activation of softmax, or none",
@@ -77,7 +84,7 @@ impl Head {
         }
     }
 
-    /// Outputs of the network for a task of `outputs` outputs.
+    /// What the network ends in when it is served.
     pub(crate) fn activation(self) -> Activation {
         match self {
             Head::Softmax => Activation::Softmax,

@@ -102,7 +102,10 @@ impl Net {
                 total = total.saturating_add(count);
                 if total > WEIGHTS_MAX {
                     let at = format!("layers[{i}] ({})", layer.kind());
-                    return Err(SpecError::new(at, format!("the network passes the limit of {WEIGHTS_MAX} weights")));
+                    return Err(SpecError::new(
+                        at,
+                        format!("the network passes the limit of {WEIGHTS_MAX} weights"),
+                    ));
                 }
                 let values = start(layer, name, &keras_shape, count, &mut random);
                 let shape = burn_shape(name, &keras_shape);
@@ -181,7 +184,9 @@ impl Net {
                 Layer::Conv2d { strides, padding, activation, kernel_size, .. } => {
                     activate(convolve(value, own, *kernel_size, *strides, *padding), *activation)
                 }
-                Layer::MaxPooling2d { pool_size, strides, padding } => pool(value, *pool_size, *strides, *padding),
+                Layer::MaxPooling2d { pool_size, strides, padding } => {
+                    pool(value, *pool_size, *strides, *padding)
+                }
                 Layer::Dropout { rate } => match &mut mode {
                     Mode::Training(random) => drop_out(value, *rate, random),
                     _ => value,
@@ -272,14 +277,21 @@ fn around(size: usize, window: usize, stride: usize, padding: Padding) -> (usize
     }
 }
 
-fn convolve(value: Act, own: &[Bound], kernel_size: [usize; 2], strides: [usize; 2], padding: Padding) -> Act {
+fn convolve(
+    value: Act,
+    own: &[Bound],
+    kernel_size: [usize; 2],
+    strides: [usize; 2],
+    padding: Padding,
+) -> Act {
     let (Act::D4(t), Some(Bound::D4(kernel))) = (&value, own.first()) else { return value };
     let bias = match own.get(1) {
         Some(Bound::D1(bias)) => Some(bias.clone()),
         _ => None,
     };
     let [_, _, h, w] = t.dims();
-    let pads = [around(h, kernel_size[0], strides[0], padding), around(w, kernel_size[1], strides[1], padding)];
+    let pads =
+        [around(h, kernel_size[0], strides[0], padding), around(w, kernel_size[1], strides[1], padding)];
     let options = ConvOptions::new_with_padding(strides, pads, [1, 1], 1);
     Act::D4(module::conv2d(t.clone(), kernel.clone(), bias, options))
 }

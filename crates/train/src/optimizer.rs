@@ -53,7 +53,14 @@ impl Stepper {
     }
 }
 
-fn momentum_step(values: &mut [f32], gradient: &[f32], moment: &mut [f32], rate: f32, momentum: f32, nesterov: bool) {
+fn momentum_step(
+    values: &mut [f32],
+    gradient: &[f32],
+    moment: &mut [f32],
+    rate: f32,
+    momentum: f32,
+    nesterov: bool,
+) {
     for ((v, g), m) in values.iter_mut().zip(gradient).zip(moment) {
         *m = momentum * *m - rate * g;
         *v += if nesterov { momentum * *m - rate * g } else { *m };
@@ -100,7 +107,8 @@ mod tests {
     #[test]
     fn momentum_repeats_the_last_step() {
         let rule = Rule::Sgd { momentum: 0.9, nesterov: false };
-        let mut stepper = Stepper::new(Optimizer { rule, learning_rate: 0.1, weight_decay: 0.0 }, [1].into_iter());
+        let mut stepper =
+            Stepper::new(Optimizer { rule, learning_rate: 0.1, weight_decay: 0.0 }, [1].into_iter());
         let mut x = [0.0f32];
         for _ in 0..2 {
             stepper.begin();

@@ -92,7 +92,9 @@ impl Target {
                 }
                 None => {
                     let shown: String = label.chars().take(40).collect();
-                    faults.push(dataset.fault(*at, format!("column `{name}`: `{shown}` is not one of the labels")));
+                    faults.push(
+                        dataset.fault(*at, format!("column `{name}`: `{shown}` is not one of the labels")),
+                    );
                     return false;
                 }
             }

@@ -68,12 +68,16 @@ impl Evidence {
         ];
         for (name, terms, table) in tables {
             if terms > TERMS_MAX || table.len() != terms.saturating_mul(self.classes) {
-                return Err(format!("{} numbers for {terms} {name} of {} classes", table.len(), self.classes));
+                return Err(format!(
+                    "{} numbers for {terms} {name} of {} classes",
+                    table.len(),
+                    self.classes
+                ));
             }
             finite(name, table)?;
         }
         let known = |index: &u32| (*index as usize) < self.words.len();
-        if self.pairs.len() % 2 != 0 || !self.pairs.iter().chain(&self.chosen).all(known) {
+        if !self.pairs.len().is_multiple_of(2) || !self.pairs.iter().chain(&self.chosen).all(known) {
             return Err("a pair or a chosen word is not among the words".to_owned());
         }
         if self.chosen_weight.len() != self.chosen.len() {

@@ -141,14 +141,18 @@ impl FittedFeature {
                 }
                 finite("rarity", rarity)
             }
-            FittedFeature::Numeric { columns, mean, deviation } => standardizer(mean, deviation, columns.len()),
+            FittedFeature::Numeric { columns, mean, deviation } => {
+                standardizer(mean, deviation, columns.len())
+            }
             FittedFeature::Pixels { columns, shape, scale } => {
                 if shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)) != Some(columns.len()) {
                     return Err(format!("{} columns for an image of {shape:?}", columns.len()));
                 }
                 finite("scale", &[*scale])
             }
-            FittedFeature::Sequence { .. } | FittedFeature::Categorical { .. } | FittedFeature::Blank { .. } => Ok(()),
+            FittedFeature::Sequence { .. }
+            | FittedFeature::Categorical { .. }
+            | FittedFeature::Blank { .. } => Ok(()),
         }
     }
 }

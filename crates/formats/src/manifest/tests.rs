@@ -45,7 +45,8 @@ fn refuses_parts_that_disagree() {
         ("2 outputs", |m| m.layers[0] = Layer::Flatten),
         ("must be 2 to", |m| m.task = Task::Classification { labels: vec!["n".into(), "n".into()] }),
         ("occurs twice", |m| {
-            m.features[2] = FittedFeature::Categorical { column: "c".into(), categories: vec!["r".into(), "r".into()] };
+            m.features[2] =
+                FittedFeature::Categorical { column: "c".into(), categories: vec!["r".into(), "r".into()] };
         }),
         ("not positive", |m| {
             m.features[1] =

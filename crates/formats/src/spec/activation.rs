@@ -55,7 +55,9 @@ impl Activation {
         match value {
             Value::Text(name) => Self::named(at, name),
             Value::Record(_) => Self::object(at, value),
-            other => Err(SpecError::new(at, format!("expected the name of an activation, found {}", brief(other)))),
+            other => {
+                Err(SpecError::new(at, format!("expected the name of an activation, found {}", brief(other))))
+            }
         }
     }
 
@@ -85,7 +87,7 @@ impl Activation {
             Some(Value::Text(name)) if class == "function" => Self::named(at, name),
             None => Self::named(at, class),
             Some(config) => {
-                let mut options = Fields::new(format!("{at}.config"), config)?;
+                let mut options = Fields::keras(format!("{at}.config"), config)?;
                 options.ignore(&["name", "dtype", "trainable"]);
                 let activation = Self::named(at, class)?.with_options(&mut options)?;
                 options.finish()?;

@@ -64,7 +64,9 @@ impl Feature {
             let scale = fields.number("scale", 1e-9, 1e9)?.unwrap_or(1.0 / 255.0);
             Feature::Pixels { columns: columns(&mut fields, "pixels")?, shape, scale }
         } else if fields.has("image") {
-            return Err(fields.error("image", "image files are not supported; give the pixels as columns (`pixels`)"));
+            return Err(
+                fields.error("image", "image files are not supported; give the pixels as columns (`pixels`)")
+            );
         } else {
             let names: Vec<&str> = fields.names().collect();
             return Err(SpecError::new(
@@ -101,13 +103,15 @@ fn shape(fields: &mut Fields<'_>) -> Result<Option<[usize; 3]>, SpecError> {
     let whole = |v: f64, max: usize| (v.fract() == 0.0 && v >= 1.0 && v <= max as f64).then_some(v as usize);
     let read = match sides.as_slice() {
         [h, w] => whole(*h, SIDE_MAX).zip(whole(*w, SIDE_MAX)).map(|(h, w)| [h, w, 1]),
-        [h, w, c] => whole(*h, SIDE_MAX)
-            .zip(whole(*w, SIDE_MAX))
-            .zip(whole(*c, 64))
-            .map(|((h, w), c)| [h, w, c]),
+        [h, w, c] => {
+            whole(*h, SIDE_MAX).zip(whole(*w, SIDE_MAX)).zip(whole(*c, 64)).map(|((h, w), c)| [h, w, c])
+        }
         _ => None,
     };
     read.map(Some).ok_or_else(|| {
-        SpecError::new(at, format!("expected [height, width] or [height, width, channels], found {}", brief(value)))
+        SpecError::new(
+            at,
+            format!("expected [height, width] or [height, width, channels], found {}", brief(value)),
+        )
     })
 }

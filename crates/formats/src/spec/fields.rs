@@ -24,6 +24,13 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Reads a configuration that Keras wrote: null there means "not used", whatever the option.
+    pub(crate) fn keras(path: impl Into<String>, value: &'a Value) -> Result<Self, SpecError> {
+        let mut fields = Self::new(path, value)?;
+        fields.left.retain(|(_, value)| **value != Value::Null);
+        Ok(fields)
+    }
+
     /// The place of these fields in the document.
     pub(crate) fn path(&self) -> &str {
         &self.path
@@ -88,19 +95,34 @@ impl<'a> Fields<'a> {
     }
 
     /// A whole number in `min..=max`.
-    pub(crate) fn count(&mut self, name: &'static str, min: usize, max: usize) -> Result<Option<usize>, SpecError> {
+    pub(crate) fn count(
+        &mut self,
+        name: &'static str,
+        min: usize,
+        max: usize,
+    ) -> Result<Option<usize>, SpecError> {
         let at = self.at(name);
         self.take(name).map(|value| count_of(&at, value, min, max)).transpose()
     }
 
     /// A number in `min..=max`.
-    pub(crate) fn number(&mut self, name: &'static str, min: f64, max: f64) -> Result<Option<f64>, SpecError> {
+    pub(crate) fn number(
+        &mut self,
+        name: &'static str,
+        min: f64,
+        max: f64,
+    ) -> Result<Option<f64>, SpecError> {
         let at = self.at(name);
         self.take(name).map(|value| number_of(&at, value, min, max)).transpose()
     }
 
     /// One whole number, or two for height and width.
-    pub(crate) fn pair(&mut self, name: &'static str, min: usize, max: usize) -> Result<Option<[usize; 2]>, SpecError> {
+    pub(crate) fn pair(
+        &mut self,
+        name: &'static str,
+        min: usize,
+        max: usize,
+    ) -> Result<Option<[usize; 2]>, SpecError> {
         let at = self.at(name);
         self.take(name).map(|value| pair_of(&at, value, min, max)).transpose()
     }
@@ -162,7 +184,9 @@ pub(crate) fn pair_of(at: &str, value: &Value, min: usize, max: usize) -> Result
         ]),
         Value::Numbers(list) if list.len() == 1 => pair_of(at, &Value::Number(list[0]), min, max),
         Value::Number(_) => count_of(at, value, min, max).map(|n| [n, n]),
-        other => Err(SpecError::new(at, format!("expected one or two whole numbers, found {}", brief(other)))),
+        other => {
+            Err(SpecError::new(at, format!("expected one or two whole numbers, found {}", brief(other))))
+        }
     }
 }
 
@@ -171,10 +195,9 @@ pub(crate) fn texts_of(at: &str, value: &Value) -> Result<Vec<String>, SpecError
     let wrong = |v: &Value| SpecError::new(at, format!("expected strings, found {}", brief(v)));
     match value {
         Value::Text(text) => Ok(vec![text.clone()]),
-        Value::List(list) => list
-            .iter()
-            .map(|v| if let Value::Text(t) = v { Ok(t.clone()) } else { Err(wrong(v)) })
-            .collect(),
+        Value::List(list) => {
+            list.iter().map(|v| if let Value::Text(t) = v { Ok(t.clone()) } else { Err(wrong(v)) }).collect()
+        }
         other => Err(wrong(other)),
     }
 }

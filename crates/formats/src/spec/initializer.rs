@@ -54,16 +54,19 @@ impl Initializer {
             Value::Record(_) => {
                 let mut fields = Fields::new(at, value)?;
                 fields.ignore(&["module", "registered_name", "build_config", "shared_object_id"]);
-                let name = fields.text("class_name")?.ok_or_else(|| fields.error("class_name", "is missing"))?;
+                let name =
+                    fields.text("class_name")?.ok_or_else(|| fields.error("class_name", "is missing"))?;
                 let config = fields.take("config");
                 fields.finish()?;
                 (name, config)
             }
-            other => return Err(SpecError::new(at, format!("expected an initialiser, found {}", brief(other)))),
+            other => {
+                return Err(SpecError::new(at, format!("expected an initialiser, found {}", brief(other))));
+            }
         };
         let initializer = named(at, name)?;
         if let Some(config) = config {
-            let mut options = Fields::new(format!("{at}.config"), config)?;
+            let mut options = Fields::keras(format!("{at}.config"), config)?;
             initializer.check(&mut options)?;
             options.finish()?;
         }
@@ -74,7 +77,8 @@ impl Initializer {
     fn check(self, options: &mut Fields<'_>) -> Result<(), SpecError> {
         options.ignore(&["name", "dtype"]);
         if let Some(seed) = options.take("seed") {
-            return Err(options.error("seed", format!("{} is not supported; set `seed` of the training", brief(seed))));
+            return Err(options
+                .error("seed", format!("{} is not supported; set `seed` of the training", brief(seed))));
         }
         match self {
             Initializer::RandomUniform => {
@@ -94,6 +98,9 @@ fn named(at: &str, name: &str) -> Result<Initializer, SpecError> {
     let same = |known: &str| known.replace('_', "").eq_ignore_ascii_case(&name.replace('_', ""));
     NAMES.iter().find(|(known, _)| same(known)).map(|(_, i)| *i).ok_or_else(|| {
         let known: Vec<&str> = NAMES.iter().map(|(known, _)| *known).collect();
-        SpecError::new(at, format!("the initialiser `{name}` is not supported; there are: {}", known.join(", ")))
+        SpecError::new(
+            at,
+            format!("the initialiser `{name}` is not supported; there are: {}", known.join(", ")),
+        )
     })
 }

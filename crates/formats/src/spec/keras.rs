@@ -23,11 +23,20 @@ pub(crate) struct Compile {
 /// Takes the fields of a model out of `fields`; the caller finishes them, so that options of the
 /// training may stand beside.
 pub(crate) fn take_model(fields: &mut Fields<'_>) -> Result<Model, SpecError> {
-    fields.ignore(&["module", "registered_name", "build_config", "keras_version", "backend", "shared_object_id"]);
+    fields.ignore(&[
+        "module",
+        "registered_name",
+        "build_config",
+        "keras_version",
+        "backend",
+        "shared_object_id",
+    ]);
     match fields.text("class_name")? {
         Some("Sequential") => {}
         Some(other) => {
-            return Err(fields.error("class_name", format!("`{other}` is not supported; only Sequential models are")));
+            return Err(
+                fields.error("class_name", format!("`{other}` is not supported; only Sequential models are"))
+            );
         }
         None => return Err(fields.error("class_name", "is missing; expected what Keras' to_json() prints")),
     }
@@ -40,7 +49,7 @@ pub(crate) fn take_model(fields: &mut Fields<'_>) -> Result<Model, SpecError> {
     // The oldest Keras 2 files hold the list of layers itself.
     let layers = match config {
         Value::Record(_) => {
-            let mut config = Fields::new(at.clone(), config)?;
+            let mut config = Fields::keras(at.clone(), config)?;
             config.ignore(&["name", "build_input_shape"]);
             config.only("trainable", &[Value::Bool(true)])?;
             check_dtype(&mut config)?;
@@ -66,13 +75,20 @@ pub(crate) fn take_model(fields: &mut Fields<'_>) -> Result<Model, SpecError> {
 /// Reads `{class_name, config}`.
 pub(crate) fn read_layer(at: &str, value: &Value) -> Result<Item, SpecError> {
     let mut fields = Fields::new(at, value)?;
-    fields.ignore(&["module", "registered_name", "build_config", "shared_object_id", "name", "inbound_nodes"]);
+    fields.ignore(&[
+        "module",
+        "registered_name",
+        "build_config",
+        "shared_object_id",
+        "name",
+        "inbound_nodes",
+    ]);
     let class = fields.text("class_name")?.ok_or_else(|| fields.error("class_name", "is missing"))?;
     let empty = Value::Record(Vec::new());
     let config = fields.take("config").unwrap_or(&empty);
     fields.finish()?;
     let Some(kind) = snake(class) else { return Err(unknown(at, class)) };
-    read(at, kind, Fields::new(format!("{at} ({class})"), config)?)
+    read(at, kind, Fields::keras(format!("{at} ({class})"), config)?)
 }
 
 /// The short name of a layer class.
@@ -115,7 +131,7 @@ pub(crate) fn check_dtype(config: &mut Fields<'_>) -> Result<(), SpecError> {
 }
 
 fn compile(at: String, value: &Value) -> Result<Compile, SpecError> {
-    let mut fields = Fields::new(at.clone(), value)?;
+    let mut fields = Fields::keras(at.clone(), value)?;
     fields.ignore(&["run_eagerly", "steps_per_execution", "jit_compile", "auto_scale_loss"]);
     fields.only("loss_weights", &[])?;
     fields.only("weighted_metrics", &[])?;

@@ -162,15 +162,23 @@ impl Layer {
             Layer::Normalization { mean, variance } => {
                 let last = input.last().copied().unwrap_or(1);
                 if [mean.len(), variance.len()].iter().any(|&n| n != 1 && n != last) {
-                    return Err(format!("has {} means and {} variances for {last} features", mean.len(), variance.len()));
+                    return Err(format!(
+                        "has {} means and {} variances for {last} features",
+                        mean.len(),
+                        variance.len()
+                    ));
                 }
                 input.to_vec()
             }
-            Layer::Dropout { .. } | Layer::Activation { .. } | Layer::BatchNormalization { .. } => input.to_vec(),
+            Layer::Dropout { .. } | Layer::Activation { .. } | Layer::BatchNormalization { .. } => {
+                input.to_vec()
+            }
         };
         match shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)) {
             Some(n) if n <= ROW_ELEMENTS_MAX => Ok(shape),
-            _ => Err(format!("gives rows of shape {shape:?}, beyond the limit of {ROW_ELEMENTS_MAX} elements")),
+            _ => {
+                Err(format!("gives rows of shape {shape:?}, beyond the limit of {ROW_ELEMENTS_MAX} elements"))
+            }
         }
     }
 
@@ -234,7 +242,12 @@ fn image(input: &[usize]) -> Result<[usize; 3], String> {
         .map_err(|_| format!("needs images of shape [height, width, channels], not rows of shape {input:?}"))
 }
 
-fn windows(size: [usize; 2], window: [usize; 2], strides: [usize; 2], padding: Padding) -> Result<[usize; 2], String> {
+fn windows(
+    size: [usize; 2],
+    window: [usize; 2],
+    strides: [usize; 2],
+    padding: Padding,
+) -> Result<[usize; 2], String> {
     let mut out = [0; 2];
     for axis in 0..2 {
         out[axis] = match padding {

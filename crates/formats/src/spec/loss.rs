@@ -50,7 +50,7 @@ impl Loss {
             }
         };
         let Some(config) = config else { return Ok((loss, false)) };
-        let mut options = Fields::new(format!("{at}.config"), config)?;
+        let mut options = Fields::keras(format!("{at}.config"), config)?;
         options.ignore(&["name", "dtype", "fn"]);
         options.only("reduction", &["sum_over_batch_size", "auto"].map(|v| Value::Text(v.to_owned())))?;
         options.only("label_smoothing", &[Value::Number(0.0)])?;
@@ -83,7 +83,7 @@ impl Metric {
             }
         };
         if let Some(config) = config {
-            let mut options = Fields::new(format!("{at}.config"), config)?;
+            let mut options = Fields::keras(format!("{at}.config"), config)?;
             options.ignore(&["name", "dtype"]);
             options.only("threshold", &[Value::Number(0.5)])?;
             options.finish()?;

@@ -75,7 +75,7 @@ impl Optimizer {
                 object.finish()?;
                 match config {
                     None => Self::named(at, name),
-                    Some(config) => Self::options(name, Fields::new(format!("{at}.config"), config)?),
+                    Some(config) => Self::options(name, Fields::keras(format!("{at}.config"), config)?),
                 }
             }
             Value::Record(fields) if fields.len() == 1 && matches!(fields[0].1, Value::Record(_)) => {
@@ -137,9 +137,10 @@ impl Optimizer {
 fn learning_rate(options: &mut Fields<'_>) -> Result<Option<f64>, SpecError> {
     let at = options.at("learning_rate");
     match options.take("learning_rate") {
-        Some(schedule @ Value::Record(_)) => {
-            Err(SpecError::new(at, format!("the schedule {} is not supported; give a number", brief(schedule))))
-        }
+        Some(schedule @ Value::Record(_)) => Err(SpecError::new(
+            at,
+            format!("the schedule {} is not supported; give a number", brief(schedule)),
+        )),
         Some(value) => read_rate(&at, value).map(Some),
         None => Ok(None),
     }

@@ -228,7 +228,9 @@ fn batch_normalization(o: &mut Fields<'_>) -> Result<Layer, SpecError> {
 }
 
 fn embedding(o: &mut Fields<'_>) -> Result<Layer, SpecError> {
-    for name in ["embeddings_regularizer", "activity_regularizer", "embeddings_constraint", "lora_rank", "weights"] {
+    for name in
+        ["embeddings_regularizer", "activity_regularizer", "embeddings_constraint", "lora_rank", "weights"]
+    {
         o.only(name, &[])?;
     }
     o.only("sparse", &[Value::Bool(false)])?;
@@ -244,7 +246,10 @@ fn embedding(o: &mut Fields<'_>) -> Result<Layer, SpecError> {
 }
 
 fn normalization(o: &mut Fields<'_>) -> Result<Item, SpecError> {
-    o.only("axis", &[Value::Number(-1.0), Value::Numbers(vec![-1.0]), Value::Numbers(vec![1.0]), Value::Number(1.0)])?;
+    o.only(
+        "axis",
+        &[Value::Number(-1.0), Value::Numbers(vec![-1.0]), Value::Numbers(vec![1.0]), Value::Number(1.0)],
+    )?;
     o.only("invert", &[Value::Bool(false)])?;
     o.only("input_mean", &[])?;
     o.only("input_variance", &[])?;
@@ -313,7 +318,11 @@ fn activation(o: &mut Fields<'_>) -> Result<Activation, SpecError> {
     o.take("activation").map_or(Ok(Activation::Linear), |value| Activation::read(&at, value))
 }
 
-fn initializer(o: &mut Fields<'_>, name: &'static str, default: Initializer) -> Result<Initializer, SpecError> {
+fn initializer(
+    o: &mut Fields<'_>,
+    name: &'static str,
+    default: Initializer,
+) -> Result<Initializer, SpecError> {
     let at = o.at(name);
     o.take(name).map_or(Ok(default), |value| Initializer::read(&at, value))
 }

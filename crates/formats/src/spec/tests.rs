@@ -64,11 +64,17 @@ fn errors_name_the_place_and_the_limit() {
         ("layers: [{dense: 3, activatoin: relu}]", "layers[0] (dense).activatoin: is not an option here"),
         ("layers: [{dense: 3, activation: swoosh}]", "layers[0] (dense).activation: the activation `swoosh`"),
         ("layers: [{dense: 3, kernel_regularizer: l2}]", "kernel_regularizer: `l2` is not supported"),
-        ("layers: [{dense: 3, kernel_initializer: orthogonal}]", "the initialiser `orthogonal` is not supported"),
+        (
+            "layers: [{dense: 3, kernel_initializer: orthogonal}]",
+            "the initialiser `orthogonal` is not supported",
+        ),
         ("layers: [{dense: 3}, {embedding: 4}]", "layers[1]: an embedding must be the first layer"),
         ("epoch: 3", "epoch: is not an option here"),
         ("epochs: 0", "epochs: expected a whole number from 1"),
-        ("optimizer: rmsprop", "optimizer: the optimiser `rmsprop` is not supported; there are: sgd, adam, adamw"),
+        (
+            "optimizer: rmsprop",
+            "optimizer: the optimiser `rmsprop` is not supported; there are: sgd, adam, adamw",
+        ),
         ("optimizer: {adam: {amsgrad: true}}", "optimizer.adam.amsgrad: true is not supported"),
         ("loss: hinge", "loss: the loss `hinge` is not supported"),
         ("metrics: [auc]", "metrics[0]: the metric `auc`"),
@@ -158,7 +164,9 @@ fn keras_2_reads() {
 #[test]
 fn keras_parts_that_we_lack_are_named() {
     let model = |layer: &str| {
-        format!(r#"{{"class_name":"Sequential","config":{{"name":"s","layers":[{layer},{{"class_name":"Dense","config":{{"units":2}}}}]}}}}"#)
+        format!(
+            r#"{{"class_name":"Sequential","config":{{"name":"s","layers":[{layer},{{"class_name":"Dense","config":{{"units":2}}}}]}}}}"#
+        )
     };
     let cases = [
         (r#"{"class_name":"LSTM","config":{}}"#, "the layer `LSTM` is not supported"),
@@ -166,9 +174,15 @@ fn keras_parts_that_we_lack_are_named() {
             r#"{"class_name":"Dense","config":{"units":3,"kernel_regularizer":{"class_name":"L2","config":{"l2":0.01}}}}"#,
             "layers[0] (Dense).kernel_regularizer: `L2` is not supported",
         ),
-        (r#"{"class_name":"Dense","config":{"units":3,"trainable":false}}"#, "trainable: false is not supported"),
+        (
+            r#"{"class_name":"Dense","config":{"units":3,"trainable":false}}"#,
+            "trainable: false is not supported",
+        ),
         (r#"{"class_name":"Conv2D","config":{"filters":3,"groups":2}}"#, "groups: 2 is not supported"),
-        (r#"{"class_name":"Dense","config":{"units":3,"dtype":"mixed_float16"}}"#, "`mixed_float16` is not supported"),
+        (
+            r#"{"class_name":"Dense","config":{"units":3,"dtype":"mixed_float16"}}"#,
+            "`mixed_float16` is not supported",
+        ),
     ];
     for (layer, expected) in cases {
         let error = TrainSpec::from_json(&model(layer)).unwrap_err().to_string();
@@ -194,15 +208,40 @@ fn text_vectorization_becomes_a_text_step() {
             {"class_name":"Dense","config":{"units":2}}]}}"#,
     )
     .unwrap();
-    assert!(matches!(keras.vectorizer, Some(Vectorizer::Terms { width: 50, ngrams: [1, 2], unknown: true, .. })));
+    assert!(matches!(
+        keras.vectorizer,
+        Some(Vectorizer::Terms { width: 50, ngrams: [1, 2], unknown: true, .. })
+    ));
     assert_eq!(keras.input_shape, None);
 }
 
 #[test]
 fn shapes_refuse_what_does_not_fit() {
-    let error = shapes(&[100], &[Layer::MaxPooling2d { pool_size: [2, 2], strides: [2, 2], padding: Padding::Valid }]);
+    let error = shapes(
+        &[100],
+        &[Layer::MaxPooling2d { pool_size: [2, 2], strides: [2, 2], padding: Padding::Valid }],
+    );
     assert_eq!(
         error.unwrap_err().to_string(),
         "layers[0] (max_pooling2d): needs images of shape [height, width, channels], not rows of shape [100]"
     );
+}
+
+/// What Keras 3.15.1 itself printed.
+#[test]
+fn real_keras_models_read() {
+    let images = TrainSpec::from_json(include_str!("testdata/keras_3_15_images.json")).unwrap();
+    assert_eq!(images.input_shape, Some(vec![28, 28, 1]));
+    assert_eq!(images.layers.len(), 10);
+    assert_eq!(images.optimizer.rule, Rule::Sgd { momentum: 0.9, nesterov: true });
+    assert_eq!(
+        images.layers[4],
+        Layer::Activation { function: Activation::LeakyRelu { negative_slope: 0.3 } }
+    );
+    let text = TrainSpec::from_json(include_str!("testdata/keras_3_15_text.json")).unwrap();
+    assert_eq!(text.vectorizer, Some(Vectorizer::Sequence { max_tokens: 1000, length: 16 }));
+    assert!(matches!(text.layers[0], Layer::Embedding { input_dim: Some(1000), mask_zero: true, .. }));
+    assert_eq!((text.optimizer.weight_decay, text.metrics.clone()), (0.004, vec![Metric::Accuracy]));
+    let numbers = TrainSpec::from_json(include_str!("testdata/keras_3_15_numbers.json")).unwrap();
+    assert_eq!((numbers.loss, numbers.input_shape), (Some(Loss::BinaryCrossentropy), Some(vec![4])));
 }

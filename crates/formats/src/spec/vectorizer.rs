@@ -95,7 +95,8 @@ impl Vectorizer {
                 max_tokens: options.count("max_tokens", 3, 1 << 20)?.unwrap_or(10_000),
                 length: options.count("length", 1, SEQUENCE_LENGTH_MAX)?.unwrap_or(64),
             }),
-            other => Err(options.error("method", format!("`{other}` is not known; there are: evidence, terms, sequence"))),
+            other => Err(options
+                .error("method", format!("`{other}` is not known; there are: evidence, terms, sequence"))),
         }
     }
 
@@ -148,9 +149,12 @@ impl Vectorizer {
         let ngrams = config.count("ngrams", 1, NGRAM_MAX)?.unwrap_or(1);
         let mode = config.text("output_mode")?.unwrap_or("int");
         let weighting = match mode {
-            "int" if ngrams != 1 => return Err(config.error("ngrams", "is supported for the other output modes only")),
+            "int" if ngrams != 1 => {
+                return Err(config.error("ngrams", "is supported for the other output modes only"));
+            }
             "int" => {
-                let length = length.ok_or_else(|| config.error("output_sequence_length", "is needed for `int`"))?;
+                let length =
+                    length.ok_or_else(|| config.error("output_sequence_length", "is needed for `int`"))?;
                 config.finish()?;
                 return Ok(Vectorizer::Sequence { max_tokens: tokens.unwrap_or(10_000).max(3), length });
             }

@@ -68,12 +68,19 @@ impl<'a> Instance<'a> {
         let columns = step.columns();
         match value {
             Value::Record(fields) => Self::record(step, value, fields),
-            Value::Numbers(numbers) if numbers.len() == columns.len() => Ok(Instance::Numbers(numbers.clone())),
-            Value::List(list) if list.len() == columns.len() && !list.iter().any(is_list) => Ok(Instance::List(list)),
+            Value::Numbers(numbers) if numbers.len() == columns.len() => {
+                Ok(Instance::Numbers(numbers.clone()))
+            }
+            Value::List(list) if list.len() == columns.len() && !list.iter().any(is_list) => {
+                Ok(Instance::List(list))
+            }
             Value::Numbers(_) | Value::List(_) => {
                 let all_numbers = columns.iter().all(|c| c.kind == ColumnKind::Number);
                 let mut numbers = Vec::with_capacity(columns.len());
-                if all_numbers && flatten(value, columns.len(), &mut numbers) && numbers.len() == columns.len() {
+                if all_numbers
+                    && flatten(value, columns.len(), &mut numbers)
+                    && numbers.len() == columns.len()
+                {
                     return Ok(Instance::Numbers(numbers));
                 }
                 Err(format!("expected a list of {} values: {}", columns.len(), describe(step)))
@@ -86,7 +93,10 @@ impl<'a> Instance<'a> {
     fn record(step: &FeatureStep, value: &'a Value, fields: &'a [(String, Value)]) -> Result<Self, String> {
         let known = |name: &String| *name == step.label || step.columns().iter().any(|c| c.name == *name);
         if let Some((name, _)) = fields.iter().find(|(name, _)| !known(name)) {
-            return Err(format!("field `{name}` is not an input of the model, which takes {}", describe(step)));
+            return Err(format!(
+                "field `{name}` is not an input of the model, which takes {}",
+                describe(step)
+            ));
         }
         let find = |name: &str| value.get(name).ok_or_else(|| format!("field `{name}` is missing"));
         step.columns().iter().map(|c| find(&c.name)).collect::<Result<_, _>>().map(Instance::Fields)

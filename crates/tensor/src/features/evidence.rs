@@ -187,8 +187,10 @@ impl EvidenceStep {
         let root = |n: u32| (n.max(1) as f32).sqrt();
         let roots = [root(counts.words), root(counts.parts), root(counts.pairs)];
         let blocks = self.blocks * self.classes;
-        for (i, ((value, mean), deviation)) in out.iter_mut().zip(&self.mean).zip(&self.deviation).enumerate() {
-            let root = if i < blocks { roots.get(i / self.classes).copied().unwrap_or(1.0) } else { roots[0] };
+        for (i, ((value, mean), deviation)) in out.iter_mut().zip(&self.mean).zip(&self.deviation).enumerate()
+        {
+            let root =
+                if i < blocks { roots.get(i / self.classes).copied().unwrap_or(1.0) } else { roots[0] };
             *value = (*value / root - mean) / deviation;
         }
     }

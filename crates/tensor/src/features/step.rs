@@ -38,7 +38,9 @@ impl Step {
             FittedFeature::Evidence { table, .. } => {
                 Step::Evidence { column, step: Box::new(EvidenceStep::new(table)) }
             }
-            FittedFeature::Terms { analyzer, ngrams, weighting, normalize, unknown, terms, rarity, .. } => {
+            FittedFeature::Terms {
+                analyzer, ngrams, weighting, normalize, unknown, terms, rarity, ..
+            } => {
                 let flags = [*normalize, *unknown];
                 let step = TermsStep::new(*analyzer, *ngrams, *weighting, flags, terms, rarity);
                 Step::Terms { column, step }
@@ -127,7 +129,9 @@ impl Step {
     /// The text of a cell.
     pub(crate) fn text<'c>(&self, names: &[InputColumn], cell: Cell<'c>) -> Result<&'c str, String> {
         let column = match self {
-            Step::Evidence { column, .. } | Step::Terms { column, .. } | Step::Sequence { column, .. } => *column,
+            Step::Evidence { column, .. } | Step::Terms { column, .. } | Step::Sequence { column, .. } => {
+                *column
+            }
             _ => 0,
         };
         match cell {

@@ -37,7 +37,8 @@ fn mixed() -> Vec<FittedFeature> {
         rarity: vec![1.0, 2.0, 3.0],
     };
     let numeric = FittedFeature::Numeric { columns: vec!["x".into()], mean: vec![1.0], deviation: vec![2.0] };
-    let categories = FittedFeature::Categorical { column: "c".into(), categories: vec!["r".into(), "g".into()] };
+    let categories =
+        FittedFeature::Categorical { column: "c".into(), categories: vec!["r".into(), "g".into()] };
     vec![evidence(), terms, numeric, categories]
 }
 
@@ -56,9 +57,8 @@ fn text(s: &str) -> Value {
 
 #[test]
 fn tokens_are_found_in_any_script() {
-    let words = |t: &str| -> Vec<String> {
-        tokens::Tokenizer::Words.spans(t).map(|r| t[r].to_owned()).collect()
-    };
+    let words =
+        |t: &str| -> Vec<String> { tokens::Tokenizer::Words.spans(t).map(|r| t[r].to_owned()).collect() };
     assert_eq!(words("Don't  (stop)—now!"), ["Don", "t", "stop", "now"]);
     assert_eq!(words("café naïve été"), ["café", "naïve", "été"]);
     assert_eq!(words("小鳥 and ねこ2"), ["小", "鳥", "and", "ね", "こ", "2"]);
@@ -110,7 +110,10 @@ fn rows_and_values_give_the_same_bits() {
         ])
     };
     let values = step
-        .from_values(&[record("g", "red car", Value::Number(3.0), "a bird"), record("r", "blue red", text("-1.5"), "")])
+        .from_values(&[
+            record("g", "red car", Value::Number(3.0), "a bird"),
+            record("r", "blue red", text("-1.5"), ""),
+        ])
         .unwrap();
     assert_eq!(tensor, values);
     assert_eq!(tensor.shape(), [2, 7 + 3 + 1 + 3]);
@@ -124,7 +127,10 @@ fn errors_name_the_instance_and_the_field() {
     let mixed = step(mixed());
     let cases = [
         (vec![Value::Record(vec![("x".into(), Value::Number(1.0))])], "instance 0: field `text` is missing"),
-        (vec![Value::Record(vec![("y".into(), Value::Number(1.0))])], "field `y` is not an input of the model"),
+        (
+            vec![Value::Record(vec![("y".into(), Value::Number(1.0))])],
+            "field `y` is not an input of the model",
+        ),
         (vec![text("a")], "expected an object with `text`, `title`, `x`, `c`, found a string"),
         (vec![Value::Numbers(vec![1.0])], "expected a list of 4 values"),
         (
@@ -189,8 +195,11 @@ fn shares_sum_to_the_attributions() {
 
 #[test]
 fn ids_cut_and_pad() {
-    let sequence =
-        FittedFeature::Sequence { column: "text".into(), vocabulary: vec!["a".into(), "bird".into()], length: 4 };
+    let sequence = FittedFeature::Sequence {
+        column: "text".into(),
+        vocabulary: vec!["a".into(), "bird".into()],
+        length: 4,
+    };
     let spec = TrainSpec::from_yaml(
         "layers: [{embedding: 3, input_dim: 4}, global_average_pooling1d, {dense: 2, activation: softmax}]",
     )

@@ -316,7 +316,8 @@ mod tests {
     /// The row left out by formula equals counting again without it.
     #[test]
     fn leaving_out_equals_counting_again() {
-        let texts = ["a small bird", "small grey bird bird", "a tall tree", "a small tree", "grey moss on a tree"];
+        let texts =
+            ["a small bird", "small grey bird bird", "a tall tree", "a small tree", "grey moss on a tree"];
         let classes = Classes { of: vec![Some(0), Some(0), Some(1), Some(1), Some(1)], count: 2 };
         let mut blocks = vocabularies(&texts, 2, 3);
         count_classes(&texts, &classes, &mut blocks);

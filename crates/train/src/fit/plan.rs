@@ -1,6 +1,6 @@
 //! [`Plan`]: everything decided before the first step.
 
-use formats::spec::{Activation, Layer, SpecError, TaskKind, TrainSpec, shapes};
+use formats::spec::{Activation, Layer, Metric, SpecError, TaskKind, TrainSpec, shapes};
 
 use crate::TrainError;
 use crate::features::{Input, decide};
@@ -40,6 +40,7 @@ impl Plan {
         let layers = decide(&spec.layers, task.outputs(), &input.features)?;
         let width = width(spec, &layers, &input.shape, task.outputs())?;
         let head = Head::new(spec, task.kind(), &layers, width)?;
+        check_metrics(spec, task.kind())?;
         check_head(spec, &layers, head, width, task.outputs(), task.kind())?;
         let linear = matches!(layers.last(), Some(Layer::Dense { activation: Activation::Linear, .. }));
         let (answers, scale) = match target {
@@ -98,9 +99,10 @@ fn width(spec: &TrainSpec, layers: &[Layer], input: &[usize], outputs: usize) ->
     let single = last == [1] && outputs == 2;
     match last {
         [width] if *width == outputs || single => Ok(*width),
-        [width] if outputs == 1 => {
-            Err(SpecError::new(at, format!("gives {width} outputs, but a regression needs 1; write `dense: labels`")))
-        }
+        [width] if outputs == 1 => Err(SpecError::new(
+            at,
+            format!("gives {width} outputs, but a regression needs 1; write `dense: labels`"),
+        )),
         [width] => Err(SpecError::new(
             at,
             format!(
@@ -108,7 +110,10 @@ fn width(spec: &TrainSpec, layers: &[Layer], input: &[usize], outputs: usize) ->
                 spec.label
             ),
         )),
-        shape => Err(SpecError::new(at, format!("gives rows of shape {shape:?}; a flatten or a pooling is missing"))),
+        shape => Err(SpecError::new(
+            at,
+            format!("gives rows of shape {shape:?}; a flatten or a pooling is missing"),
+        )),
     }
 }
 
@@ -121,11 +126,15 @@ fn check_head(
     task: TaskKind,
 ) -> Result<(), SpecError> {
     if task == TaskKind::Classification && width < outputs && head != Head::SingleSigmoid {
-        let message = "one output for two labels needs `binary_crossentropy`, with a last activation of sigmoid";
+        let message =
+            "one output for two labels needs `binary_crossentropy`, with a last activation of sigmoid";
         return Err(SpecError::new("loss", message));
     }
     if head == Head::SingleSigmoid && super::finish::single_dense(layers).is_none() {
-        return Err(SpecError::new("layers", "the one output of a binary classification must come from a dense layer"));
+        return Err(SpecError::new(
+            "layers",
+            "the one output of a binary classification must come from a dense layer",
+        ));
     }
     let ends = matches!(last_activation(layers), Some(Activation::Softmax | Activation::Sigmoid));
     if spec.from_logits && ends {
@@ -133,6 +142,21 @@ fn check_head(
         return Err(SpecError::new("loss", message));
     }
     Ok(())
+}
+
+/// Every metric asked for must be one that the task has.
+fn check_metrics(spec: &TrainSpec, task: TaskKind) -> Result<(), SpecError> {
+    let fits = |metric: &Metric| match task {
+        TaskKind::Classification => *metric == Metric::Accuracy,
+        TaskKind::Regression => *metric != Metric::Accuracy,
+    };
+    match spec.metrics.iter().position(|metric| !fits(metric)) {
+        None => Ok(()),
+        Some(i) => {
+            let message = "accuracy is for classifications, mae and mse are for regressions";
+            Err(SpecError::new(format!("metrics[{i}]"), message))
+        }
+    }
 }
 
 fn weights(spec: &TrainSpec, target: &Target) -> Result<Vec<f32>, SpecError> {

@@ -158,7 +158,11 @@ fn onnx_answers_as_the_trained_network() {
             clouds(90),
         ),
         ("convolution", CONV, bars(80)),
-        ("binary", "layers: [flatten, {dense: 1, activation: sigmoid}]\nfeatures: [{pixels: p*}]\nepochs: 2", bars(80)),
+        (
+            "binary",
+            "layers: [flatten, {dense: 1, activation: sigmoid}]\nfeatures: [{pixels: p*}]\nepochs: 2",
+            bars(80),
+        ),
         ("text", "label: class\nepochs: 2", sentences(60)),
         (
             "embedding",
@@ -210,7 +214,8 @@ fn a_regression_answers_in_the_labels_unit() {
             vec![x.to_string(), (50_000.0 + 1_000.0 * x).to_string()]
         })
         .collect();
-    let trained = run("label: price\nepochs: 20\nlearning_rate: 0.01", block(&["size", "price"], &rows)).unwrap();
+    let trained =
+        run("label: price\nepochs: 20\nlearning_rate: 0.01", block(&["size", "price"], &rows)).unwrap();
     let last = trained.epochs.last().unwrap();
     assert!(last.mean_absolute_error.unwrap() < 2_000.0, "{last:?}");
     let (manifest, network) = network(&trained);
@@ -237,16 +242,34 @@ fn errors_say_what_to_do() {
     let one = |yaml: &str, rows: Blocks| run(yaml, rows).unwrap_err().to_string();
     let cases = [
         (one("label: colour", clouds(9)), "the rows have no column `colour`; they have: x, y, color"),
-        (one("label: color\nlayers: [{dense: 5}]", clouds(9)), "gives 5 outputs, but column `color` has 3 labels"),
+        (
+            one("label: color\nlayers: [{dense: 5}]", clouds(9)),
+            "gives 5 outputs, but column `color` has 3 labels",
+        ),
         (one("label: color\nlayers: [{max_pooling2d: 2}, {dense: labels}]", clouds(9)), "needs images"),
         (one("label: color\nlayers: [{input: [7]}, {dense: labels}]", clouds(9)), "states rows of shape [7]"),
-        (one("label: color\nclass_weight: {pink: 2}", clouds(9)), "class_weight.pink: is not one of the labels"),
-        (one("label: color\nlabels: [red, green, blue, pink]", clouds(9)), "no usable row has the label `pink`"),
-        (one("label: color\nfeatures: [{numeric: color}]", clouds(9)), "none of the 9 rows can be used; the first fault: row 0"),
-        (one("label: color\noptimizer: sgd\nlearning_rate: 100\nepochs: 50", clouds(90)), "a smaller learning rate than 100"),
+        (
+            one("label: color\nclass_weight: {pink: 2}", clouds(9)),
+            "class_weight.pink: is not one of the labels",
+        ),
+        (
+            one("label: color\nlabels: [red, green, blue, pink]", clouds(9)),
+            "no usable row has the label `pink`",
+        ),
+        (
+            one("label: color\nfeatures: [{numeric: color}]", clouds(9)),
+            "none of the 9 rows can be used; the first fault: row 0",
+        ),
+        (
+            one("label: color\noptimizer: sgd\nlearning_rate: 100\nepochs: 50", clouds(90)),
+            "a smaller learning rate than 100",
+        ),
         (one("label: x", block(&["x", "y"], &[])), "none of the 0 rows can be used"),
         (
-            one("label: color\nlayers: [{dense: labels, activation: relu}]\nloss: categorical_crossentropy", clouds(9)),
+            one(
+                "label: color\nlayers: [{dense: labels, activation: relu}]\nloss: categorical_crossentropy",
+                clouds(9),
+            ),
             "needs a last activation of softmax",
         ),
     ];
@@ -258,7 +281,8 @@ fn errors_say_what_to_do() {
 #[test]
 fn a_stop_takes_effect() {
     let spec = TrainSpec::from_yaml("label: color\nepochs: 1000000").unwrap();
-    let stopped = fit(&spec, &mut clouds(30), &mut |e| if e.epoch == 3 { Flow::Stop } else { Flow::Continue });
+    let stopped =
+        fit(&spec, &mut clouds(30), &mut |e| if e.epoch == 3 { Flow::Stop } else { Flow::Continue });
     assert!(matches!(stopped, Err(TrainError::Stopped)));
     let mut asked = 0;
     let mut check = || {
@@ -325,7 +349,10 @@ fn gradients_equal_finite_differences() {
     let smooth = "layers: [{conv2d: 3, kernel_size: 3, padding: same, activation: tanh}, batch_normalization, flatten, \
                   {dense: 8, activation: tanh}, {dense: labels, activation: softmax}]\nfeatures: [{pixels: p*}]\nepochs: 3";
     for (yaml, rows) in [
-        ("label: color\nepochs: 10\nlayers: [{dense: 8, activation: tanh}, {dense: labels, activation: softmax}]", clouds(200)),
+        (
+            "label: color\nepochs: 10\nlayers: [{dense: 8, activation: tanh}, {dense: labels, activation: softmax}]",
+            clouds(200),
+        ),
         (smooth, bars(80)),
     ] {
         let (manifest, network) = network(&run(yaml, rows).unwrap());

@@ -99,7 +99,12 @@ impl<'a> Trainer<'a> {
     }
 
     /// One pass over the training rows.
-    fn pass(&mut self, order: &[usize], epoch: usize, check: &mut dyn FnMut() -> Flow) -> Result<Sums, TrainError> {
+    fn pass(
+        &mut self,
+        order: &[usize],
+        epoch: usize,
+        check: &mut dyn FnMut() -> Flow,
+    ) -> Result<Sums, TrainError> {
         let mut sums = Sums::default();
         let mut asked = Instant::now();
         for rows in order.chunks(self.spec.batch_size) {
