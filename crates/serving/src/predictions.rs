@@ -77,9 +77,12 @@ impl Predictions {
         }
     }
 
-    /// The label with the highest score in row `i`, and its index; the first of equals.
+    /// The label with the highest score in row `i`, and its index; the first of equals. `None` where the scores are
+    /// not numbers, as for inputs so large that the network overflows.
     pub fn label(&self, i: usize) -> Option<(usize, &str)> {
-        let best = highest(self.scores(i)?);
+        let scores = self.scores(i)?;
+        let best = highest(scores);
+        scores.get(best).filter(|score| score.is_finite())?;
         Some((best, self.labels()?.get(best)?))
     }
 
@@ -109,7 +112,7 @@ impl Predictions {
 pub(crate) fn highest(scores: &[f32]) -> usize {
     let mut best = 0;
     for (i, score) in scores.iter().enumerate() {
-        if *score > scores[best] {
+        if *score > scores[best] || scores[best].is_nan() {
             best = i;
         }
     }
@@ -223,6 +226,12 @@ mod tests {
                 r#"{"label":"b","classes":["a","b"],"scores":[0.1,0.9]}"#,
                 r#"{"label":"a","classes":["a","b"],"scores":[0.75,0.25]}"#
             ]
+        );
+        let overflown = output("y", &[1, 2], Data::F32(vec![f32::NAN, f32::NAN]));
+        let labels = Form::Classes(vec!["a".into(), "b".into()]);
+        assert_eq!(
+            json(vec![overflown], 0..1, labels),
+            [r#"{"label":null,"classes":["a","b"],"scores":[null,null]}"#]
         );
         let value = output("y", &[2, 1], Data::F32(vec![1.5, -2.0]));
         assert_eq!(json(vec![value], 0..2, Form::Value), [r#"{"value":1.5}"#, r#"{"value":-2.0}"#]);
