@@ -8,10 +8,12 @@ use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use crate::artifact::{Artifacts, Digest};
 use crate::{Error, Result};
 
+/// Where one digest's model is, once loaded. The async mutex makes two who want it load it once.
+type Slot = Arc<AsyncMutex<Weak<serving::Model>>>;
+
 /// The models in memory, by the digest of their artifact. A model stays as long as someone uses it.
 pub(crate) struct Loader {
-    /// An async mutex for each digest, so that two who want the same one load it once.
-    slots: Mutex<HashMap<Digest, Arc<AsyncMutex<Weak<serving::Model>>>>>,
+    slots: Mutex<HashMap<Digest, Slot>>,
     /// Bounds the loads that go on at once.
     turns: Semaphore,
 }
@@ -43,7 +45,7 @@ impl Loader {
         Ok(model)
     }
 
-    fn slot(&self, digest: &Digest) -> Arc<AsyncMutex<Weak<serving::Model>>> {
+    fn slot(&self, digest: &Digest) -> Slot {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         // Slots that nobody holds and whose model is gone. A locked one is being filled.
         slots.retain(|_, slot| {
