@@ -209,6 +209,8 @@ fn batch_normalization(o: &mut Fields<'_>) -> Result<Layer, SpecError> {
         o.only(name, &[])?;
     }
     o.only("synchronized", &[Value::Bool(false)])?;
+    o.only("renorm", &[Value::Bool(false)])?;
+    o.ignore(&["renorm_momentum"]);
     for (name, start) in [
         ("beta_initializer", Initializer::Zeros),
         ("gamma_initializer", Initializer::Ones),
