@@ -755,6 +755,16 @@ def test_roles_and_projects(server, endpoint):
     assert server.call("POST", "/admin/v1/keys", json={"project": PROJECT, "role": "viewer"}, headers=own_admin).status_code == 403
 
 
+def test_metrics(server, endpoint):
+    before = server.call("GET", "/metrics").text
+    endpoint.predict(ROWS)
+    after = server.call("GET", "/metrics").text
+    line = f'meuse_deployed_requests_total{{endpoint="{endpoint.resource_name}",deployed_model="{endpoint.list_models()[0].id}"}}'
+    count = lambda text: int(next(l for l in text.splitlines() if l.startswith(line)).rsplit(" ", 1)[1])
+    assert count(after) == count(before) + 1
+    assert requests.get(f"{server.url}/metrics", timeout=5).status_code == 401
+
+
 def test_fields_without_effect_are_named(server, aip, uploaded):
     cases = [
         ("endpoints", {"displayName": "x", "colour": "blue"}, 400, "colour"),

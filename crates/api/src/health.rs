@@ -1,6 +1,9 @@
 //! Health and metrics: what monitors ask.
 
+use std::fmt::Write;
+
 use http::{Method, StatusCode};
+use serving::DeployedMetrics;
 
 use crate::http::{Access, Call, Permission, Response, Route, Template, bytes_reply, handler};
 use crate::{Fault, vertex};
@@ -33,5 +36,34 @@ async fn well(_: Call) -> Result<Response, Fault> {
 }
 
 async fn metrics(call: Call) -> Result<Response, Fault> {
-    Ok(bytes_reply(StatusCode::OK, "text/plain; version=0.0.4", call.metrics.render()))
+    let mut text = call.metrics.render();
+    deployed(&mut text, &call.app.router.metrics());
+    Ok(bytes_reply(StatusCode::OK, "text/plain; version=0.0.4", text))
+}
+
+/// What every deployed model has been doing, one line a figure.
+fn deployed(text: &mut String, models: &[DeployedMetrics]) {
+    type Figure = (&'static str, &'static str, fn(&DeployedMetrics) -> u64);
+    const FIGURES: [Figure; 8] = [
+        ("queued", "gauge", |m| m.queued as u64),
+        ("requests_total", "counter", |m| m.counters.requests),
+        ("bad_requests_total", "counter", |m| m.counters.bad_requests),
+        ("overloaded_total", "counter", |m| m.counters.overloaded),
+        ("expired_total", "counter", |m| m.counters.expired),
+        ("cancelled_total", "counter", |m| m.counters.cancelled),
+        ("failed_total", "counter", |m| m.counters.failed),
+        ("explanations_total", "counter", |m| m.counters.explanations),
+    ];
+    for (name, kind, figure) in FIGURES {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "# TYPE meuse_deployed_{name} {kind}");
+        for model in models {
+            let (endpoint, id) = (&model.endpoint, &model.deployed.id);
+            let figure = figure(model);
+            let _ = writeln!(
+                text,
+                "meuse_deployed_{name}{{endpoint=\"{endpoint}\",deployed_model=\"{id}\"}} {figure}"
+            );
+        }
+    }
 }
