@@ -154,7 +154,7 @@ def batch(model: aiplatform.Model) -> dict:
         predictions_format="csv",
     )
     files = {blob.name: blob.download_as_text() for blob in job.iter_outputs()}
-    results = [text for name, text in files.items() if "prediction" in name.rsplit("/", 1)[-1] and name.endswith(".csv")]
+    results = [text for name, text in files.items() if "/prediction.results-" in name]
     rows = [row for text in results for row in csv.DictReader(io.StringIO(text))]
     stats = job.completion_stats
     return {"rows": len(rows), "successful": stats.successful_count, "columns": list(rows[0]), "files": sorted(files)}

@@ -123,7 +123,7 @@ def test_predict_says_what_is_wrong(cli, model):
 def test_batch_of_a_file_into_a_directory(cli, model, tmp_path):
     done = cli.run("batch", model, "--input", DATA / "heldout.csv", "--output", tmp_path / "out")
     assert "Predicted 1,000 rows" in done.stdout
-    written = [r for path in sorted((tmp_path / "out").glob("*prediction*.csv")) for r in rows(path)]
+    written = [r for path in sorted((tmp_path / "out").glob("prediction.results-*")) for r in rows(path)]
     assert len(written) == 1000
 
 

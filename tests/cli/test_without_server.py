@@ -81,7 +81,7 @@ def test_a_specification_is_checked_before_anything_is_sent(nowhere, tmp_path):
     spec = tmp_path / "spec.yaml"
     spec.write_text("label: class\nlayers:\n  - {dense: 10, activation: zoom}\n")
     text = nowhere.error("train", DATA / "train.csv", "--name", "m", "--spec", spec, code=2)
-    assert "spec.yaml" in text and "layers[0].activation" in text and "zoom" in text
+    assert "spec.yaml" in text and "layers[0] (dense).activation" in text and "zoom" in text
     text = nowhere.error("train", DATA / "train.csv", "--name", "m", "--label", "clas", code=2)
     assert "no column `clas`" in text and "text, class" in text
     assert "there is no file" in nowhere.error("train", "absent.csv", "--name", "m", "--label", "class")

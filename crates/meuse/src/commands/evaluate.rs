@@ -69,7 +69,14 @@ impl Evaluate {
             return Ok(Vec::new());
         }
         let name = evaluation.get("name").and_then(Value::as_str).unwrap_or_default();
-        Ok(client.list(&format!("/v1/{name}/slices"), "modelEvaluationSlices", &[]).await?)
+        let mut slices = client.list(&format!("/v1/{name}/slices"), "modelEvaluationSlices", &[]).await?;
+        // The server also makes one of each class; the table of classes shows those.
+        let text = |slice: &Value, path: &str| {
+            slice.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        slices.retain(|slice| self.slice_by.contains(&text(slice, "/slice/dimension")));
+        slices.sort_by_key(|slice| (text(slice, "/slice/dimension"), text(slice, "/slice/value")));
+        Ok(slices)
     }
 }
 
