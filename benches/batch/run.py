@@ -115,11 +115,10 @@ class Ours:
     def keeps_inputs(self):
         """Whether the written predictions repeat the input's columns, told from the first object's head."""
         bucket, prefix = self.output.removeprefix("gs://").split("/", 1)
-        names = [name for name in self.meuse.objects(f"gs://{bucket}/{prefix}") if "predict" in name]
+        names = [name for name in self.meuse.objects(f"gs://{bucket}/{prefix}") if "prediction.results-" in name]
         path = f"/storage/v1/b/{bucket}/o/{names[0].replace('/', '%2F')}?alt=media"
         headers = {"authorization": f"Bearer {self.meuse.key}", "range": "bytes=0-2000"}
         head = common.request(self.meuse.url, "GET", path, headers=headers)[1].decode(errors="replace")
-        common.note(f"our output begins: {head[:300]!r}")
         first = head.split("\n", 1)[0].split(",")[0]
         return first in ("f0", "text")
 
