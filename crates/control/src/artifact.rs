@@ -154,7 +154,8 @@ impl Artifacts {
         let collecting = |e| failed("collecting artifacts", e);
         for entry in fs::read_dir(&*self.root).map_err(collecting)? {
             let entry = entry.map_err(collecting)?;
-            let digest = entry.file_name().to_str().and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok());
+            let digest =
+                entry.file_name().to_str().and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok());
             if digest.is_some_and(|digest| !keep.contains(&digest)) {
                 fs::remove_dir_all(entry.path()).map_err(collecting)?;
             }
@@ -284,7 +285,9 @@ impl Drop for StagedArtifact {
 fn verify(directory: &Path, digest: &Digest) -> io::Result<Option<String>> {
     let manifest = match fs::read(directory.join("manifest")) {
         Ok(manifest) => manifest,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Some("its manifest is missing".to_owned())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            return Ok(Some("its manifest is missing".to_owned()));
+        }
         Err(e) => return Err(e),
     };
     let text = String::from_utf8(manifest).ok().filter(|text| Digest::of(text.as_bytes()) == *digest);

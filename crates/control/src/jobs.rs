@@ -28,8 +28,8 @@ use crate::operation::OperationKind;
 use crate::storage::ObjectUri;
 use crate::store::{self, Record, Write};
 use crate::{
-    BatchJob, Control, Error, EvaluationJob, Job, JobKind, JobState, ListQuery, Model, Operation, Page, Parent,
-    Result, RowFormat, ServingStatus, Timestamp, TrainingJob, TrainingTarget,
+    BatchJob, Control, Error, EvaluationJob, Job, JobKind, JobState, ListQuery, Model, Operation, Page,
+    Parent, Result, RowFormat, ServingStatus, Timestamp, TrainingJob, TrainingTarget,
 };
 
 /// Crashes in a row, without a checkpoint in between, after which a job is given up.
@@ -172,7 +172,8 @@ impl Jobs {
         if let Some(model) = &new.target.parent_model {
             self.control.models().get(model).await?;
         }
-        let spec = serde_json::to_value(&new.spec).map_err(|e| Error::internal("writing the specification", e))?;
+        let spec =
+            serde_json::to_value(&new.spec).map_err(|e| Error::internal("writing the specification", e))?;
         let kind = JobKind::Training(TrainingJob {
             dataset: new.dataset,
             uris,
@@ -205,7 +206,9 @@ impl Jobs {
         let output = ObjectUri::parse_prefix(&new.output_uri_prefix)?;
         self.control.storage().check_reachable(&output)?;
         if new.explain && new.predictions_format == RowFormat::Csv {
-            return Err(Error::invalid("explanations are written in JSONL only; set predictionsFormat to jsonl"));
+            return Err(Error::invalid(
+                "explanations are written in JSONL only; set predictionsFormat to jsonl",
+            ));
         }
         let kind = JobKind::Batch(BatchJob {
             model: model.name,
@@ -357,7 +360,10 @@ impl Jobs {
 
     fn check_inputs(&self, uris: &[String]) -> Result<()> {
         if uris.is_empty() || uris.len() > URIS_MAX {
-            return Err(Error::invalid(format!("a job reads from 1 to {URIS_MAX} addresses, not {}", uris.len())));
+            return Err(Error::invalid(format!(
+                "a job reads from 1 to {URIS_MAX} addresses, not {}",
+                uris.len()
+            )));
         }
         for uri in uris {
             let fixed = uri.split_once('*').map_or(uri.as_str(), |(before, _)| before);

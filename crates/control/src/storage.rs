@@ -154,7 +154,8 @@ impl Storage {
         let (storage, address, after) = (self.clone(), uri.clone(), after.to_owned());
         match self.place(uri)? {
             Place::Bucket => {
-                blocking(move || storage.buckets().list(address.bucket(), address.name(), &after, limit)).await
+                blocking(move || storage.buckets().list(address.bucket(), address.name(), &after, limit))
+                    .await
             }
             Place::File => {
                 let mut found = blocking(move || storage.0.files.list(&address, LIST_MAX)).await?;
@@ -200,7 +201,7 @@ impl Storage {
                 let (storage, uri) = (self.clone(), uri.clone());
                 blocking(move || match place {
                     Place::File => storage.0.files.stage(&uri).map(Target::File),
-                    _ => storage.buckets().stage(true).map(Target::Bucket),
+                    _ => storage.buckets().stage(true).map(Box::new).map(Target::Bucket),
                 })
                 .await?
             }
@@ -328,6 +329,8 @@ fn read_some(file: &std::fs::File, offset: u64) -> Result<Bytes> {
 }
 
 /// Runs what may block on a thread made for it.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(|e| Error::internal("running a file operation", e))?
 }

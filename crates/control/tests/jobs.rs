@@ -7,8 +7,8 @@ mod jobs_common;
 use std::path::Path;
 
 use control::{
-    Control, ErrorCode, Job, JobCollection, JobKind, JobState, ListQuery, NewBatch, NewEvaluation, OperationResult,
-    RowFormat,
+    Control, ErrorCode, Job, JobCollection, JobKind, JobState, ListQuery, NewBatch, NewEvaluation,
+    OperationResult, RowFormat,
 };
 use jobs_common::*;
 use serde_json::{Value, json};
@@ -36,7 +36,12 @@ impl Place {
     }
 
     /// A batch over one object with this content, in its format, that must succeed.
-    async fn predicted(&self, content: impl Into<Vec<u8>>, instances: RowFormat, predictions: RowFormat) -> Job {
+    async fn predicted(
+        &self,
+        content: impl Into<Vec<u8>>,
+        instances: RowFormat,
+        predictions: RowFormat,
+    ) -> Job {
         let uri = put(&self.control, "in", content).await;
         let job = self
             .batch(|new| {
@@ -86,10 +91,14 @@ impl Place {
 async fn csv_to_csv() {
     let place = place(1).await;
     let job = place.predicted("n,b,c,d\n1,2,3,4\n\"5\",6,7,8\n", RowFormat::Csv, RowFormat::Csv).await;
-    assert_eq!(place.results(&job).await, "n,b,c,d,prediction_0,prediction_1\n1,2,3,4,2.0,10.0\n5,6,7,8,10.0,26.0\n");
+    assert_eq!(
+        place.results(&job).await,
+        "n,b,c,d,prediction_0,prediction_1\n1,2,3,4,2.0,10.0\n5,6,7,8,10.0,26.0\n"
+    );
     assert_eq!(place.faults(&job).await, Vec::<Value>::new());
     assert_eq!((batch(&job).successful, batch(&job).failed), (2, 0));
-    let manifest: Value = serde_json::from_str(&place.output(&job, "prediction.manifest.json").await).unwrap();
+    let manifest: Value =
+        serde_json::from_str(&place.output(&job, "prediction.manifest.json").await).unwrap();
     assert_eq!((&manifest["successfulRows"], &manifest["job"]), (&json!(2), &json!(job.name)));
     let directory = batch(&job).output_directory.clone().unwrap();
     assert!(directory.starts_with("gs://data/out/prediction-The_doubler-2"), "{directory}");
@@ -121,11 +130,21 @@ async fn jsonl_to_jsonl_and_csv() {
         ]
     );
     let faults = place.faults(&job).await;
-    assert_eq!(faults.iter().map(|fault| fault["row"].clone()).collect::<Vec<_>>(), [json!(1), json!(3), json!(4)]);
-    assert!(faults.iter().all(|fault| fault["uri"] == "gs://data/in" && !fault["reason"].as_str().unwrap().is_empty()));
+    assert_eq!(
+        faults.iter().map(|fault| fault["row"].clone()).collect::<Vec<_>>(),
+        [json!(1), json!(3), json!(4)]
+    );
+    assert!(
+        faults
+            .iter()
+            .all(|fault| fault["uri"] == "gs://data/in" && !fault["reason"].as_str().unwrap().is_empty())
+    );
     let job = place.predicted(lines, RowFormat::Jsonl, RowFormat::Csv).await;
     assert!(
-        place.results(&job).await.starts_with("instance,prediction_0,prediction_1\n\"[1.0,2.0,3.0,4.0]\",2.0,10.0\n"),
+        place
+            .results(&job)
+            .await
+            .starts_with("instance,prediction_0,prediction_1\n\"[1.0,2.0,3.0,4.0]\",2.0,10.0\n"),
         "{}",
         place.results(&job).await
     );
@@ -143,7 +162,10 @@ async fn bad_rows_are_listed_and_the_good_ones_predicted() {
     let rows: Vec<u64> = faults.iter().map(|fault| fault["row"].as_u64().unwrap()).collect();
     assert_eq!(rows, [1, 2, 3, 4, 5, 6]);
     let reason = |place: usize| faults[place]["reason"].as_str().unwrap();
-    assert!(reason(0).contains("4 columns") && reason(2).contains("UTF-8") && reason(1).contains("`d`"), "{faults:?}");
+    assert!(
+        reason(0).contains("4 columns") && reason(2).contains("UTF-8") && reason(1).contains("`d`"),
+        "{faults:?}"
+    );
     assert_eq!((batch(&job).successful, batch(&job).failed), (2, 6));
     assert_eq!(batch(&job).partial_failures.len(), 6);
 }
@@ -213,7 +235,11 @@ async fn several_inputs_by_pattern_in_order() {
     assert_eq!(numbers, (0..15_000).collect::<Vec<_>>());
     let parts = names(&place.control, &directory).await;
     assert!(parts.len() > 3, "several parts: {parts:?}");
-    assert!(parts.contains(&format!("{}/prediction.results-00001-of-{:05}", &directory[10..], parts.len() - 2)));
+    assert!(parts.contains(&format!(
+        "{}/prediction.results-00001-of-{:05}",
+        &directory[10..],
+        parts.len() - 2
+    )));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -229,7 +255,10 @@ async fn explanations_beside_predictions() {
     let job = ended(&place.control, &job.name, JobState::Succeeded).await;
     let line: Value = serde_json::from_str(&place.results(&job).await).unwrap();
     let attribution = &line["explanation"]["attributions"][0];
-    assert_eq!((&attribution["instanceOutputValue"], &attribution["outputIndex"]), (&json!(10.0), &json!([1])));
+    assert_eq!(
+        (&attribution["instanceOutputValue"], &attribution["outputIndex"]),
+        (&json!(10.0), &json!([1]))
+    );
     assert!(attribution["approximationError"].as_f64().unwrap().abs() < 1e-6, "{line}");
 }
 
@@ -263,8 +292,10 @@ async fn cancelled_jobs_leave_nothing_and_can_be_deleted() {
     let place = place(1).await;
     let uri = put(&place.control, "in.csv", csv(0, 400_000)).await;
     let jobs = place.control.jobs();
-    let running = jobs.create_batch(&parent(), new_batch(&place.model, std::slice::from_ref(&uri))).await.unwrap();
-    let waiting = jobs.create_batch(&parent(), new_batch(&place.model, std::slice::from_ref(&uri))).await.unwrap();
+    let running =
+        jobs.create_batch(&parent(), new_batch(&place.model, std::slice::from_ref(&uri))).await.unwrap();
+    let waiting =
+        jobs.create_batch(&parent(), new_batch(&place.model, std::slice::from_ref(&uri))).await.unwrap();
     assert_eq!(jobs.delete(&waiting.name).await.unwrap_err().code, ErrorCode::FailedPrecondition);
     for job in [&waiting, &running] {
         jobs.cancel(&job.name).await.unwrap();
@@ -297,7 +328,9 @@ async fn a_stopped_server_goes_on_where_it_was() {
     assert_eq!(batch(&job).successful, 300_000);
     let directory = batch(&job).output_directory.clone().unwrap();
     let rows = result_rows(&control, &directory, "n,b,c,d,prediction_0,prediction_1").await;
-    assert!(rows.iter().enumerate().all(|(n, row)| row.starts_with(&format!("{n},"))) && rows.len() == 300_000);
+    assert!(
+        rows.iter().enumerate().all(|(n, row)| row.starts_with(&format!("{n},"))) && rows.len() == 300_000
+    );
 }
 
 async fn trained(place: &Place, rows: u64) -> String {
@@ -333,7 +366,9 @@ async fn a_trained_classifier_is_predicted_evaluated_and_sliced() {
     };
     let (job, operation) = place.control.jobs().create_evaluation(&parent(), new).await.unwrap();
     let operation = place.control.operations().wait(&operation.name, PATIENCE).await.unwrap();
-    let Some(Ok(OperationResult::Evaluation(evaluation))) = operation.outcome else { panic!("{operation:?}") };
+    let Some(Ok(OperationResult::Evaluation(evaluation))) = operation.outcome else {
+        panic!("{operation:?}")
+    };
     let job = ended(&place.control, &job.name, JobState::Succeeded).await;
     let JobKind::Evaluation(done) = &job.kind else { panic!("{job:?}") };
     assert_eq!((done.rows, done.result.as_deref()), (500, Some(evaluation.name.as_str())));
@@ -369,10 +404,13 @@ async fn a_model_from_elsewhere_is_evaluated_by_a_named_column() {
         target: target.map(str::to_owned),
         slice_by: Vec::new(),
     };
-    let (job, operation) = place.control.jobs().create_evaluation(&parent(), new(Some("truth"))).await.unwrap();
+    let (job, operation) =
+        place.control.jobs().create_evaluation(&parent(), new(Some("truth"))).await.unwrap();
     ended(&place.control, &job.name, JobState::Succeeded).await;
     let operation = place.control.operations().get(&operation.name).await.unwrap();
-    let Some(Ok(OperationResult::Evaluation(evaluation))) = operation.outcome else { panic!("{operation:?}") };
+    let Some(Ok(OperationResult::Evaluation(evaluation))) = operation.outcome else {
+        panic!("{operation:?}")
+    };
     assert_eq!(evaluation.metrics["accuracy"], 0.75);
     for (target, says) in [(None, "must name the column"), (Some("missing"), "has no column `missing`")] {
         let (job, operation) = place.control.jobs().create_evaluation(&parent(), new(target)).await.unwrap();

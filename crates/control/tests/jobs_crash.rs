@@ -49,7 +49,9 @@ fn run_child(directory: &Path, job: &str, fault: &str) -> Output {
 fn said(output: &Output, key: &str) -> String {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let found = text.split(key).nth(1).and_then(|rest| rest.split_whitespace().next());
-    found.unwrap_or_else(|| panic!("no {key} in {text}\n{}", String::from_utf8_lossy(&output.stderr))).to_owned()
+    found
+        .unwrap_or_else(|| panic!("no {key} in {text}\n{}", String::from_utf8_lossy(&output.stderr)))
+        .to_owned()
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -57,7 +59,11 @@ fn copy(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() { copy(&entry.path(), &target) } else { drop(std::fs::copy(entry.path(), target).unwrap()) }
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target)
+        } else {
+            drop(std::fs::copy(entry.path(), target).unwrap())
+        }
     }
 }
 

@@ -72,9 +72,14 @@ async fn what_is_put_is_read() {
     assert_eq!(place.read("gs://bucket/a/b.csv").await, b"x,y\n1,2\n");
     let info = place.storage.head(&uri("gs://bucket/a/b.csv")).await.unwrap();
     assert_eq!((info.size, info.content_type.as_str(), info.name.as_str()), (8, "text/csv", "a/b.csv"));
-    let info = place.storage.put(&uri("gs://bucket/check"), "123456789".into(), PutOptions::default()).await.unwrap();
+    let info = place
+        .storage
+        .put(&uri("gs://bucket/check"), "123456789".into(), PutOptions::default())
+        .await
+        .unwrap();
     assert_eq!(info.crc32c, Some(0xE306_9283));
-    let md5 = [0x25, 0xf9, 0xe7, 0x94, 0x32, 0x3b, 0x45, 0x38, 0x85, 0xf5, 0x18, 0x1f, 0x1b, 0x62, 0x4d, 0x0b];
+    let md5 =
+        [0x25, 0xf9, 0xe7, 0x94, 0x32, 0x3b, 0x45, 0x38, 0x85, 0xf5, 0x18, 0x1f, 0x1b, 0x62, 0x4d, 0x0b];
     assert_eq!(info.md5, Some(md5));
     assert_eq!(place.leftovers(), Vec::<String>::new());
 }
@@ -133,14 +138,21 @@ async fn a_missing_bucket_is_named_with_what_to_do() {
     for attempt in [
         place.storage.head(&uri("gs://no-such-bucket/x")).await.unwrap_err(),
         place.storage.list(&uri("gs://no-such-bucket/x")).await.unwrap_err(),
-        place.storage.put(&uri("gs://no-such-bucket/x"), "x".into(), PutOptions::default()).await.unwrap_err(),
+        place
+            .storage
+            .put(&uri("gs://no-such-bucket/x"), "x".into(), PutOptions::default())
+            .await
+            .unwrap_err(),
         place.storage.delete(&uri("gs://no-such-bucket/x")).await.unwrap_err(),
         place.storage.get_bucket("no-such-bucket").await.unwrap_err(),
         place.storage.delete_bucket("no-such-bucket").await.unwrap_err(),
         place.storage.check_reachable(&uri("gs://no-such-bucket/x")).unwrap_err(),
     ] {
         assert_eq!(attempt.code, ErrorCode::NotFound);
-        assert!(attempt.message.contains("no-such-bucket") && attempt.message.contains("create_bucket"), "{attempt}");
+        assert!(
+            attempt.message.contains("no-such-bucket") && attempt.message.contains("create_bucket"),
+            "{attempt}"
+        );
     }
     let missing = place.storage.head(&uri("gs://bucket/x.csv")).await.unwrap_err();
     assert_eq!((missing.code, missing.message.contains("gs://bucket/x.csv")), (ErrorCode::NotFound, true));
@@ -153,7 +165,8 @@ async fn buckets_come_and_go() {
     assert_eq!(again.code, ErrorCode::AlreadyExists);
     place.storage.create_bucket("other", "q", "").await.unwrap();
     fs::create_dir(place.directory.path().join("buckets/by-hand")).unwrap();
-    let names = |buckets: Vec<control::storage::BucketInfo>| buckets.into_iter().map(|b| b.name).collect::<Vec<_>>();
+    let names =
+        |buckets: Vec<control::storage::BucketInfo>| buckets.into_iter().map(|b| b.name).collect::<Vec<_>>();
     assert_eq!(names(place.storage.list_buckets("p").await.unwrap()), ["bucket", "by-hand"]);
     assert_eq!(names(place.storage.list_buckets("q").await.unwrap()), ["by-hand", "other"]);
     place.put("gs://other/a/b", b"x").await;
@@ -301,7 +314,9 @@ async fn file_addresses_stay_in_the_open_directories() {
 #[tokio::test]
 async fn elsewhere_without_credentials_says_what_to_set() {
     let place = place().await;
-    for (address, variable) in [("s3://some-bucket/x", "AWS_ACCESS_KEY_ID"), ("az://container/x", "AZURE_STORAGE")] {
+    for (address, variable) in
+        [("s3://some-bucket/x", "AWS_ACCESS_KEY_ID"), ("az://container/x", "AZURE_STORAGE")]
+    {
         let refused = place.storage.head(&uri(address)).await.unwrap_err();
         assert_eq!(refused.code, ErrorCode::FailedPrecondition);
         assert!(refused.message.contains(variable), "{refused}");
@@ -365,7 +380,10 @@ async fn cve_2024_45436_paths_out_of_an_artifact_are_refused() {
         let refused = place.artifacts.put(files(&twice)).await.unwrap_err();
         assert_eq!(refused.code, ErrorCode::InvalidArgument, "{twice:?}");
     }
-    assert_eq!(place.artifacts.verify_and_open(&Digest::of(b"x")).await.unwrap_err().code, ErrorCode::NotFound);
+    assert_eq!(
+        place.artifacts.verify_and_open(&Digest::of(b"x")).await.unwrap_err().code,
+        ErrorCode::NotFound
+    );
 }
 
 #[tokio::test]
@@ -374,7 +392,8 @@ async fn imports_a_directory_or_one_object() {
     place.put("gs://bucket/model/model.onnx", b"onnx").await;
     place.put("gs://bucket/model/more/labels.txt", b"a").await;
     place.put("gs://bucket/model2/other", b"b").await;
-    let stored = place.artifacts.put(files(&[("model.onnx", "onnx"), ("more/labels.txt", "a")])).await.unwrap();
+    let stored =
+        place.artifacts.put(files(&[("model.onnx", "onnx"), ("more/labels.txt", "a")])).await.unwrap();
     for address in ["gs://bucket/model", "gs://bucket/model/"] {
         assert_eq!(place.artifacts.import(&place.storage, address).await.unwrap(), stored);
     }

@@ -84,9 +84,10 @@ fn begin(context: &Context, job: &mut BatchJob) -> Result<Progress> {
 fn nothing_predicted(progress: &Progress) -> Error {
     match progress.reasons.first() {
         None => Error::invalid("the inputs hold no rows"),
-        Some(reason) => {
-            Error::invalid(format!("none of the {} rows could be predicted; the first: {reason}", progress.failed))
-        }
+        Some(reason) => Error::invalid(format!(
+            "none of the {} rows could be predicted; the first: {reason}",
+            progress.failed
+        )),
     }
 }
 

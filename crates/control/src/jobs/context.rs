@@ -70,7 +70,11 @@ impl Context {
     pub(super) fn version(&self, model: &str, number: u32) -> Result<Version> {
         let (model, _) = self.runtime.block_on(self.control.models().get(model))?;
         let name = format!("{}@{number}", model.name);
-        model.versions.into_iter().find(|version| version.number == number).ok_or_else(|| Error::not_found(name))
+        model
+            .versions
+            .into_iter()
+            .find(|version| version.number == number)
+            .ok_or_else(|| Error::not_found(name))
     }
 }
 

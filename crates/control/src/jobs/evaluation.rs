@@ -105,7 +105,8 @@ pub(super) fn run(context: &Context, job: &EvaluationJob) -> Result<Done> {
 }
 
 fn done(job: &EvaluationJob, mut evaluation: Evaluation, rows: u64) -> Result<Done> {
-    let kind = JobKind::Evaluation(EvaluationJob { rows, result: Some(evaluation.name.clone()), ..job.clone() });
+    let kind =
+        JobKind::Evaluation(EvaluationJob { rows, result: Some(evaluation.name.clone()), ..job.clone() });
     let writes = vec![evaluation.insert()?];
     Ok(Done { kind, writes, evaluation: Some(evaluation) })
 }
@@ -113,9 +114,10 @@ fn done(job: &EvaluationJob, mut evaluation: Evaluation, rows: u64) -> Result<Do
 fn nothing_measured(total: &Counted) -> Error {
     match total.reasons.first() {
         None => Error::invalid("the inputs hold no rows"),
-        Some(reason) => {
-            Error::invalid(format!("none of the {} rows could be measured; the first: {reason}", total.skipped))
-        }
+        Some(reason) => Error::invalid(format!(
+            "none of the {} rows could be measured; the first: {reason}",
+            total.skipped
+        )),
     }
 }
 
@@ -123,7 +125,9 @@ fn nothing_measured(total: &Counted) -> Error {
 fn target(model: &LoadedModel, job: &EvaluationJob) -> Result<String> {
     let target = job.target.clone().filter(|target| !target.is_empty());
     target.or_else(|| model.label().map(str::to_owned)).ok_or_else(|| {
-        Error::invalid("the model was not trained here, so the evaluation must name the column with the truth")
+        Error::invalid(
+            "the model was not trained here, so the evaluation must name the column with the truth",
+        )
     })
 }
 
@@ -151,9 +155,13 @@ impl Evaluator<'_> {
         let mut faults = chunk.faults;
         let rows = match &chunk.rows {
             Rows::Table(block) => {
-                let Some(target) = block.column(&self.target) else { return Err(self.no_target(uri, block.names())) };
+                let Some(target) = block.column(&self.target) else {
+                    return Err(self.no_target(uri, block.names()));
+                };
                 let slices: Vec<_> = self.slice_by.iter().map(|name| block.column(name)).collect();
-                if let Some(missing) = self.slice_by.iter().zip(&slices).find_map(|(name, at)| at.is_none().then_some(name)) {
+                if let Some(missing) =
+                    self.slice_by.iter().zip(&slices).find_map(|(name, at)| at.is_none().then_some(name))
+                {
                     return Err(Error::invalid(format!("{uri} has no column `{missing}` to slice by")));
                 }
                 let Predicted { rows, predictions, faults: failed } = self.predict(block)?;
@@ -161,7 +169,10 @@ impl Evaluator<'_> {
                 let seen = rows.iter().map(|row| Seen {
                     number: block.row_number(*row),
                     truth: block.cell(*row, target).to_owned(),
-                    slices: slices.iter().map(|column| block.cell(*row, column.unwrap_or(usize::MAX)).to_owned()).collect(),
+                    slices: slices
+                        .iter()
+                        .map(|column| block.cell(*row, column.unwrap_or(usize::MAX)).to_owned())
+                        .collect(),
                 });
                 measure.observe(self.slice_by, &predictions, seen, &mut faults)?
             }
@@ -180,10 +191,12 @@ impl Evaluator<'_> {
             return self.model.predict_table(block);
         }
         let hidden = |name: &String| *name == self.target || self.slice_by.contains(name);
-        let shown: Vec<usize> = (0..block.columns()).filter(|column| !hidden(&block.names()[*column])).collect();
+        let shown: Vec<usize> =
+            (0..block.columns()).filter(|column| !hidden(&block.names()[*column])).collect();
         let names = shown.iter().map(|column| block.names()[*column].clone()).collect();
-        let rows: Vec<Vec<&str>> =
-            (0..block.rows()).map(|row| shown.iter().map(|column| block.cell(row, *column)).collect()).collect();
+        let rows: Vec<Vec<&str>> = (0..block.rows())
+            .map(|row| shown.iter().map(|column| block.cell(row, *column)).collect())
+            .collect();
         let inputs = RowBlock::new(names, 0, &rows).map_err(|fault| Error::invalid(fault.reason))?;
         let mut predicted = self.model.predict_table(&inputs)?;
         for fault in &mut predicted.faults {
@@ -222,7 +235,11 @@ impl Evaluator<'_> {
 
     fn no_target(&self, uri: &str, names: &[String]) -> Error {
         let first: Vec<&str> = names.iter().take(20).map(String::as_str).collect();
-        Error::invalid(format!("{uri} has no column `{}` with the truth; it has {}", self.target, first.join(", ")))
+        Error::invalid(format!(
+            "{uri} has no column `{}` with the truth; it has {}",
+            self.target,
+            first.join(", ")
+        ))
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Measure>> {
@@ -255,7 +272,7 @@ impl Measure {
         seen: impl Iterator<Item = Seen>,
         faults: &mut Vec<RowFault>,
     ) -> Result<u64> {
-        if predictions.len() == 0 {
+        if predictions.is_empty() {
             return Ok(0);
         }
         self.begin(slice_by, predictions)?;
@@ -264,7 +281,8 @@ impl Measure {
         let mut rows = 0;
         for (i, seen) in seen.enumerate() {
             let figures = self.figures.iter_mut();
-            let slices = self.slices.iter_mut().zip(&seen.slices).filter_map(|(slices, value)| slices.of(value));
+            let slices =
+                self.slices.iter_mut().zip(&seen.slices).filter_map(|(slices, value)| slices.of(value));
             match observe_row(figures.chain(slices), predictions, i, &seen.truth, &places) {
                 Ok(()) => rows += 1,
                 Err(reason) => faults.push(RowFault { row: seen.number, reason }),
@@ -308,19 +326,26 @@ impl Measure {
         Ok(())
     }
 
-    fn evaluation(&mut self, context: &Context, job: &EvaluationJob, metadata: serde_json::Value) -> Result<Evaluation> {
+    fn evaluation(
+        &mut self,
+        context: &Context,
+        job: &EvaluationJob,
+        metadata: serde_json::Value,
+    ) -> Result<Evaluation> {
         let Some(figures) = &mut self.figures else { return Err(Error::invalid("the inputs hold no rows")) };
         let now = Timestamp::now();
         let schema = figures.schema();
-        let (metrics, classes) = figures.to_json(&self.labels);
-        let mut parts: Vec<(String, String, serde_json::Value)> =
-            classes.into_iter().map(|(class, metrics)| ("annotationSpec".to_owned(), class, metrics)).collect();
+        let (metrics, classes) = figures.json(&self.labels);
+        let mut parts: Vec<(String, String, serde_json::Value)> = classes
+            .into_iter()
+            .map(|(class, metrics)| ("annotationSpec".to_owned(), class, metrics))
+            .collect();
         for slices in &mut self.slices {
             let column = slices.column().to_owned();
             let Some(values) = slices.values() else { continue };
             for (value, figures) in values {
                 if figures.rows() > 0 {
-                    parts.push((column.clone(), value.to_owned(), figures.to_json(&self.labels).0));
+                    parts.push((column.clone(), value.to_owned(), figures.json(&self.labels).0));
                 }
             }
         }
@@ -356,8 +381,12 @@ fn observe_row<'a>(
     for figures in figures {
         match figures {
             Figures::Classes(classes) => {
-                let place = places.get(truth).ok_or_else(|| format!("`{}` is none of the model's classes", short(truth)))?;
-                classes.observe(*place, predictions.scores(row).unwrap_or_default()).map_err(|e| e.to_string())?;
+                let place = places
+                    .get(truth)
+                    .ok_or_else(|| format!("`{}` is none of the model's classes", short(truth)))?;
+                classes
+                    .observe(*place, predictions.scores(row).unwrap_or_default())
+                    .map_err(|e| e.to_string())?;
             }
             Figures::Value(values) => {
                 let truth = parse_number(truth).map_err(|e| format!("the truth: {e}"))?;

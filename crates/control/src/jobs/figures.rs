@@ -1,7 +1,8 @@
-//! Figures of an evaluation: taken by [`Figures`], written in Vertex's schemas by [`Figures::to_json`].
+//! Figures of an evaluation: taken by [`Figures`], written in Vertex's schemas by [`Figures::json`].
 
 use analysis::{
-    Area, ClassMetrics, Classification, ClassificationMetrics, ConfidencePoint, Options, Regression, RegressionMetrics,
+    Area, ClassMetrics, Classification, ClassificationMetrics, ConfidencePoint, Options, Regression,
+    RegressionMetrics,
 };
 use serde_json::{Value, json};
 
@@ -28,9 +29,9 @@ impl Figures {
     /// For `classes` classes.
     pub(super) fn classes(classes: usize, options: Options) -> Result<Self> {
         let figures = Classification::new(classes, options);
-        figures.map(Figures::Classes).ok_or_else(|| {
-            Error::invalid(format!("a model with {classes} classes cannot be measured"))
-        })
+        figures
+            .map(Figures::Classes)
+            .ok_or_else(|| Error::invalid(format!("a model with {classes} classes cannot be measured")))
     }
 
     /// The same, empty, with less memory: for one slice of many.
@@ -62,7 +63,7 @@ impl Figures {
         }
     }
 
-    /// The schema of [`Figures::to_json`].
+    /// The schema of [`Figures::json`].
     pub(super) fn schema(&self) -> &'static str {
         match self {
             Figures::Classes(_) => CLASSIFICATION_SCHEMA,
@@ -71,21 +72,26 @@ impl Figures {
     }
 
     /// The figures in their schema, and those of each class as `(class, figures)`.
-    pub(super) fn to_json(&mut self, labels: &[String]) -> (Value, Vec<(String, Value)>) {
+    pub(super) fn json(&mut self, labels: &[String]) -> (Value, Vec<(String, Value)>) {
         match self {
             Figures::Classes(figures) => {
                 let metrics = figures.metrics();
                 let classes = labels.iter().cloned().zip(metrics.per_class.iter().map(class_json)).collect();
                 (classification_json(&metrics, labels), classes)
             }
-            Figures::Value(figures) => (figures.metrics().map_or(Value::Null, |m| regression_json(&m)), Vec::new()),
+            Figures::Value(figures) => {
+                (figures.metrics().map_or(Value::Null, |m| regression_json(&m)), Vec::new())
+            }
         }
     }
 }
 
 fn classification_json(metrics: &ClassificationMetrics, labels: &[String]) -> Value {
-    let specs: Vec<Value> =
-        labels.iter().enumerate().map(|(i, label)| json!({ "id": i.to_string(), "displayName": label })).collect();
+    let specs: Vec<Value> = labels
+        .iter()
+        .enumerate()
+        .map(|(i, label)| json!({ "id": i.to_string(), "displayName": label }))
+        .collect();
     let rows: Vec<Vec<u64>> = (0..labels.len()).map(|truth| metrics.confusion.row(truth)).collect();
     let per_class: Vec<Value> =
         labels.iter().zip(&metrics.per_class).map(|(label, class)| summary_json(label, class)).collect();

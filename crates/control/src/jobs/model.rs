@@ -47,16 +47,15 @@ impl LoadedModel {
 
     /// Rows of a table as instances.
     pub(super) fn table_values(&self, block: &RowBlock, rows: &[usize]) -> Vec<Value> {
-        let numeric = |cell: &str| parse_number(cell).map_or_else(|_| Value::Text(cell.to_owned()), Value::Number);
+        let numeric =
+            |cell: &str| parse_number(cell).map_or_else(|_| Value::Text(cell.to_owned()), Value::Number);
         let Some(columns) = self.model.columns() else {
             let number = |row: usize, column| parse_number(block.cell(row, column)).unwrap_or_default();
             let list = |row: &usize| (0..block.columns()).map(|column| number(*row, column)).collect();
             return rows.iter().map(|row| Value::Numbers(list(row))).collect();
         };
-        let places: Vec<_> = columns
-            .iter()
-            .map(|column| (column, block.column(&column.name).unwrap_or(usize::MAX)))
-            .collect();
+        let places: Vec<_> =
+            columns.iter().map(|column| (column, block.column(&column.name).unwrap_or(usize::MAX))).collect();
         let record = |row: &usize| {
             let field = |(column, place): &(&InputColumn, usize)| {
                 let cell = block.cell(*row, *place);
@@ -83,14 +82,21 @@ impl LoadedModel {
         let good = |row: &usize| failed.next_if_eq(&block.row_number(*row)).is_none();
         let rows: Vec<usize> = (0..block.rows()).filter(good).collect();
         if rows.len() != predictions.len() {
-            return Err(Error::new(ErrorCode::Internal, "the model gave another number of predictions than rows"));
+            return Err(Error::new(
+                ErrorCode::Internal,
+                "the model gave another number of predictions than rows",
+            ));
         }
         Ok(Predicted { rows, predictions, faults })
     }
 
     /// Predicts instances, the good ones in as few runs as the bad ones between them allow. `numbers` are
     /// the instances' row numbers.
-    pub(super) fn predict_values(&self, instances: &[Value], numbers: &[u64]) -> Result<(Vec<Run>, Vec<RowFault>)> {
+    pub(super) fn predict_values(
+        &self,
+        instances: &[Value],
+        numbers: &[u64],
+    ) -> Result<(Vec<Run>, Vec<RowFault>)> {
         let (mut runs, mut faults) = (Vec::new(), Vec::new());
         let mut start = 0;
         while start < instances.len() {
@@ -122,7 +128,9 @@ impl LoadedModel {
 /// An error of the model that concerns all rows.
 pub(super) fn refused(error: PredictError) -> Error {
     match error {
-        PredictError::BadInstance { .. } | PredictError::BadRequest { .. } => Error::invalid(error.to_string()),
+        PredictError::BadInstance { .. } | PredictError::BadRequest { .. } => {
+            Error::invalid(error.to_string())
+        }
         PredictError::Failed { message } => Error::new(ErrorCode::Internal, message),
         PredictError::Stopped => Error::new(ErrorCode::Cancelled, "cancelled on request"),
     }

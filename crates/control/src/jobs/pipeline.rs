@@ -130,7 +130,13 @@ mod tests {
             Ok(())
         });
         assert_eq!((outcome.unwrap_err().message.as_str(), seen), ("fifty", 49));
-        let outcome = ordered(2, count_to(u32::MAX - 1), Ok, |n| if n == 9 { Err(Error::invalid("sink")) } else { Ok(()) });
+        let outcome =
+            ordered(
+                2,
+                count_to(u32::MAX - 1),
+                Ok,
+                |n| if n == 9 { Err(Error::invalid("sink")) } else { Ok(()) },
+            );
         assert_eq!(outcome.unwrap_err().message, "sink");
         let source = || -> Result<Option<u32>> { Err(Error::invalid("source")) };
         assert_eq!(ordered(2, source, Ok, |_| Ok(())).unwrap_err().message, "source");

@@ -167,7 +167,12 @@ impl RowReader {
             match open.blocks.blocking_recv() {
                 Some(block) => open.push(&block?, &mut self.hasher),
                 None if open.missing == 0 => open.finish(),
-                None => return Err(Error::new(ErrorCode::Internal, format!("{uri} could not be read to its end"))),
+                None => {
+                    return Err(Error::new(
+                        ErrorCode::Internal,
+                        format!("{uri} could not be read to its end"),
+                    ));
+                }
             }
             self.open = Some(open);
         }
@@ -180,7 +185,8 @@ impl RowReader {
         let uri = ObjectUri::parse(&input.uri)?;
         let mut blocks = self.runtime.block_on(self.storage.read(&uri, self.next.position.offset, None))?;
         if blocks.info().etag != input.etag || blocks.info().size != input.size {
-            let message = format!("{uri} has changed since the job began; leave inputs alone until it has ended");
+            let message =
+                format!("{uri} has changed since the job began; leave inputs alone until it has ended");
             return Err(Error::new(ErrorCode::Aborted, message));
         }
         let missing = blocks.remaining();

@@ -15,7 +15,8 @@ use crate::operation::OperationResult;
 use crate::storage::failed;
 use crate::store::{self, Write};
 use crate::{
-    Control, Error, ErrorCode, Evaluation, Job, JobError, JobKind, JobState, Operation, Result, Timestamp, fault,
+    Control, Error, ErrorCode, Evaluation, Job, JobError, JobKind, JobState, Operation, Result, Timestamp,
+    fault,
 };
 
 /// The queue of jobs, an image of what the metadata store holds, and the signals to running ones.
@@ -188,7 +189,8 @@ async fn run(control: &Control, name: &str, signals: Arc<Signals>) -> Result<()>
         signals.cancelled.store(true, Ordering::Relaxed);
     }
     tracing::info!(job = %name, attempt = job.attempts, "a job begins");
-    let context = Context { control: control.clone(), runtime: Handle::current(), job, signals: signals.clone() };
+    let context =
+        Context { control: control.clone(), runtime: Handle::current(), job, signals: signals.clone() };
     let outcome = if context.job.crashes > CRASHES_MAX {
         Err(given_up(&context.job))
     } else {

@@ -119,7 +119,10 @@ fn register(context: &Context, job: &TrainingJob, artifact: Digest) -> Result<(S
         let operation = models.upload(&parent, upload).await?;
         context.control.operations().wait(&operation.name, REGISTERING_MAX).await?;
         find(context, &model).await?.ok_or_else(|| {
-            Error::new(ErrorCode::Internal, format!("the trained version was not registered as a version of {model}"))
+            Error::new(
+                ErrorCode::Internal,
+                format!("the trained version was not registered as a version of {model}"),
+            )
         })
     })
 }
@@ -134,7 +137,8 @@ async fn find(context: &Context, model: &str) -> Result<Option<(String, u32)>> {
         Err(error) if error.code == ErrorCode::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let made = model.versions.iter().find(|version| version.training_job.as_deref() == Some(&context.job.name));
+    let made =
+        model.versions.iter().find(|version| version.training_job.as_deref() == Some(&context.job.name));
     Ok(made.map(|version| (model.name.clone(), version.number)))
 }
 
@@ -163,7 +167,11 @@ impl TrainingRows {
         let format = match uris.iter().filter(|uri| jsonl(uri)).count() {
             0 => RowFormat::Csv,
             n if n == uris.len() => RowFormat::Jsonl,
-            _ => return Err(Error::invalid("the rows lie partly in .jsonl objects and partly in others; give one kind")),
+            _ => {
+                return Err(Error::invalid(
+                    "the rows lie partly in .jsonl objects and partly in others; give one kind",
+                ));
+            }
         };
         let (storage, runtime) = (context.control.storage().clone(), context.runtime.clone());
         let reader = RowReader::new(storage, runtime, inputs.into(), format, Place::default()).hashing();
@@ -199,7 +207,11 @@ impl TrainingRows {
                 }
                 Value::Record(_) => {}
                 other => {
-                    self.skip(uri, *number, &format!("expected an object with a field for each column, found {}", other.kind()));
+                    self.skip(
+                        uri,
+                        *number,
+                        &format!("expected an object with a field for each column, found {}", other.kind()),
+                    );
                     continue;
                 }
             }
@@ -209,7 +221,8 @@ impl TrainingRows {
             }
         }
         let first = values.first().map_or(0, |(number, _)| *number);
-        RowBlock::new(self.names.clone(), first, &rows).map_err(|e| Error::invalid(format!("{uri}: {}", e.reason)))
+        RowBlock::new(self.names.clone(), first, &rows)
+            .map_err(|e| Error::invalid(format!("{uri}: {}", e.reason)))
     }
 
     fn skip(&mut self, uri: &str, row: u64, reason: &str) {

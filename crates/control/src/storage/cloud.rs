@@ -56,7 +56,9 @@ fn credentials(scheme: Scheme) -> &'static [&'static str] {
             "AWS_CONTAINER_CREDENTIALS_FULL_URI",
             "AWS_SKIP_SIGNATURE",
         ],
-        Scheme::Az => &["AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_USE_EMULATOR", "AZURE_STORAGE_CONNECTION_STRING"],
+        Scheme::Az => {
+            &["AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_USE_EMULATOR", "AZURE_STORAGE_CONNECTION_STRING"]
+        }
         Scheme::File => &[],
     }
 }

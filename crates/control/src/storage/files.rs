@@ -31,7 +31,10 @@ impl OpenDirectories {
         let mut roots = Vec::new();
         for directory in directories {
             let root = directory.canonicalize().map_err(|e| {
-                Error::invalid(format!("the directory {} opened to file:// cannot be read: {e}", directory.display()))
+                Error::invalid(format!(
+                    "the directory {} opened to file:// cannot be read: {e}",
+                    directory.display()
+                ))
             })?;
             let _ = fs::remove_dir_all(root.join(STAGING));
             roots.push(root);

@@ -217,7 +217,13 @@ impl LocalBuckets {
     }
 
     /// Objects whose names begin with `prefix` and come after `after`, ascending by name, at most `limit`.
-    pub(crate) fn list(&self, bucket: &str, prefix: &str, after: &str, limit: usize) -> Result<Vec<ObjectInfo>> {
+    pub(crate) fn list(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<ObjectInfo>> {
         self.get(bucket)?;
         let mut walk = Walk { buckets: self, bucket, prefix, after, limit, found: Vec::new() };
         walk.directory(&self.root.join(bucket), "")
@@ -435,11 +441,13 @@ pub(crate) fn no_bucket(bucket: &str) -> Error {
 /// A file error for the client: a full disk is said to be full, anything else is for the log.
 pub(crate) fn failed(attempted: impl std::fmt::Display, error: io::Error) -> Error {
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => Error::new(
-            ErrorCode::ResourceExhausted,
-            format!("failed {attempted}: the server's disk is full; free some space and try again"),
-        )
-        .caused_by(error),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            Error::new(
+                ErrorCode::ResourceExhausted,
+                format!("failed {attempted}: the server's disk is full; free some space and try again"),
+            )
+            .caused_by(error)
+        }
         _ => Error::internal(attempted, error),
     }
 }

@@ -39,7 +39,13 @@ pub(super) enum Source {
 
 impl Blocks {
     /// Bytes `start..end` of the object, cut to its size.
-    pub(super) fn new(uri: ObjectUri, info: ObjectInfo, source: Source, start: u64, end: Option<u64>) -> Self {
+    pub(super) fn new(
+        uri: ObjectUri,
+        info: ObjectInfo,
+        source: Source,
+        start: u64,
+        end: Option<u64>,
+    ) -> Self {
         let end = end.unwrap_or(info.size).min(info.size);
         Blocks { uri, info, source, at: start.min(end), end }
     }

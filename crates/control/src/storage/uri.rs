@@ -304,7 +304,8 @@ mod tests {
     /// CVE-2024-37032: what should have been an identifier was a path.
     #[test]
     fn cve_2024_37032_a_bucket_is_not_a_path() {
-        for bucket in ["..", ".", "a/..", "", "ab", "-ab", "ab-", "a..b", "A-b", "%2e%2e", "10.0.0.1", ".staging"]
+        for bucket in
+            ["..", ".", "a/..", "", "ab", "-ab", "ab-", "a..b", "A-b", "%2e%2e", "10.0.0.1", ".staging"]
         {
             assert!(ObjectUri::gs(bucket, "x").is_err(), "{bucket:?}");
         }
@@ -318,7 +319,9 @@ mod tests {
 
     #[test]
     fn other_schemes_are_refused() {
-        for uri in ["http://169.254.169.254/x", "https://x/y", "x.csv", "/etc/passwd", "file://host/x", "gs:/b/x"] {
+        for uri in
+            ["http://169.254.169.254/x", "https://x/y", "x.csv", "/etc/passwd", "file://host/x", "gs:/b/x"]
+        {
             assert!(ObjectUri::parse(uri).is_err(), "{uri}");
         }
     }

@@ -32,9 +32,12 @@ pub struct ObjectWriter {
 }
 
 pub(super) enum Target {
-    Bucket(Staged),
+    Bucket(Box<Staged>),
     File(StagedFile),
-    Store { store: Arc<dyn ObjectStore>, upload: WriteMultipart },
+    Store {
+        store: Arc<dyn ObjectStore>,
+        upload: WriteMultipart,
+    },
     /// A write failed: nothing more can be done.
     Broken,
 }
@@ -101,7 +104,7 @@ impl ObjectWriter {
         let (uri, options, storage) = (self.uri, self.options, self.storage);
         match self.target {
             Target::Bucket(staged) => {
-                blocking(move || storage.buckets().commit(staged, uri.bucket(), uri.name(), options)).await
+                blocking(move || storage.buckets().commit(*staged, uri.bucket(), uri.name(), options)).await
             }
             Target::File(staged) => blocking(move || staged.commit(&uri)).await,
             Target::Store { store, upload } => {

@@ -38,7 +38,11 @@ pub async fn put(control: &Control, name: &str, content: impl Into<Vec<u8>>) -> 
     let _ = control.storage().create_bucket("data", "default", "us-central1").await;
     let uri = format!("gs://data/{name}");
     let content: Vec<u8> = content.into();
-    control.storage().put(&ObjectUri::parse(&uri).unwrap(), content.into(), PutOptions::default()).await.unwrap();
+    control
+        .storage()
+        .put(&ObjectUri::parse(&uri).unwrap(), content.into(), PutOptions::default())
+        .await
+        .unwrap();
     uri
 }
 
@@ -126,7 +130,13 @@ pub fn labelled(rows: u64) -> String {
     let mut text = String::from("x,y,class,colour\n");
     for n in 0..rows {
         let (x, y) = ((n * 37 % 100) as f64 / 10.0, (n * 61 % 100) as f64 / 10.0);
-        let class = if (x - y).abs() < 1.0 { "same" } else if x > y { "right" } else { "up" };
+        let class = if (x - y).abs() < 1.0 {
+            "same"
+        } else if x > y {
+            "right"
+        } else {
+            "up"
+        };
         text.push_str(&format!("{x},{y},{class},{}\n", if n % 2 == 0 { "red" } else { "blue" }));
     }
     text

@@ -195,7 +195,8 @@ impl Encoded {
         self.failed = faults.len() as u64;
         for fault in faults {
             let line = FaultLine { uri, row: fault.row, reason: &fault.reason };
-            write_json_line(&mut self.faults, &line).map_err(|e| Error::internal("writing a failed row", e))?;
+            write_json_line(&mut self.faults, &line)
+                .map_err(|e| Error::internal("writing a failed row", e))?;
         }
         let shown = |fault: &RowFault| format!("{uri} row {}: {}", fault.row, fault.reason);
         self.reasons = faults.iter().take(REASONS_MAX).map(shown).collect();
@@ -230,9 +231,9 @@ impl PredictionColumns {
                 let scores = labels.iter().map(|class| free(format!("{label}_{class}_score")));
                 Self::Classes(std::iter::once(free(format!("predicted_{label}"))).chain(scores).collect())
             }
-            (_, _, Some(_)) => {
-                Self::Value(free(model.label().map_or("prediction".to_owned(), |label| format!("predicted_{label}"))))
-            }
+            (_, _, Some(_)) => Self::Value(free(
+                model.label().map_or("prediction".to_owned(), |label| format!("predicted_{label}")),
+            )),
             (None, Some(scores), _) if predictions.outputs().count() == 1 => {
                 Self::Numbers((0..scores.len()).map(|i| free(format!("prediction_{i}"))).collect())
             }

@@ -17,7 +17,9 @@ impl Explainer {
             Some(ExplanationMethod::IntegratedGradients { step_count }) => {
                 Some(Method::IntegratedGradients { step_count })
             }
-            Some(ExplanationMethod::SampledShapley { path_count }) => Some(Method::SampledShapley { path_count }),
+            Some(ExplanationMethod::SampledShapley { path_count }) => {
+                Some(Method::SampledShapley { path_count })
+            }
             None => None,
         };
         Explainer(Explain { method, ..Explain::default() })

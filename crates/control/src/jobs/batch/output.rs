@@ -46,7 +46,8 @@ impl Output {
         fault::step().and_then(|()| fs::create_dir_all(&directory)).map_err(opening)?;
         for entry in fs::read_dir(&directory).map_err(opening)? {
             let name = entry.map_err(opening)?.file_name();
-            let kept = name == FAULTS_FILE || (0..state.parts.len()).any(|number| name == part_file(number).as_str());
+            let kept = name == FAULTS_FILE
+                || (0..state.parts.len()).any(|number| name == part_file(number).as_str());
             if !kept {
                 fs::remove_file(directory.join(name)).map_err(opening)?;
             }
