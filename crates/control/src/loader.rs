@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 
 use crate::artifact::{Artifacts, Digest};
-use crate::{Error, Result};
+use crate::{Error, ErrorCode, Result};
 
 /// Where one digest's model is, once loaded. The async mutex makes two who want it load it once.
 type Slot = Arc<AsyncMutex<Weak<serving::Model>>>;
@@ -27,7 +27,7 @@ impl Loader {
     /// The model in the artifact `digest`: loaded already, or loaded now after every byte was verified.
     ///
     /// # Errors
-    /// `NotFound` or `DataLoss` of the artifact; `InvalidArgument` if it is no model that can be served.
+    /// `DataLoss` if the artifact is damaged or gone; `InvalidArgument` if it is no model that can be served.
     pub(crate) async fn load(&self, artifacts: &Artifacts, digest: &Digest) -> Result<Arc<serving::Model>> {
         let slot = self.slot(digest);
         let mut slot = slot.lock().await;
@@ -35,7 +35,7 @@ impl Loader {
             return Ok(model);
         }
         let _turn = self.turns.acquire().await.map_err(|e| Error::internal("loading a model", e))?;
-        let directory = artifacts.verify_and_open(digest).await?;
+        let directory = artifacts.verify_and_open(digest).await.map_err(|e| lost(digest, e))?;
         let loaded = tokio::task::spawn_blocking(move || serving::Model::load(&directory)).await;
         let loaded = loaded.map_err(|e| Error::internal("loading a model", e))?;
         let model = Arc::new(
@@ -52,5 +52,18 @@ impl Loader {
             Arc::strong_count(slot) > 1 || slot.try_lock().is_ok_and(|model| model.strong_count() > 0)
         });
         Arc::clone(slots.entry(*digest).or_default())
+    }
+}
+
+/// `error`, or, where a registered artifact is gone, that it is lost: whoever found it damaged first has
+/// put it aside, and the next to want it learns no less.
+fn lost(digest: &Digest, error: Error) -> Error {
+    match error.code {
+        ErrorCode::NotFound => Error::new(
+            ErrorCode::DataLoss,
+            format!("the artifact {digest} is missing, or was damaged and put aside; upload or train the version again"),
+        )
+        .caused_by(error),
+        _ => error,
     }
 }
