@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// Crashes in a row, without a checkpoint in between, after which a job is given up.
-pub const CRASHES_MAX: u32 = 3;
+pub const CRASHES_MAX: u32 = 10;
 
 /// Jobs that may be waiting or running at once.
 const UNFINISHED_MAX: usize = 10_000;
@@ -78,6 +78,8 @@ pub struct JobOptions {
     pub threads: usize,
     /// Bytes of output after which a batch job is sure not to lose them to a crash.
     pub checkpoint_bytes: u64,
+    /// Time after which it is sure of them, however few they are.
+    pub checkpoint_interval: Duration,
     /// Bytes after which a batch job begins another output object.
     pub part_bytes: u64,
 }
@@ -89,6 +91,7 @@ impl Default for JobOptions {
             slots: 2,
             threads: cores.saturating_sub(1).max(1),
             checkpoint_bytes: 64 << 20,
+            checkpoint_interval: Duration::from_millis(500),
             part_bytes: 1 << 30,
         }
     }

@@ -61,7 +61,7 @@ impl Serialize for Value {
             Value::Bool(v) => serializer.serialize_bool(*v),
             Value::Number(v) => serialize_number(*v, serializer),
             Value::Text(v) => serializer.serialize_str(v),
-            Value::Numbers(v) => serializer.collect_seq(v),
+            Value::Numbers(v) => serializer.collect_seq(v.iter().map(|&n| Whole(n))),
             Value::List(v) => serializer.collect_seq(v),
             Value::Record(fields) => {
                 let mut map = serializer.serialize_map(Some(fields.len()))?;
@@ -71,6 +71,15 @@ impl Serialize for Value {
                 map.end()
             }
         }
+    }
+}
+
+/// An element of a list of numbers, written as [`serialize_number`] says.
+struct Whole(f64);
+
+impl Serialize for Whole {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serialize_number(self.0, serializer)
     }
 }
 

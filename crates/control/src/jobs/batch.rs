@@ -1,9 +1,9 @@
 //! Batch prediction: every row of some objects in, one prediction a row out.
 //!
 //! Blocks of rows are decoded, predicted and encoded by several threads and written in order to files in
-//! the job's own directory. Every [`super::JobOptions::checkpoint_bytes`] the files are synced and the
-//! place reached is noted in the job; after a crash the files are cut back to that place and the work
-//! goes on from there. Only when all rows are done do the files become objects, under names that depend
+//! the job's own directory. Every [`super::JobOptions::checkpoint_bytes`], and at least every
+//! [`super::JobOptions::checkpoint_interval`], the files are synced and the place reached is noted in the
+//! job; after a crash the files are cut back to that place and the work goes on from there. Only when all rows are done do the files become objects, under names that depend
 //! on nothing but the job, so that doing it twice leaves what doing it once leaves; the manifest object
 //! comes last.
 
@@ -11,6 +11,8 @@ mod encode;
 mod explain;
 mod output;
 mod publish;
+
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -102,7 +104,7 @@ fn predict(context: &Context, job: &BatchJob, encoder: &Encoder, progress: &mut 
         progress.place.clone(),
     );
     let uris: Vec<String> = progress.inputs.iter().map(|input| input.uri.clone()).collect();
-    let mut unsaved = 0;
+    let (mut unsaved, mut saved_at) = (0, Instant::now());
     ordered(
         options.threads,
         || reader.next(),
@@ -111,8 +113,8 @@ fn predict(context: &Context, job: &BatchJob, encoder: &Encoder, progress: &mut 
             context.check()?;
             unsaved += output.append(&encoded)?;
             progress.add(encoded);
-            if unsaved >= options.checkpoint_bytes {
-                unsaved = 0;
+            if unsaved >= options.checkpoint_bytes || saved_at.elapsed() >= options.checkpoint_interval {
+                (unsaved, saved_at) = (0, Instant::now());
                 progress.output = output.sync()?;
                 progress.note(context, job)?;
             }
