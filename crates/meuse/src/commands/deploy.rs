@@ -112,7 +112,7 @@ fn shift(endpoint: &Endpoint, id: &str, percent: u32) -> Result<BTreeMap<String,
     // Where the others have nothing, the one deployed last takes the rest.
     let mut left = rest;
     for (other, share) in &others {
-        let part = if sum == 0 { 0 } else { rest * share / sum };
+        let part = (rest * share).checked_div(sum).unwrap_or(0);
         split.insert((*other).to_owned(), part);
         left -= part;
     }

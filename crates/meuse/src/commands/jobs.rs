@@ -196,8 +196,12 @@ pub(crate) async fn watch(client: &Client, resource: &str, output: &Output) -> R
         }
     };
     let done = client.follow(&format!("/v1/{resource}"), show, |value| read(value).is_final()).await;
-    epochs.map(EpochBar::finish);
-    rows.map(RowBar::finish);
+    if let Some(bar) = epochs {
+        bar.finish();
+    }
+    if let Some(bar) = rows {
+        bar.finish();
+    }
     let job = read(&done.map_err(Failure::from)?);
     if job.succeeded() || job.state() == "partially_succeeded" {
         return Ok(job);

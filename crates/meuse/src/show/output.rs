@@ -34,7 +34,7 @@ pub enum Style {
 impl Output {
     /// Colours if a person is looking and has not set `NO_COLOR`.
     pub fn detect(json: bool) -> Self {
-        let wanted = !std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
             && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         Output {
             json,
