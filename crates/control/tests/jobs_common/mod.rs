@@ -1,5 +1,6 @@
 //! What the tests of jobs share: a data directory with a bucket and a model.
 
+// Each test binary compiles its own copy and uses a part of it.
 #![allow(dead_code)]
 
 use std::collections::BTreeMap;
@@ -14,17 +15,17 @@ use control::{
 use formats::spec::TrainSpec;
 use tensor::export::{Activation, Layer, sequential};
 
-pub const COLUMNS: usize = 4;
+pub(crate) const COLUMNS: usize = 4;
 
 /// Long enough for the slowest machine, short enough for a test that hangs.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-pub fn parent() -> Parent {
+pub(crate) fn parent() -> Parent {
     Parent::parse("projects/default/locations/us-central1").unwrap()
 }
 
 /// A data directory whose jobs write often. With `slots` 0 no job is taken up.
-pub async fn open(directory: &Path, slots: usize) -> Control {
+pub(crate) async fn open(directory: &Path, slots: usize) -> Control {
     let mut options = Options::new(directory);
     options.storage.cloud = CloudAccess::Off;
     options.jobs.slots = slots;
@@ -34,7 +35,7 @@ pub async fn open(directory: &Path, slots: usize) -> Control {
 }
 
 /// Puts an object in the bucket `data`, which is made where absent.
-pub async fn put(control: &Control, name: &str, content: impl Into<Vec<u8>>) -> String {
+pub(crate) async fn put(control: &Control, name: &str, content: impl Into<Vec<u8>>) -> String {
     let _ = control.storage().create_bucket("data", "default", "us-central1").await;
     let uri = format!("gs://data/{name}");
     let content: Vec<u8> = content.into();
@@ -47,27 +48,27 @@ pub async fn put(control: &Control, name: &str, content: impl Into<Vec<u8>>) -> 
 }
 
 /// The object at `uri` as text.
-pub async fn read(control: &Control, uri: &str) -> String {
+pub(crate) async fn read(control: &Control, uri: &str) -> String {
     let blocks = control.storage().read(&ObjectUri::parse(uri).unwrap(), 0, None).await.unwrap();
     String::from_utf8(blocks.collect(u64::MAX).await.unwrap()).unwrap()
 }
 
 /// Names of the objects below `uri`.
-pub async fn names(control: &Control, uri: &str) -> Vec<String> {
+pub(crate) async fn names(control: &Control, uri: &str) -> Vec<String> {
     let found = control.storage().list(&ObjectUri::parse_prefix(uri).unwrap()).await.unwrap();
     found.into_iter().map(|object| object.name).collect()
 }
 
 /// A network from elsewhere over four numbers: the first output is twice the first input, the second the
 /// sum of all.
-pub fn onnx() -> Vec<u8> {
+pub(crate) fn onnx() -> Vec<u8> {
     let kernel = vec![2.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0];
     let dense = Layer::Dense { units: 2, kernel, bias: None, activation: Activation::Linear };
     sequential(&[COLUMNS], &[dense]).unwrap()
 }
 
 /// Registers [`onnx`] and gives its resource name.
-pub async fn upload(control: &Control) -> String {
+pub(crate) async fn upload(control: &Control) -> String {
     let digest = control.artifacts().put(vec![("model.onnx".to_owned(), onnx())]).await.unwrap();
     let upload = UploadModel {
         model_id: Some("doubler".to_owned()),
@@ -79,7 +80,7 @@ pub async fn upload(control: &Control) -> String {
 }
 
 /// Rows `first..first + rows` of four columns, the first of which is the row's number.
-pub fn csv(first: u64, rows: u64) -> String {
+pub(crate) fn csv(first: u64, rows: u64) -> String {
     let mut text = String::from("n,b,c,d\n");
     for n in first..first + rows {
         text.push_str(&format!("{n},{},{},{}\n", n % 7, n % 11, n % 13));
@@ -87,7 +88,7 @@ pub fn csv(first: u64, rows: u64) -> String {
     text
 }
 
-pub fn new_batch(model: &str, input_uris: &[String]) -> NewBatch {
+pub(crate) fn new_batch(model: &str, input_uris: &[String]) -> NewBatch {
     NewBatch {
         display_name: "a batch".to_owned(),
         labels: BTreeMap::new(),
@@ -102,7 +103,7 @@ pub fn new_batch(model: &str, input_uris: &[String]) -> NewBatch {
 }
 
 /// A training of a small classifier over the columns `x` and `y`.
-pub fn new_training(uris: &[String], epochs: usize) -> NewTraining {
+pub(crate) fn new_training(uris: &[String], epochs: usize) -> NewTraining {
     let spec = format!(
         "label: class\nlayers:\n  - dense: {{units: 8, activation: relu}}\n  - dense: {{units: 3, activation: softmax}}\n\
          optimizer: adam\nloss: sparse_categorical_crossentropy\nmetrics: [accuracy]\nepochs: {epochs}\nseed: 7\n"
@@ -126,7 +127,7 @@ pub fn new_training(uris: &[String], epochs: usize) -> NewTraining {
 }
 
 /// Labelled rows that a small network learns: the class is that of the larger coordinate.
-pub fn labelled(rows: u64) -> String {
+pub(crate) fn labelled(rows: u64) -> String {
     let mut text = String::from("x,y,class,colour\n");
     for n in 0..rows {
         let (x, y) = ((n * 37 % 100) as f64 / 10.0, (n * 61 % 100) as f64 / 10.0);
@@ -143,20 +144,20 @@ pub fn labelled(rows: u64) -> String {
 }
 
 /// The job once it has ended, having checked how.
-pub async fn ended(control: &Control, name: &str, state: JobState) -> Job {
+pub(crate) async fn ended(control: &Control, name: &str, state: JobState) -> Job {
     let job = control.jobs().wait(name, PATIENCE).await.unwrap();
     assert_eq!(job.state, state, "{:?}", job.error);
     job
 }
 
-pub fn batch(job: &Job) -> &control::BatchJob {
+pub(crate) fn batch(job: &Job) -> &control::BatchJob {
     match &job.kind {
         JobKind::Batch(batch) => batch,
         other => panic!("{other:?}"),
     }
 }
 
-pub fn training(job: &Job) -> &control::TrainingJob {
+pub(crate) fn training(job: &Job) -> &control::TrainingJob {
     match &job.kind {
         JobKind::Training(training) => training,
         other => panic!("{other:?}"),
@@ -164,7 +165,7 @@ pub fn training(job: &Job) -> &control::TrainingJob {
 }
 
 /// Files that jobs, storage and artifacts have left behind in `directory`.
-pub fn leftovers(directory: &Path) -> Vec<PathBuf> {
+pub(crate) fn leftovers(directory: &Path) -> Vec<PathBuf> {
     ["jobs", "buckets/.staging", "artifacts/.staging"]
         .iter()
         .filter_map(|part| std::fs::read_dir(directory.join(part)).ok())
@@ -173,7 +174,7 @@ pub fn leftovers(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// The result rows of a batch in order, headers checked and left out.
-pub async fn result_rows(control: &Control, directory: &str, header: &str) -> Vec<String> {
+pub(crate) async fn result_rows(control: &Control, directory: &str, header: &str) -> Vec<String> {
     let mut rows = Vec::new();
     for name in names(control, directory).await {
         if name.contains("prediction.results-") {
