@@ -124,9 +124,9 @@ async fn jsonl_to_jsonl_and_csv() {
     assert_eq!(
         found,
         [
-            json!({ "instance": [1.0, 2.0, 3.0, 4.0], "prediction": [2.0, 10.0] }),
-            json!({ "instance": { "input": [5.0, 6.0, 7.0, 8.0] }, "prediction": [10.0, 26.0] }),
-            json!({ "instance": [9.0, 9.0, 9.0, 9.0], "prediction": [18.0, 36.0] }),
+            json!({ "instance": [1, 2, 3, 4], "prediction": [2.0, 10.0] }),
+            json!({ "instance": { "input": [5, 6, 7, 8] }, "prediction": [10.0, 26.0] }),
+            json!({ "instance": [9, 9, 9, 9], "prediction": [18.0, 36.0] }),
         ]
     );
     let faults = place.faults(&job).await;

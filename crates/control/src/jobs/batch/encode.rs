@@ -299,7 +299,8 @@ fn json_number(cell: &str) -> Option<f64> {
         return None;
     }
     let number: f64 = cell.parse().ok().filter(|n: &f64| n.is_finite())?;
-    (number.abs() <= 9_007_199_254_740_992.0 || cell.contains(['.', 'e', 'E'])).then_some(number)
+    // The next integer after 2^53 is read as 2^53.
+    (number.abs() < 9_007_199_254_740_992.0 || cell.contains(['.', 'e', 'E'])).then_some(number)
 }
 
 #[cfg(test)]
