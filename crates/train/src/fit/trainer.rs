@@ -34,6 +34,8 @@ pub(super) struct Trainer<'a> {
     /// Buffers of a batch.
     answers: (Vec<u32>, Vec<f32>),
     gradient: Vec<f32>,
+    /// When it was last asked whether to go on.
+    asked: Instant,
 }
 
 impl<'a> Trainer<'a> {
@@ -54,6 +56,7 @@ impl<'a> Trainer<'a> {
             dropout: Random::new(spec.seed, 4),
             answers: Default::default(),
             gradient: Vec::new(),
+            asked: Instant::now(),
         })
     }
 
@@ -106,7 +109,6 @@ impl<'a> Trainer<'a> {
         check: &mut dyn FnMut() -> Flow,
     ) -> Result<Sums, TrainError> {
         let mut sums = Sums::default();
-        let mut asked = Instant::now();
         for rows in order.chunks(self.spec.batch_size) {
             let step = self.step(rows)?;
             sums.add(step);
@@ -114,12 +116,18 @@ impl<'a> Trainer<'a> {
                 let learning_rate = self.spec.optimizer.learning_rate;
                 return Err(TrainError::NotFinite { epoch, loss: step.loss, learning_rate });
             }
-            if asked.elapsed() >= CHECK_EVERY {
-                stop(check())?;
-                asked = Instant::now();
-            }
+            self.ask(check)?;
         }
         Ok(sums)
+    }
+
+    /// Asks whether to go on, if the last time is a while ago, in whichever epoch.
+    fn ask(&mut self, check: &mut dyn FnMut() -> Flow) -> Result<(), TrainError> {
+        if self.asked.elapsed() >= CHECK_EVERY {
+            stop(check())?;
+            self.asked = Instant::now();
+        }
+        Ok(())
     }
 
     /// One step on a batch.
@@ -166,16 +174,12 @@ impl<'a> Trainer<'a> {
         let device = Device::flex();
         let bound = self.net.bind(&device, false);
         let mut sums = Sums::default();
-        let mut asked = Instant::now();
         for rows in rows.chunks(VALIDATION_ROWS) {
             let output = self.net.run(&bound, self.batch(rows), Mode::Logits, &device).output;
             let outputs = values(output)?;
             let answers = self.plan.gather(rows, &mut self.answers);
             sums.add(self.plan.head.measure(&outputs, self.plan.width, answers, &[], &mut self.gradient));
-            if asked.elapsed() >= CHECK_EVERY {
-                stop(check())?;
-                asked = Instant::now();
-            }
+            self.ask(check)?;
         }
         Ok(sums)
     }
