@@ -4,6 +4,8 @@
 //! the artifact, which is named by its content, is the same. The version is found by the job that made
 //! it before one is registered, so that there is one whatever the crash left.
 
+use std::cell::RefCell;
+
 use formats::Value;
 use formats::rows::RowBlock;
 use formats::spec::TrainSpec;
@@ -43,21 +45,21 @@ pub(super) fn run(context: &Context, job: &TrainingJob) -> Result<Done> {
 }
 
 fn fit(context: &Context, spec: &TrainSpec, rows: &mut TrainingRows) -> Result<Trained> {
-    let mut failure = None;
+    let failure = RefCell::new(None);
+    let go_on = |outcome: Result<()>| match outcome {
+        Ok(()) => Flow::Continue,
+        Err(error) => {
+            failure.replace(Some(error));
+            Flow::Stop
+        }
+    };
     let mut progress = Vec::new();
     let mut on_epoch = |epoch: &Epoch| {
         progress.push(epoch_progress(epoch));
-        let noted = context.check().and_then(|()| note(context, &progress));
-        match noted {
-            Ok(()) => Flow::Continue,
-            Err(error) => {
-                failure = Some(error);
-                Flow::Stop
-            }
-        }
+        go_on(context.check().and_then(|()| note(context, &progress)))
     };
-    let trained = train::fit(spec, rows, &mut on_epoch);
-    match failure {
+    let trained = train::fit_until(spec, rows, &mut on_epoch, &mut || go_on(context.check()));
+    match failure.take() {
         Some(failure) => Err(failure),
         None => trained.map_err(refused),
     }
