@@ -141,10 +141,7 @@ async fn jsonl_to_jsonl_and_csv() {
     );
     let job = place.predicted(lines, RowFormat::Jsonl, RowFormat::Csv).await;
     assert!(
-        place
-            .results(&job)
-            .await
-            .starts_with("instance,prediction_0,prediction_1\n\"[1.0,2.0,3.0,4.0]\",2.0,10.0\n"),
+        place.results(&job).await.starts_with("instance,prediction_0,prediction_1\n\"[1,2,3,4]\",2.0,10.0\n"),
         "{}",
         place.results(&job).await
     );
