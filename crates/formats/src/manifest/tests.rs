@@ -40,7 +40,8 @@ fn survives_its_own_json() {
 
 #[test]
 fn refuses_parts_that_disagree() {
-    let broken: [(&str, fn(&mut Manifest)); 6] = [
+    type Break = fn(&mut Manifest);
+    let broken: [(&str, Break); 6] = [
         ("input shape", |m| m.input_shape = vec![12]),
         ("2 outputs", |m| m.layers[0] = Layer::Flatten),
         ("must be 2 to", |m| m.task = Task::Classification { labels: vec!["n".into(), "n".into()] }),
