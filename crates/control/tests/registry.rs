@@ -566,7 +566,8 @@ async fn operations_are_remembered() {
     drop((server, operations));
     let server = Server::open(directory.path()).await;
     let operations = server.control.operations();
-    assert_eq!(operations.list(&server.parent, &ListQuery::default()).await.unwrap().items, [made.clone()]);
+    let listed = operations.list(&server.parent, &ListQuery::default()).await.unwrap().items;
+    assert_eq!(listed, std::slice::from_ref(&made));
     operations.delete(&made.name).await.unwrap();
     assert_eq!(operations.get(&made.name).await.unwrap_err().code, ErrorCode::NotFound);
     assert_eq!(operations.get("operations/1").await.unwrap_err().code, ErrorCode::InvalidArgument);
