@@ -3,10 +3,15 @@
 //! Nothing here allocates by a size that a file merely claims.
 
 mod format;
+pub mod gguf;
 pub mod manifest;
+mod map;
 pub mod rows;
 pub mod spec;
+mod tensor_view;
+pub mod tokenizer;
 mod value;
 
 pub use format::Format;
+pub use tensor_view::TensorView;
 pub use value::Value;
