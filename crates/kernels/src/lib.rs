@@ -1,0 +1,29 @@
+//! Quantised matrix products, attention and vector operations, for the instruction set at hand.
+//!
+//! Three promises hold for everything here:
+//!
+//! - **A plain definition.** Beside every fast version stands one in plain code, and the fast ones give its bits.
+//! - **One order.** Each number of a result is reduced in one fixed order that depends on its own inputs alone: not on
+//!   what is computed beside it, on threads, or on the instruction set.
+//! - **Bytes are read at the file's width.** Weights are repacked, never widened, so that a product of few vectors costs
+//!   what reading the file would.
+
+mod activations;
+mod buffer;
+mod dequantize;
+mod half;
+mod isa;
+mod matrix;
+mod packed;
+mod pool;
+mod product;
+#[cfg(test)]
+mod random;
+
+pub use activations::Activations;
+pub use buffer::OutOfMemory;
+pub use dequantize::dequantize;
+pub use isa::{Isa, UnknownIsa};
+pub use matrix::{Matrix, PackError};
+pub use pool::Pool;
+pub use product::matmul;
