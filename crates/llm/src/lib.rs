@@ -2,3 +2,27 @@
 //!
 //! Synchronous throughout: the engine owns its thread, `serving` bridges. Nothing here knows a protocol, and nothing
 //! here reads JSON: what a model file says of itself is read in [`formats`].
+
+mod constraint;
+mod engine;
+mod forward;
+pub mod mock;
+mod request;
+mod sampler;
+pub mod scheduler;
+mod text;
+mod vocabulary;
+
+pub use constraint::{Compiler, Constraint, ConstraintError, Follower};
+pub use engine::{
+    Counters, Engine, EngineOptions, Model, STOP_BYTES_MAX, STOPS_MAX, TOP_LOGPROBS_MAX, Ticket,
+};
+pub use forward::{Batch, Forward, ForwardError, Span};
+pub use request::{
+    Event, FinishReason, GenerateRequest, RankedToken, Sink, SubmitError, TokenLogprob, Usage,
+};
+pub use sampler::{
+    Candidate, History, InvalidSampling, LogProb, LogProbs, Place, SamplingParams, TokenMask, log_probs,
+    sample,
+};
+pub use vocabulary::Vocabulary;

@@ -1,0 +1,314 @@
+//! Many people's requests through one model: a thread that steps, and the handle that others hold.
+
+mod job;
+mod step;
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::constraint::{Compiler, Follower};
+use crate::forward::Forward;
+use crate::request::{GenerateRequest, Sink, SubmitError};
+use crate::scheduler::{Limits, Scheduler};
+use crate::vocabulary::Vocabulary;
+
+/// Stop texts a request may carry.
+pub const STOPS_MAX: usize = 16;
+
+/// Bytes a stop text may have.
+pub const STOP_BYTES_MAX: usize = 256;
+
+/// Alternatives that may be asked for with each token's log-probability.
+pub const TOP_LOGPROBS_MAX: u8 = 20;
+
+/// A model as the engine takes it.
+pub struct Model {
+    /// What computes.
+    pub forward: Box<dyn Forward>,
+    /// What its tokens are.
+    pub vocabulary: Arc<dyn Vocabulary>,
+    /// Blocks in its key-value cache.
+    pub blocks: u32,
+    /// Tokens a block holds.
+    pub block_len: usize,
+    /// Tokens a sequence may have.
+    pub context_max: usize,
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Model { blocks, block_len, context_max, .. } = self;
+        write!(f, "Model {{ blocks: {blocks}, block_len: {block_len}, context_max: {context_max} }}")
+    }
+}
+
+/// How an engine shares its model.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineOptions {
+    /// Tokens computed in a step at most.
+    pub step_tokens: usize,
+    /// Prompt tokens computed at most in a step in which others wait for their next token: what one long prompt may
+    /// delay them by.
+    pub mixed_tokens: usize,
+    /// Answers computed at once.
+    pub running_max: usize,
+    /// Requests that wait.
+    pub waiting_max: usize,
+}
+
+impl Default for EngineOptions {
+    fn default() -> EngineOptions {
+        EngineOptions { step_tokens: 512, mixed_tokens: 128, running_max: 64, waiting_max: 256 }
+    }
+}
+
+/// What the engine does and has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Answers under way.
+    pub running: usize,
+    /// Answers that wait, for the first time or again.
+    pub waiting: usize,
+    /// Blocks of the key-value cache in use, and in all.
+    pub blocks_used: usize,
+    /// Blocks in all.
+    pub blocks_total: usize,
+    /// Steps computed.
+    pub steps: u64,
+    /// Tokens in prompts that were begun.
+    pub prompt_tokens: u64,
+    /// Of those, found computed.
+    pub cached_tokens: u64,
+    /// Tokens chosen.
+    pub completion_tokens: u64,
+    /// Times that an answer gave up its blocks to another.
+    pub preemptions: u64,
+    /// Requests that ended, in whatever way.
+    pub finished: u64,
+}
+
+/// A running engine. Dropping it ends what is under way with [`crate::Event::Failed`], within one step.
+#[derive(Debug)]
+pub struct Engine {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// One request's lease. Dropping it cancels the request within one step.
+#[derive(Debug)]
+pub struct Ticket {
+    cancelled: Arc<AtomicBool>,
+}
+
+impl Ticket {
+    /// Ends the request's answers within one step.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
+/// A request on its way to the thread.
+struct Arrival {
+    request: GenerateRequest,
+    seed: u64,
+    follower: Option<Follower>,
+    sink: Sink,
+    cancelled: Arc<AtomicBool>,
+}
+
+/// What the handle and the thread both see.
+#[derive(Debug)]
+struct Shared {
+    vocabulary: Arc<dyn Vocabulary>,
+    compiler: Compiler,
+    sequence_tokens_max: usize,
+    options: EngineOptions,
+    seeds: RandomState,
+    inbox: Mutex<Inbox>,
+    wake: Condvar,
+}
+
+impl std::fmt::Debug for dyn Vocabulary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} tokens", self.len())
+    }
+}
+
+#[derive(Default)]
+struct Inbox {
+    arrived: VecDeque<Arrival>,
+    /// Set by the handle.
+    stopping: bool,
+    /// Set by the thread, at its end.
+    stopped: bool,
+    counters: Counters,
+    /// Between two requests' ends, about.
+    pace: Duration,
+    /// Requests so far; makes seeds differ.
+    taken: u64,
+}
+
+impl std::fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inbox")
+            .field("arrived", &self.arrived.len())
+            .field("counters", &self.counters)
+            .finish()
+    }
+}
+
+impl Shared {
+    /// The lock guards plain values that are whole between any two statements, so that a panic elsewhere is no
+    /// reason not to read them.
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Engine {
+    /// Starts the thread. Fails where the system gives none.
+    pub fn start(model: Model, options: EngineOptions) -> std::io::Result<Engine> {
+        let running_max = options.running_max.max(1);
+        let mixed_tokens = options.mixed_tokens.max(1);
+        let limits = Limits {
+            block_len: model.block_len,
+            blocks: model.blocks,
+            step_tokens: options.step_tokens.max(running_max + mixed_tokens),
+            mixed_tokens,
+            running_max,
+            // The handle refuses before this does; preempted answers wait here too.
+            waiting_max: options.waiting_max + running_max,
+            sequence_tokens_max: model.context_max,
+        };
+        let scheduler = Scheduler::new(limits);
+        let shared = Arc::new(Shared {
+            vocabulary: Arc::clone(&model.vocabulary),
+            compiler: Compiler::new(Arc::clone(&model.vocabulary)),
+            sequence_tokens_max: scheduler.sequence_tokens_max(),
+            options: EngineOptions { running_max, ..options },
+            seeds: RandomState::new(),
+            inbox: Mutex::new(Inbox::default()),
+            wake: Condvar::new(),
+        });
+        let worker = step::Worker::new(model.forward, scheduler, Arc::clone(&shared));
+        let thread = std::thread::Builder::new().name("llm-engine".into()).spawn(|| worker.run())?;
+        Ok(Engine { shared, thread: Some(thread) })
+    }
+
+    /// Takes a request, or says why not. A constraint is compiled here, on the caller's thread. Events go to
+    /// `sink`; the request ends early when the ticket is dropped.
+    pub fn submit(&self, request: GenerateRequest, sink: Sink) -> Result<Ticket, SubmitError> {
+        self.check(&request)?;
+        let follower =
+            match &request.constraint {
+                None => None,
+                Some(constraint) => Some(self.shared.compiler.compile(constraint).map_err(|error| {
+                    SubmitError::Invalid { field: "constraint", message: error.to_string() }
+                })?),
+            };
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let mut inbox = self.shared.inbox();
+        if inbox.stopping || inbox.stopped {
+            return Err(SubmitError::Stopped);
+        }
+        let waiting = inbox.arrived.len() + inbox.counters.waiting;
+        if waiting >= self.shared.options.waiting_max {
+            let wait = inbox.pace.saturating_mul(waiting as u32);
+            return Err(SubmitError::Full {
+                retry_after: wait.clamp(Duration::from_secs(1), Duration::from_secs(60)),
+            });
+        }
+        inbox.taken += 1;
+        let seed = request.sampling.seed.unwrap_or_else(|| self.shared.seeds.hash_one(inbox.taken));
+        inbox.arrived.push_back(Arrival { request, seed, follower, sink, cancelled: Arc::clone(&cancelled) });
+        drop(inbox);
+        self.shared.wake.notify_one();
+        Ok(Ticket { cancelled })
+    }
+
+    fn check(&self, request: &GenerateRequest) -> Result<(), SubmitError> {
+        let invalid = |field, message: String| Err(SubmitError::Invalid { field, message });
+        let vocab = self.shared.vocabulary.len();
+        let (choices, limit) = (self.shared.options.running_max, self.shared.sequence_tokens_max);
+        if request.prompt.is_empty() {
+            return invalid("prompt", "has no token; send at least one".into());
+        }
+        if request.prompt.len() >= limit {
+            return Err(SubmitError::PromptTooLong { tokens: request.prompt.len(), limit });
+        }
+        if let Some(token) = request.prompt.iter().find(|&&token| token as usize >= vocab) {
+            return invalid("prompt", format!("names token {token}; the vocabulary has {vocab} tokens"));
+        }
+        if !(1..=choices).contains(&request.n) {
+            return invalid("n", format!("is {}; it must be between 1 and {choices}", request.n));
+        }
+        if request.max_tokens == 0 {
+            return invalid("max_tokens", "is 0; it must be at least 1".into());
+        }
+        check_stops(&request.stop)?;
+        if let Some(top) = request.logprobs.filter(|&top| top > TOP_LOGPROBS_MAX) {
+            return invalid("logprobs", format!("is {top}; it must be at most {TOP_LOGPROBS_MAX}"));
+        }
+        let sampling = request.sampling.check(vocab);
+        sampling.map_err(|error| SubmitError::Invalid { field: error.field, message: error.message })
+    }
+
+    /// What it does and has done, as of the last step.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let inbox = self.shared.inbox();
+        Counters { waiting: inbox.counters.waiting + inbox.arrived.len(), ..inbox.counters }
+    }
+
+    /// Tokens, prompt and answer together, that a sequence can reach here.
+    #[must_use]
+    pub fn context(&self) -> usize {
+        self.shared.sequence_tokens_max
+    }
+
+    /// Whether the thread has ended: nothing will be answered any more.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.shared.inbox().stopped
+    }
+}
+
+fn check_stops(stops: &[String]) -> Result<(), SubmitError> {
+    let invalid = |message| Err(SubmitError::Invalid { field: "stop", message });
+    if stops.len() > STOPS_MAX {
+        return invalid(format!("has {} entries; at most {STOPS_MAX} are allowed", stops.len()));
+    }
+    for stop in stops {
+        if stop.is_empty() || stop.len() > STOP_BYTES_MAX {
+            return invalid(format!(
+                "has an entry of {} bytes; each must have between 1 and {STOP_BYTES_MAX}",
+                stop.len()
+            ));
+        }
+    }
+    Ok(())
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.shared.inbox().stopping = true;
+        self.shared.wake.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread was reported by the panic hook; there is nothing to add here.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,373 @@
+//! The engine's thread: schedule, forward, sample, commit.
+
+use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::job::Job;
+use super::{Arrival, Counters, Shared};
+use crate::forward::{Batch, Forward, Span};
+use crate::request::{Event, FinishReason, RankedToken, TokenLogprob};
+use crate::sampler::{self, History, LogProb, Place};
+use crate::scheduler::{NewSequence, Plan, Run, Scheduler, SequenceId};
+
+/// How long the thread sleeps at most when it has requests but nothing to compute.
+const IDLE: Duration = Duration::from_millis(10);
+
+/// Of the pace's average, the share of the newest value.
+const PACE_SHARE: u32 = 8;
+
+/// A request's place in the table.
+type JobId = u64;
+
+/// The thread's state.
+pub(super) struct Worker {
+    model: Box<dyn Forward>,
+    desk: Desk,
+    batch: Batch,
+}
+
+/// Everything but the model.
+struct Desk {
+    shared: Arc<Shared>,
+    scheduler: Scheduler,
+    jobs: BTreeMap<JobId, Job>,
+    /// Whose answer a sequence is.
+    owners: HashMap<SequenceId, (JobId, usize)>,
+    next_job: JobId,
+    counters: Counters,
+    pace: Duration,
+    last_end: Instant,
+    scratch: Vec<f32>,
+}
+
+/// What was sampled for one answer.
+struct Chosen {
+    job: JobId,
+    choice: usize,
+    /// The token, or why there is none.
+    token: Result<u32, String>,
+    logprob: Option<TokenLogprob>,
+}
+
+/// Says at the thread's end, whatever ended it, that nothing will be answered any more.
+struct EndNotice(Arc<Shared>);
+
+impl Drop for EndNotice {
+    fn drop(&mut self) {
+        let mut inbox = self.0.inbox();
+        inbox.stopped = true;
+        inbox.arrived.clear();
+        inbox.counters = Counters { running: 0, waiting: 0, blocks_used: 0, ..inbox.counters };
+    }
+}
+
+impl Worker {
+    pub(super) fn new(model: Box<dyn Forward>, scheduler: Scheduler, shared: Arc<Shared>) -> Worker {
+        let desk = Desk {
+            shared,
+            scheduler,
+            jobs: BTreeMap::new(),
+            owners: HashMap::new(),
+            next_job: 0,
+            counters: Counters::default(),
+            pace: Duration::ZERO,
+            last_end: Instant::now(),
+            scratch: Vec::new(),
+        };
+        Worker { model, desk, batch: Batch::default() }
+    }
+
+    /// Steps until the handle is dropped or the model breaks.
+    pub(super) fn run(mut self) {
+        let _notice = EndNotice(Arc::clone(&self.desk.shared));
+        let mut idle = true;
+        while self.desk.take_in(idle) {
+            self.desk.end_from_outside();
+            match self.step() {
+                Ok(computed) => idle = !computed,
+                Err(broken) => {
+                    self.desk.fail_all(&broken);
+                    return;
+                }
+            }
+            self.desk.report();
+        }
+        self.desk.fail_all("the model is being unloaded; try again");
+    }
+
+    /// One step. Says whether there was anything to do; fails where the model is not to be used any more.
+    fn step(&mut self) -> Result<bool, String> {
+        let plan = self.desk.scheduler.schedule();
+        if plan.runs.is_empty() {
+            return Ok(false);
+        }
+        self.desk.lay_out(&plan, &mut self.batch);
+        match catch_unwind(AssertUnwindSafe(|| self.model.forward(&self.batch))) {
+            Ok(Ok(())) => {
+                let chosen = self.desk.sample(&plan, self.model.logits());
+                self.desk.commit(&plan, chosen);
+            }
+            Ok(Err(error)) => self.desk.fail_plan(&plan, &error.to_string()),
+            Err(_) => return Err("the model broke while computing; it has to be loaded again".into()),
+        }
+        Ok(true)
+    }
+}
+
+impl Desk {
+    /// Takes what has arrived; waits for it where there is nothing else to do. False when the engine is to stop.
+    fn take_in(&mut self, idle: bool) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let mut inbox = shared.inbox();
+        while idle && inbox.arrived.is_empty() && !inbox.stopping {
+            // With requests at hand, cancellations and deadlines are to be seen.
+            let longest = if self.jobs.is_empty() { Duration::from_secs(3600) } else { IDLE };
+            let waited = shared.wake.wait_timeout(inbox, longest);
+            inbox = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
+            if !self.jobs.is_empty() {
+                break;
+            }
+        }
+        let arrived = std::mem::take(&mut inbox.arrived);
+        // Counted here until the next report, so that the handle's bound holds.
+        inbox.counters.waiting += arrived.len();
+        let stopping = inbox.stopping;
+        drop(inbox);
+        for arrival in arrived {
+            self.begin(arrival);
+        }
+        !stopping
+    }
+
+    fn begin(&mut self, mut arrival: Arrival) {
+        let request = &arrival.request;
+        let new = NewSequence {
+            tokens: request.prompt.clone(),
+            salt: request.salt,
+            priority: request.priority,
+            seats: request.n,
+        };
+        match self.scheduler.add(new) {
+            Ok(sequence) => {
+                self.next_job += 1;
+                self.owners.insert(sequence, (self.next_job, 0));
+                self.jobs.insert(self.next_job, Job::new(arrival, sequence));
+            }
+            // The handle has checked the same; whoever listens may be gone, which is all the same here.
+            Err(error) => {
+                let _ = (arrival.sink)(Event::Failed { message: error.to_string() });
+            }
+        }
+    }
+
+    /// Ends requests that were cancelled or are past their deadline.
+    fn end_from_outside(&mut self) {
+        let now = Instant::now();
+        let ended: Vec<_> =
+            self.jobs.iter().filter_map(|(&id, job)| Some((id, job.ended_from_outside(now)?))).collect();
+        for (id, reason) in ended {
+            let choices = self.jobs.get(&id).map_or(0, |job| job.choices.len());
+            for choice in 0..choices {
+                self.finish(id, choice, reason);
+            }
+        }
+    }
+
+    /// The plan as the model takes it.
+    fn lay_out(&self, plan: &Plan, batch: &mut Batch) {
+        batch.tokens.clear();
+        batch.positions.clear();
+        batch.spans.clear();
+        batch.wanted.clear();
+        batch.copies.clone_from(&plan.copies);
+        for run in &plan.runs {
+            let Some(sequence) = self.scheduler.sequence(run.sequence) else { continue };
+            let first = batch.tokens.len();
+            let positions = run.start..run.start + run.len;
+            batch.tokens.extend_from_slice(&sequence.tokens()[positions.clone()]);
+            batch.positions.extend(positions.map(|position| position as u32));
+            let rows = first..batch.tokens.len();
+            if run.samples {
+                batch.wanted.push(rows.end - 1);
+            }
+            batch.spans.push(Span { rows, blocks: sequence.blocks().to_vec() });
+        }
+    }
+
+    /// Chooses a token for each answer whose logits were computed. `logits` is `[sampling runs, vocab]`.
+    fn sample(&mut self, plan: &Plan, logits: &[f32]) -> Vec<Chosen> {
+        let runs: Vec<&Run> = plan.runs.iter().filter(|run| run.samples).collect();
+        if runs.is_empty() {
+            return Vec::new();
+        }
+        let vocab = logits.len() / runs.len();
+        let mut chosen = Vec::new();
+        for (run, row) in runs.into_iter().zip(logits.chunks_exact(vocab.max(1))) {
+            for (job, choice) in self.answers_of(run.sequence) {
+                chosen.extend(self.choose(job, choice, row));
+            }
+        }
+        chosen
+    }
+
+    /// The answers that go on from this sequence: one, or all of the request's when its prompt is just computed.
+    fn answers_of(&mut self, sequence: SequenceId) -> Vec<(JobId, usize)> {
+        let Some(&(id, choice)) = self.owners.get(&sequence) else { return Vec::new() };
+        let Some(job) = self.jobs.get_mut(&id) else { return Vec::new() };
+        if job.usage.completion > 0 {
+            return vec![(id, choice)];
+        }
+        let cached = self.scheduler.sequence(sequence).map_or(0, |sequence| sequence.cached());
+        job.usage.cached = cached;
+        self.counters.prompt_tokens += job.usage.prompt as u64;
+        self.counters.cached_tokens += cached as u64;
+        let forks = self.scheduler.fork(sequence, job.request.n - 1);
+        for (nth, &fork) in forks.iter().enumerate() {
+            self.owners.insert(fork, (id, nth + 1));
+        }
+        job.fork(forks);
+        (0..job.choices.len()).map(|choice| (id, choice)).collect()
+    }
+
+    fn choose(&mut self, id: JobId, choice: usize, logits: &[f32]) -> Option<Chosen> {
+        let job = self.jobs.get_mut(&id)?;
+        let answer = &mut job.choices[choice];
+        let place = Place { seed: job.seed, choice, position: answer.answer.len() };
+        let history = History { prompt: &job.request.prompt, answer: &answer.answer };
+        let mask = answer.follower.as_mut().map(|follower| follower.mask()).transpose();
+        let token = mask.map_err(|error| error.to_string()).and_then(|mask| {
+            let token =
+                sampler::sample(&job.request.sampling, logits, history, mask, place, &mut self.scratch);
+            token.ok_or_else(|| match mask {
+                Some(_) => "nothing that the constraint allows can follow".to_string(),
+                None => "the model's numbers are not finite; its file may be damaged".to_string(),
+            })
+        });
+        let logprob = match (&token, job.request.logprobs) {
+            (Ok(token), Some(top)) => self.rank(logits, *token, usize::from(top)),
+            _ => None,
+        };
+        Some(Chosen { job: id, choice, token, logprob })
+    }
+
+    fn rank(&self, logits: &[f32], token: u32, top: usize) -> Option<TokenLogprob> {
+        let found = sampler::log_probs(logits, token, top)?;
+        let named = |LogProb { token, logprob }: LogProb| RankedToken {
+            id: token,
+            bytes: self.shared.vocabulary.bytes(token).to_vec(),
+            logprob,
+        };
+        Some(TokenLogprob { chosen: named(found.chosen), top: found.top.into_iter().map(named).collect() })
+    }
+
+    /// Makes known what was computed and moves every answer on by its token, or ends it.
+    fn commit(&mut self, plan: &Plan, chosen: Vec<Chosen>) {
+        self.counters.steps += 1;
+        self.counters.preemptions += plan.preempted.len() as u64;
+        self.scheduler.publish(plan);
+        for Chosen { job, choice, token, logprob } in chosen {
+            match token {
+                Ok(token) => self.advance(job, choice, token, logprob),
+                Err(message) => self.fail(job, &message),
+            }
+        }
+    }
+
+    fn advance(&mut self, id: JobId, choice: usize, token: u32, logprob: Option<TokenLogprob>) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        self.counters.completion_tokens += 1;
+        job.usage.completion += 1;
+        let vocabulary = &self.shared.vocabulary;
+        if vocabulary.ends().contains(&token) && !job.request.ignore_end {
+            return self.finish(id, choice, FinishReason::Stop);
+        }
+        let answer = &mut job.choices[choice];
+        answer.answer.push(token);
+        let followed = answer.follower.as_mut().map_or(Ok(false), |follower| {
+            follower.accept(token)?;
+            Ok(follower.is_complete())
+        });
+        let complete = match followed {
+            Ok(complete) => complete,
+            Err(error @ crate::constraint::ConstraintError::Stuck(_)) => {
+                return self.fail(id, &error.to_string());
+            }
+            Err(error) => return self.fail(id, &error.to_string()),
+        };
+        let tokens = job.request.prompt.len() + answer.answer.len();
+        let full = answer.answer.len() >= job.request.max_tokens || tokens >= self.shared.sequence_tokens_max;
+        let sequence = answer.sequence;
+        // Control tokens that end nothing are chosen at times; they are not text.
+        let bytes = if vocabulary.is_control(token) { &[] } else { vocabulary.bytes(token) };
+        let stop = job.push(choice, (token, logprob), bytes);
+        match (stop, complete, full, sequence) {
+            (Some(stop), ..) => self.finish(id, choice, FinishReason::StopText(stop)),
+            (_, true, ..) => self.finish(id, choice, FinishReason::Stop),
+            (_, _, true, _) => self.finish(id, choice, FinishReason::Length),
+            (_, _, _, Some(sequence)) => self.scheduler.append(sequence, token),
+            (_, _, _, None) => {}
+        }
+    }
+
+    /// Ends an answer, and the request with its last one.
+    fn finish(&mut self, id: JobId, choice: usize, reason: FinishReason) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        if let Some(sequence) = job.finish(choice, reason) {
+            self.owners.remove(&sequence);
+            self.scheduler.remove(sequence);
+        }
+        if job.is_finished() {
+            let usage = job.usage;
+            job.send(Event::Done { usage });
+            self.forget(id);
+        }
+    }
+
+    /// Ends a request that cannot be answered.
+    fn fail(&mut self, id: JobId, message: &str) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        for sequence in job.choices.iter_mut().filter_map(|choice| choice.sequence.take()) {
+            self.owners.remove(&sequence);
+            self.scheduler.remove(sequence);
+        }
+        job.send(Event::Failed { message: message.to_string() });
+        self.forget(id);
+    }
+
+    fn forget(&mut self, id: JobId) {
+        self.jobs.remove(&id);
+        self.counters.finished += 1;
+        let now = Instant::now();
+        let took = now.duration_since(self.last_end).min(Duration::from_secs(60));
+        self.pace = (self.pace * (PACE_SHARE - 1) + took) / PACE_SHARE;
+        self.last_end = now;
+    }
+
+    fn fail_plan(&mut self, plan: &Plan, message: &str) {
+        for run in &plan.runs {
+            if let Some(&(id, _)) = self.owners.get(&run.sequence) {
+                self.fail(id, message);
+            }
+        }
+    }
+
+    fn fail_all(&mut self, message: &str) {
+        let ids: Vec<JobId> = self.jobs.keys().copied().collect();
+        for id in ids {
+            self.fail(id, message);
+        }
+    }
+
+    /// Lets the handle see the counters.
+    fn report(&mut self) {
+        self.counters.running = self.scheduler.running();
+        self.counters.waiting = self.scheduler.waiting();
+        self.counters.blocks_used = self.scheduler.blocks().used();
+        self.counters.blocks_total = self.scheduler.blocks().total();
+        let mut inbox = self.shared.inbox();
+        inbox.counters = self.counters;
+        inbox.pace = self.pace;
+    }
+}

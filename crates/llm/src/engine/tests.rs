@@ -1,0 +1,344 @@
+//! The engine with a model that is a hash: what is answered, and that company changes nothing.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::ops::ControlFlow;
+use std::sync::mpsc;
+use std::time::Instant;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::constraint::Constraint;
+use crate::mock::{ByteVocabulary, MockModel};
+use crate::request::{Event, FinishReason, TokenLogprob, Usage};
+use crate::sampler::SamplingParams;
+
+const BLOCK_LEN: usize = 4;
+/// How long a test waits for an event before it says that the engine is stuck.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn model(blocks: u32) -> Model {
+    let forward = Box::new(MockModel::new(257, blocks, BLOCK_LEN));
+    Model {
+        forward,
+        vocabulary: Arc::new(ByteVocabulary::default()),
+        blocks,
+        block_len: BLOCK_LEN,
+        context_max: 120,
+    }
+}
+
+fn engine(blocks: u32) -> Engine {
+    Engine::start(model(blocks), EngineOptions::default()).unwrap()
+}
+
+/// Sends a request; its events arrive at the receiver.
+fn send(engine: &Engine, request: GenerateRequest) -> (Ticket, mpsc::Receiver<Event>) {
+    let (sender, receiver) = mpsc::channel();
+    let sink = move |event| match sender.send(event) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(_) => ControlFlow::Break(()),
+    };
+    (engine.submit(request, Box::new(sink)).unwrap(), receiver)
+}
+
+/// What a caller got.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Answer {
+    tokens: Vec<Vec<u32>>,
+    texts: Vec<String>,
+    logprobs: Vec<Vec<TokenLogprob>>,
+    reasons: Vec<Option<FinishReason>>,
+    usage: Usage,
+    failed: Option<String>,
+}
+
+fn collect(events: &mpsc::Receiver<Event>, n: usize) -> Answer {
+    let mut answer = Answer {
+        tokens: vec![Vec::new(); n],
+        texts: vec![String::new(); n],
+        logprobs: vec![Vec::new(); n],
+        reasons: vec![None; n],
+        ..Answer::default()
+    };
+    loop {
+        match events.recv_timeout(PATIENCE).expect("the engine is stuck") {
+            Event::Token { choice, id, text, logprob } => {
+                assert_eq!(answer.reasons[choice], None, "a token after the end");
+                answer.tokens[choice].push(id);
+                answer.texts[choice] += &text;
+                answer.logprobs[choice].extend(logprob);
+            }
+            Event::Finished { choice, reason, text } => {
+                assert_eq!(answer.reasons[choice].replace(reason), None);
+                answer.texts[choice] += &text;
+            }
+            Event::Done { usage } => {
+                answer.usage = usage;
+                return answer;
+            }
+            Event::Failed { message } => {
+                answer.failed = Some(message);
+                return answer;
+            }
+        }
+    }
+}
+
+fn answer(engine: &Engine, request: GenerateRequest) -> Answer {
+    let n = request.n;
+    let (_ticket, events) = send(engine, request);
+    collect(&events, n)
+}
+
+/// Waits until so many requests have ended, and checks that they left nothing behind. Counters follow events.
+fn settle(engine: &Engine, finished: u64) {
+    let until = Instant::now() + PATIENCE;
+    while engine.counters().finished < finished {
+        assert!(Instant::now() < until, "a request goes on: {:?}", engine.counters());
+        std::thread::yield_now();
+    }
+    let Counters { running, waiting, blocks_used, .. } = engine.counters();
+    assert_eq!((running, waiting, blocks_used), (0, 0, 0));
+}
+
+fn prompt(text: &str) -> Vec<u32> {
+    text.bytes().map(u32::from).collect()
+}
+
+#[test]
+fn a_request_is_answered_and_accounted() {
+    let engine = engine(64);
+    let request = GenerateRequest { ignore_end: true, ..GenerateRequest::new(prompt("hello"), 10) };
+    let got = answer(&engine, request.clone());
+    assert_eq!(got.tokens[0].len(), 10);
+    assert_eq!(got.reasons, [Some(FinishReason::Length)]);
+    assert_eq!(got.usage, Usage { prompt: 5, cached: 0, completion: 10 });
+    let again = answer(&engine, request);
+    assert_eq!(again.tokens, got.tokens);
+    assert_eq!(again.usage.cached, 4);
+}
+
+#[test]
+fn an_answer_ends_before_its_stop_text_and_where_the_context_does() {
+    let engine = engine(64);
+    let request = GenerateRequest { ignore_end: true, ..GenerateRequest::new(prompt("stop"), 40) };
+    let whole = answer(&engine, request.clone());
+    let stop = String::from_utf8_lossy(&whole.tokens[0][6..8].iter().map(|&t| t as u8).collect::<Vec<_>>())
+        .into_owned();
+    let cut =
+        answer(&engine, GenerateRequest { stop: vec!["never".into(), stop.clone()], ..request.clone() });
+    assert!(whole.texts[0].starts_with(&cut.texts[0]));
+    assert_eq!(cut.texts[0], whole.texts[0][..whole.texts[0].find(&stop).unwrap()]);
+    assert_eq!(cut.reasons, [Some(FinishReason::StopText(1))]);
+    let full = answer(&engine, GenerateRequest { max_tokens: 1000, ..request });
+    assert_eq!((full.tokens[0].len(), full.reasons[0]), (116, Some(FinishReason::Length)));
+}
+
+#[test]
+fn a_constraint_shapes_every_answer() {
+    let engine = engine(64);
+    let request = GenerateRequest {
+        n: 3,
+        sampling: SamplingParams { seed: Some(5), ..SamplingParams::default() },
+        constraint: Some(Constraint::Regex("[a-f]{3}-[0-9]{2}".into())),
+        ..GenerateRequest::new(prompt("code:"), 30)
+    };
+    let got = answer(&engine, request);
+    for text in &got.texts {
+        let bytes = text.as_bytes();
+        assert!(
+            bytes.len() == 6 && bytes[3] == b'-' && bytes[..3].iter().all(|b| (b'a'..=b'f').contains(b)),
+            "{text}"
+        );
+    }
+    assert_eq!(got.reasons, vec![Some(FinishReason::Stop); 3]);
+    assert_ne!(got.texts[0], got.texts[1], "choices are drawn apart");
+}
+
+#[test]
+fn a_dropped_ticket_and_a_closed_sink_end_the_request() {
+    let engine = engine(64);
+    let request =
+        GenerateRequest { max_tokens: 100, ignore_end: true, ..GenerateRequest::new(prompt("x"), 100) };
+    let (ticket, events) = send(&engine, request.clone());
+    events.recv_timeout(PATIENCE).unwrap();
+    drop(ticket);
+    let got = collect(&events, 1);
+    assert!(matches!(got.reasons[0], Some(FinishReason::Cancelled | FinishReason::Length)));
+    let (_ticket, events) = send(&engine, request);
+    drop(events);
+    settle(&engine, 2);
+}
+
+#[test]
+fn a_deadline_ends_an_answer() {
+    let engine = engine(64);
+    let request = GenerateRequest { deadline: Instant::now(), ..GenerateRequest::new(prompt("x"), 100) };
+    assert_eq!(answer(&engine, request).reasons, [Some(FinishReason::Deadline)]);
+}
+
+#[test]
+fn what_is_out_of_range_is_refused_by_name() {
+    let engine = engine(8);
+    let good = GenerateRequest::new(prompt("x"), 10);
+    let bad = [
+        ("n", GenerateRequest { n: 10_000, ..good.clone() }),
+        ("n", GenerateRequest { n: 0, ..good.clone() }),
+        ("max_tokens", GenerateRequest { max_tokens: 0, ..good.clone() }),
+        ("stop", GenerateRequest { stop: vec!["x".into(); 10_000], ..good.clone() }),
+        ("stop", GenerateRequest { stop: vec![String::new()], ..good.clone() }),
+        ("stop", GenerateRequest { stop: vec!["x".repeat(1 << 20)], ..good.clone() }),
+        ("logprobs", GenerateRequest { logprobs: Some(255), ..good.clone() }),
+        ("prompt", GenerateRequest { prompt: vec![], ..good.clone() }),
+        ("prompt", GenerateRequest { prompt: vec![257], ..good.clone() }),
+        ("constraint", GenerateRequest { constraint: Some(Constraint::Regex("(".into())), ..good.clone() }),
+        (
+            "temperature",
+            GenerateRequest {
+                sampling: SamplingParams { temperature: -1.0, ..SamplingParams::default() },
+                ..good.clone()
+            },
+        ),
+    ];
+    for (wanted, request) in bad {
+        match engine.submit(request, Box::new(|_| ControlFlow::Continue(()))) {
+            Err(SubmitError::Invalid { field, .. }) => assert_eq!(field, wanted),
+            other => panic!("{wanted}: {other:?}"),
+        }
+    }
+    let long = GenerateRequest { prompt: vec![1; 32], ..good };
+    let refused = engine.submit(long, Box::new(|_| ControlFlow::Continue(())));
+    assert_eq!(refused.unwrap_err(), SubmitError::PromptTooLong { tokens: 32, limit: 32 });
+}
+
+#[test]
+fn a_full_queue_says_when_to_come_back() {
+    let options = EngineOptions { running_max: 1, waiting_max: 2, ..EngineOptions::default() };
+    let engine = Engine::start(model(64), options).unwrap();
+    let mut tickets = Vec::new();
+    let refused = loop {
+        let request = GenerateRequest { ignore_end: true, ..GenerateRequest::new(prompt("x"), 100) };
+        match engine.submit(request, Box::new(|_| ControlFlow::Continue(()))) {
+            Ok(ticket) => tickets.push(ticket),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, SubmitError::Full { retry_after } if retry_after >= Duration::from_secs(1)));
+}
+
+#[test]
+fn a_step_that_fails_takes_only_its_own_requests() {
+    let mut model = model(64);
+    model.forward = Box::new(MockModel::new(257, 64, BLOCK_LEN).failing_in(0));
+    let engine = Engine::start(model, EngineOptions::default()).unwrap();
+    let request = GenerateRequest { ignore_end: true, ..GenerateRequest::new(prompt("x"), 3) };
+    assert!(answer(&engine, request.clone()).failed.is_some());
+    assert_eq!(answer(&engine, request).tokens[0].len(), 3);
+}
+
+/// A model that panics.
+struct Broken;
+
+impl Forward for Broken {
+    fn vocab(&self) -> usize {
+        257
+    }
+
+    fn forward(&mut self, _: &crate::forward::Batch) -> Result<(), crate::forward::ForwardError> {
+        panic!("for the test")
+    }
+
+    fn logits(&self) -> &[f32] {
+        &[]
+    }
+}
+
+#[test]
+fn a_model_that_breaks_is_not_used_again() {
+    let engine =
+        Engine::start(Model { forward: Box::new(Broken), ..model(64) }, EngineOptions::default()).unwrap();
+    assert!(answer(&engine, GenerateRequest::new(prompt("x"), 3)).failed.is_some());
+    let until = Instant::now() + PATIENCE;
+    while !engine.is_stopped() {
+        assert!(Instant::now() < until);
+        std::thread::yield_now();
+    }
+    let refused =
+        engine.submit(GenerateRequest::new(prompt("x"), 3), Box::new(|_| ControlFlow::Continue(())));
+    assert_eq!(refused.unwrap_err(), SubmitError::Stopped);
+}
+
+#[test]
+fn an_engine_that_goes_tells_those_who_wait() {
+    let engine = engine(64);
+    let request =
+        GenerateRequest { ignore_end: true, max_tokens: 100, ..GenerateRequest::new(prompt("x"), 100) };
+    let open: Vec<_> = (0..50).map(|_| send(&engine, request.clone())).collect();
+    drop(engine);
+    for (_ticket, events) in open {
+        // A request that had not been taken in yet is told by its sink's end.
+        let last = events.iter().last();
+        assert!(matches!(last, None | Some(Event::Failed { .. } | Event::Done { .. })), "{last:?}");
+    }
+}
+
+fn requests() -> impl Strategy<Value = Vec<GenerateRequest>> {
+    let sampling = prop_oneof![
+        Just(SamplingParams::greedy()),
+        (any::<u64>(), 1..20u32, 0.5..1.0f32).prop_map(|(seed, top_k, top_p)| SamplingParams {
+            seed: Some(seed),
+            top_k,
+            top_p,
+            frequency_penalty: 0.3,
+            ..SamplingParams::default()
+        }),
+    ];
+    let constraint =
+        prop_oneof![4 => Just(None), 1 => Just(Some(Constraint::Regex("[a-z ]{4,12}\\.".into())))];
+    let request = (0..3usize, 1..60usize, 1..30usize, 1..4usize, sampling, constraint, 0..2u64).prop_map(
+        |(family, len, max_tokens, n, sampling, constraint, salt)| GenerateRequest {
+            prompt: (0..len as u32).map(|at| (at * 7 + family as u32 * (at / 17)) % 256).collect(),
+            n,
+            sampling,
+            constraint,
+            salt,
+            logprobs: Some(2),
+            ..GenerateRequest::new(Vec::new(), max_tokens)
+        },
+    );
+    prop::collection::vec(request, 1..12)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// The determinism contract: alone on a cold engine, or in a random crowd with other chunks, fewer blocks (and
+    /// so preemptions), another order and warm prefixes: the same tokens, texts and log-probabilities.
+    #[test]
+    fn company_changes_nothing(
+        requests in requests(),
+        blocks in 30..80u32,
+        step_tokens in 8..80usize,
+        mixed_tokens in 1..40usize,
+        running_max in 3..8usize,
+    ) {
+        let alone: Vec<Answer> = requests.iter().map(|request| answer(&engine(64), request.clone())).collect();
+        let options = EngineOptions { step_tokens, mixed_tokens, running_max, ..EngineOptions::default() };
+        let crowd = Engine::start(model(blocks), options).unwrap();
+        for round in 0..2 {
+            let mut order: Vec<usize> = (0..requests.len()).collect();
+            if round == 1 {
+                order.reverse();
+            }
+            let open: Vec<_> = order.iter().map(|&nth| (nth, send(&crowd, requests[nth].clone()))).collect();
+            for (nth, (_ticket, events)) in open {
+                let mut got = collect(&events, requests[nth].n);
+                got.usage.cached = 0;
+                prop_assert_eq!(&got, &alone[nth]);
+            }
+        }
+        settle(&crowd, 2 * requests.len() as u64);
+    }
+}

@@ -1,0 +1,50 @@
+//! The port between the engine, which knows sequences and blocks, and a model, which knows numbers.
+
+use std::ops::Range;
+
+use crate::scheduler::{BlockCopy, BlockId};
+
+/// What one step computes. A row is one token of one sequence.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// `[rows]`.
+    pub tokens: Vec<u32>,
+    /// `[rows]`: each token's place in its sequence, from 0.
+    pub positions: Vec<u32>,
+    /// One for each sequence; together they are all rows, in order.
+    pub spans: Vec<Span>,
+    /// Blocks to be copied, in this order, before anything is computed.
+    pub copies: Vec<BlockCopy>,
+    /// The rows whose logits are wanted, ascending.
+    pub wanted: Vec<usize>,
+}
+
+/// The rows of one sequence: consecutive positions.
+#[derive(Clone, Debug)]
+pub struct Span {
+    /// Which rows.
+    pub rows: Range<usize>,
+    /// Where its keys and values are and go: block `i` holds positions `i * block_len .. (i + 1) * block_len`. Covers
+    /// the last row's position.
+    pub blocks: Vec<BlockId>,
+}
+
+/// Why a step was not computed.
+#[derive(Debug, thiserror::Error)]
+#[error("the model could not compute a step: {0}")]
+pub struct ForwardError(pub String);
+
+/// A model with its key-value cache.
+///
+/// The determinism contract rests here: a row's logits are a function of its sequence's tokens up to there, to the
+/// last bit, whatever else is in the batch and however the tokens before it were divided into batches.
+pub trait Forward: Send {
+    /// Logits in a row.
+    fn vocab(&self) -> usize;
+
+    /// Computes the rows and writes their keys and values to their blocks.
+    fn forward(&mut self, batch: &Batch) -> Result<(), ForwardError>;
+
+    /// The logits of the last batch's wanted rows: `[wanted, vocab]`.
+    fn logits(&self) -> &[f32];
+}

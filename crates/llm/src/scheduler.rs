@@ -1,0 +1,499 @@
+//! Who runs in the next step, and in which blocks. Integers only: no model, no text, no clock.
+//!
+//! Every step, sequences that continue by one token go first; what is left of the step's token budget goes to
+//! prompts, in chunks. A prompt is admitted when its blocks are there. When a running sequence finds no block, the
+//! one that comes last (lowest priority, youngest) gives up all of its own and waits to be computed again.
+
+mod blocks;
+mod sequence;
+
+use std::collections::{BTreeMap, HashMap};
+
+pub use blocks::{BlockId, BlockManager, ContentId};
+pub use sequence::{NewSequence, Sequence, SequenceId};
+
+use blocks::NOTHING;
+
+/// A waiting sequence that so many later ones went past is admitted before all others.
+const PASSED_MAX: u32 = 64;
+
+/// How many tenants' shares are remembered while they ask for nothing.
+const TENANTS_MAX: usize = 4096;
+
+/// The scheduler's bounds.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Tokens a block holds.
+    pub block_len: usize,
+    /// Blocks in the key-value cache.
+    pub blocks: u32,
+    /// Tokens computed in one step at most. At least `running_max`.
+    pub step_tokens: usize,
+    /// Prompt tokens computed at most in a step in which other sequences wait for their next token.
+    pub mixed_tokens: usize,
+    /// Sequences that run at once.
+    pub running_max: usize,
+    /// Sequences that wait to run.
+    pub waiting_max: usize,
+    /// Tokens in a sequence at most, prompt and answer.
+    pub sequence_tokens_max: usize,
+}
+
+/// Why a sequence was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddError {
+    /// As many wait as may.
+    #[error("{waiting} sequences wait already; try again later")]
+    Full {
+        /// How many wait.
+        waiting: usize,
+    },
+    /// It could never run.
+    #[error("the prompt has {tokens} tokens; at most {limit} fit; shorten it")]
+    TooLong {
+        /// Tokens in the prompt.
+        tokens: usize,
+        /// Tokens that fit, one of the answer's among them.
+        limit: usize,
+    },
+    /// There is nothing to continue.
+    #[error("the prompt has no token; send at least one")]
+    Empty,
+    /// More answers than may run at once.
+    #[error("{seats} answers are asked for at once; at most {limit} can run; ask for fewer")]
+    TooWide {
+        /// Answers asked for.
+        seats: usize,
+        /// Answers that can run.
+        limit: usize,
+    },
+}
+
+/// Tokens of one sequence that a step computes: positions `start .. start + len`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Whose.
+    pub sequence: SequenceId,
+    /// The first position.
+    pub start: usize,
+    /// How many.
+    pub len: usize,
+    /// Whether the last of them is the sequence's last, so that its logits choose the next token.
+    pub samples: bool,
+}
+
+/// A block to be copied before the step computes anything; copies are made in the order given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockCopy {
+    /// The block that several sequences share.
+    pub from: BlockId,
+    /// The block of the one that is about to write.
+    pub to: BlockId,
+}
+
+/// What one step computes.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// Sequences that continue first, then prompts.
+    pub runs: Vec<Run>,
+    /// To be made first.
+    pub copies: Vec<BlockCopy>,
+    /// Sequences that lost their blocks and wait again.
+    pub preempted: Vec<SequenceId>,
+}
+
+impl Plan {
+    /// Tokens the step computes.
+    pub fn tokens(&self) -> usize {
+        self.runs.iter().map(|run| run.len).sum()
+    }
+}
+
+/// Decides, step by step, which sequences run.
+#[derive(Debug)]
+pub struct Scheduler {
+    limits: Limits,
+    blocks: BlockManager,
+    sequences: BTreeMap<SequenceId, Sequence>,
+    /// Those with blocks, by priority and then by admission: the last is preempted first.
+    running: Vec<SequenceId>,
+    waiting: Vec<SequenceId>,
+    /// Tokens computed for each tenant, raised to the least of those present when it returns.
+    served: HashMap<u64, u64>,
+    arrivals: u64,
+    admissions: u64,
+}
+
+impl Scheduler {
+    /// A scheduler with nothing to do.
+    pub fn new(limits: Limits) -> Scheduler {
+        Scheduler {
+            limits,
+            blocks: BlockManager::new(limits.blocks, limits.block_len),
+            sequences: BTreeMap::new(),
+            running: Vec::new(),
+            waiting: Vec::new(),
+            served: HashMap::new(),
+            arrivals: 0,
+            admissions: 0,
+        }
+    }
+
+    /// The bounds it was made with.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Tokens, prompt and answer together, that one sequence can reach.
+    pub fn sequence_tokens_max(&self) -> usize {
+        self.limits.sequence_tokens_max.min(self.blocks.total() * self.limits.block_len)
+    }
+
+    /// Takes a sequence into the queue.
+    pub fn add(&mut self, new: NewSequence) -> Result<SequenceId, AddError> {
+        self.check(&new)?;
+        self.welcome(new.salt);
+        self.arrivals += 1;
+        let id = SequenceId(self.arrivals);
+        self.sequences.insert(id, Sequence::new(new, self.arrivals));
+        self.waiting.push(id);
+        Ok(id)
+    }
+
+    fn check(&self, new: &NewSequence) -> Result<(), AddError> {
+        let limit = self.sequence_tokens_max();
+        if new.tokens.is_empty() {
+            return Err(AddError::Empty);
+        }
+        if new.tokens.len() >= limit {
+            return Err(AddError::TooLong { tokens: new.tokens.len(), limit });
+        }
+        if new.seats > self.limits.running_max {
+            return Err(AddError::TooWide { seats: new.seats, limit: self.limits.running_max });
+        }
+        if self.waiting.len() >= self.limits.waiting_max {
+            return Err(AddError::Full { waiting: self.waiting.len() });
+        }
+        Ok(())
+    }
+
+    /// A tenant that returns begins level with the least served of those present: what it did not use while away
+    /// gives it no right to stop the others now.
+    fn welcome(&mut self, salt: u64) {
+        let present = self.sequences.values().filter_map(|sequence| self.served.get(&sequence.salt));
+        let least = present.min().copied().unwrap_or(0);
+        if self.served.len() >= TENANTS_MAX {
+            let sequences = &self.sequences;
+            self.served.retain(|salt, _| sequences.values().any(|sequence| sequence.salt == *salt));
+        }
+        let served = self.served.entry(salt).or_insert(0);
+        *served = least.max(*served);
+    }
+
+    /// Decides what the next step computes, and counts it as computed: the caller runs the plan, then calls
+    /// [`Scheduler::publish`]. Empty when there is nothing to do.
+    pub fn schedule(&mut self) -> Plan {
+        let mut plan = Plan::default();
+        self.continue_running(&mut plan);
+        let spent = plan.tokens();
+        let mut budget = self.limits.step_tokens.saturating_sub(spent);
+        if spent > 0 {
+            budget = budget.min(self.limits.mixed_tokens);
+        }
+        self.prefill_running(&mut plan, &mut budget);
+        self.admit(&mut plan, &mut budget);
+        plan
+    }
+
+    /// One token for each running sequence whose other tokens are computed.
+    fn continue_running(&mut self, plan: &mut Plan) {
+        let mut index = 0;
+        while let Some(&id) = self.running.get(index) {
+            if self.sequences[&id].remaining() == 1 {
+                if !self.make_room(id, plan) {
+                    continue; // It was itself the last: `index` is now past the end.
+                }
+                self.run(id, 1, plan);
+            }
+            index += 1;
+        }
+    }
+
+    /// A block of its own for the sequence's next token, taken from the last running sequence if it must be.
+    /// False when that is the sequence itself, which then waits.
+    fn make_room(&mut self, id: SequenceId, plan: &mut Plan) -> bool {
+        loop {
+            match self.room_of(id) {
+                Room::There => return true,
+                Room::Block => {
+                    if let Some(block) = self.blocks.allocate() {
+                        self.edit(id, |sequence| sequence.blocks.push(block));
+                        return true;
+                    }
+                }
+                Room::Copy { index, from } => {
+                    if let Some(to) = self.blocks.allocate() {
+                        self.blocks.release(from);
+                        self.edit(id, |sequence| sequence.blocks[index] = to);
+                        plan.copies.push(BlockCopy { from, to });
+                        return true;
+                    }
+                }
+            }
+            if self.preempt_last(plan) == Some(id) {
+                return false;
+            }
+        }
+    }
+
+    fn room_of(&self, id: SequenceId) -> Room {
+        let sequence = &self.sequences[&id];
+        let index = sequence.computed / self.limits.block_len;
+        match sequence.blocks.get(index) {
+            None => Room::Block,
+            Some(&from) if self.blocks.references(from) > 1 => Room::Copy { index, from },
+            Some(_) => Room::There,
+        }
+    }
+
+    fn preempt_last(&mut self, plan: &mut Plan) -> Option<SequenceId> {
+        let last = self.running.pop()?;
+        self.free_blocks(last);
+        self.waiting.push(last);
+        plan.preempted.push(last);
+        Some(last)
+    }
+
+    /// Prompts that are under way, in chunks. Their blocks were given at admission.
+    fn prefill_running(&mut self, plan: &mut Plan, budget: &mut usize) {
+        let begun: Vec<SequenceId> =
+            self.running.iter().copied().filter(|id| self.sequences[id].remaining() > 1).collect();
+        for id in begun {
+            self.run_chunk(id, plan, budget);
+        }
+    }
+
+    /// Starts waiting sequences, the best first, while there are seats, blocks and budget. Nobody is let past one
+    /// that does not fit: it would never fit otherwise.
+    fn admit(&mut self, plan: &mut Plan, budget: &mut usize) {
+        while *budget > 0 {
+            let Some(place) = self.next_waiting() else { return };
+            let id = self.waiting[place];
+            if self.seats_taken() + self.sequences[&id].seats > self.limits.running_max
+                || !self.give_blocks(id)
+            {
+                return;
+            }
+            self.waiting.swap_remove(place);
+            self.count_passed(id);
+            self.start(id);
+            self.run_chunk(id, plan, budget);
+        }
+    }
+
+    fn seats_taken(&self) -> usize {
+        self.running.iter().map(|id| self.sequences[id].seats).sum()
+    }
+
+    /// The place in `waiting` of the one to be admitted next: whoever was passed too often, then by priority, then
+    /// the tenant that got least, then whoever came first.
+    fn next_waiting(&self) -> Option<usize> {
+        let rank = |id: &SequenceId| {
+            let sequence = &self.sequences[id];
+            let patient = sequence.passed < PASSED_MAX;
+            let priority =
+                if patient { std::cmp::Reverse(sequence.priority) } else { std::cmp::Reverse(i8::MAX) };
+            let served = if patient { self.served.get(&sequence.salt).copied().unwrap_or(0) } else { 0 };
+            (patient, priority, served, sequence.arrival)
+        };
+        (0..self.waiting.len()).min_by_key(|&place| rank(&self.waiting[place]))
+    }
+
+    fn count_passed(&mut self, admitted: SequenceId) {
+        let arrival = self.sequences[&admitted].arrival;
+        for id in &self.waiting {
+            if let Some(sequence) = self.sequences.get_mut(id).filter(|other| other.arrival < arrival) {
+                sequence.passed = sequence.passed.saturating_add(1);
+            }
+        }
+    }
+
+    /// Blocks for all of the sequence's tokens, those that are known already shared. False, and nothing taken,
+    /// when there are too few. Leaves one block for each that runs, so that an admission does not at once lead to
+    /// a preemption.
+    fn give_blocks(&mut self, id: SequenceId) -> bool {
+        let sequence = &self.sequences[&id];
+        let block_len = self.limits.block_len;
+        let needed = sequence.tokens.len().div_ceil(block_len);
+        // The last token is always computed: its logits are wanted.
+        let (mut blocks, content) =
+            known_prefix(&self.blocks, sequence.salt, &sequence.tokens[..sequence.tokens.len() - 1]);
+        let known = blocks.len();
+        for &block in &blocks {
+            self.blocks.share(block);
+        }
+        if self.blocks.available() < needed - known + self.running.len() {
+            release_all(&mut self.blocks, &blocks);
+            return false;
+        }
+        while blocks.len() < needed {
+            let Some(block) = self.blocks.allocate() else {
+                release_all(&mut self.blocks, &blocks);
+                return false;
+            };
+            blocks.push(block);
+        }
+        self.edit(id, |sequence| {
+            sequence.blocks = blocks;
+            sequence.computed = known * block_len;
+            sequence.published = known;
+            sequence.content = content;
+            sequence.cached.get_or_insert(known * block_len);
+        });
+        true
+    }
+
+    fn start(&mut self, id: SequenceId) {
+        self.admissions += 1;
+        let admitted = self.admissions;
+        self.edit(id, |sequence| {
+            sequence.admitted = admitted;
+            sequence.passed = 0;
+        });
+        self.take_running(id);
+    }
+
+    fn take_running(&mut self, id: SequenceId) {
+        let sequences = &self.sequences;
+        let rank = |id: &SequenceId| (std::cmp::Reverse(sequences[id].priority), sequences[id].admitted, *id);
+        let place = self.running.partition_point(|other| rank(other) < rank(&id));
+        self.running.insert(place, id);
+    }
+
+    fn run_chunk(&mut self, id: SequenceId, plan: &mut Plan, budget: &mut usize) {
+        let len = self.sequences[&id].remaining().min(*budget);
+        if len > 0 {
+            *budget -= len;
+            self.run(id, len, plan);
+        }
+    }
+
+    fn run(&mut self, id: SequenceId, len: usize, plan: &mut Plan) {
+        let Some(sequence) = self.sequences.get_mut(&id) else { return };
+        let start = sequence.computed;
+        sequence.computed += len;
+        *self.served.entry(sequence.salt).or_insert(0) += len as u64;
+        plan.runs.push(Run { sequence: id, start, len, samples: sequence.remaining() == 0 });
+    }
+
+    /// Makes the blocks that the plan filled known to later prompts. To be called when the plan has been computed.
+    pub fn publish(&mut self, plan: &Plan) {
+        for run in &plan.runs {
+            let Some(sequence) = self.sequences.get_mut(&run.sequence) else { continue };
+            while (sequence.published + 1) * self.limits.block_len <= sequence.computed {
+                let first = sequence.published * self.limits.block_len;
+                let tokens = &sequence.tokens[first..first + self.limits.block_len];
+                let block = sequence.blocks[sequence.published];
+                sequence.content = self.blocks.publish(block, sequence.salt, sequence.content, tokens);
+                sequence.published += 1;
+            }
+        }
+    }
+
+    /// Continues a sequence whose tokens are all computed by one more.
+    pub fn append(&mut self, id: SequenceId, token: u32) {
+        self.edit(id, |sequence| sequence.tokens.push(token));
+    }
+
+    /// Makes `copies` more sequences of one whose prompt has just been computed; they share its blocks until they
+    /// write. It gives them the seats that it kept.
+    pub fn fork(&mut self, id: SequenceId, copies: usize) -> Vec<SequenceId> {
+        let Some(original) = self.sequences.get_mut(&id) else { return Vec::new() };
+        original.seats = 1;
+        let original = original.clone();
+        let mut forks = Vec::with_capacity(copies);
+        for _ in 0..copies {
+            self.arrivals += 1;
+            let fork = SequenceId(self.arrivals);
+            for &block in &original.blocks {
+                self.blocks.share(block);
+            }
+            self.sequences.insert(fork, original.clone());
+            self.take_running(fork);
+            forks.push(fork);
+        }
+        forks
+    }
+
+    /// Takes a sequence out, whatever it was doing, and frees its blocks.
+    pub fn remove(&mut self, id: SequenceId) {
+        self.free_blocks(id);
+        self.running.retain(|other| *other != id);
+        self.waiting.retain(|other| *other != id);
+        self.sequences.remove(&id);
+    }
+
+    /// Releases the last block first: of a prefix, the end is given up before the beginning.
+    fn free_blocks(&mut self, id: SequenceId) {
+        let Some(sequence) = self.sequences.get_mut(&id) else { return };
+        sequence.computed = 0;
+        sequence.published = 0;
+        sequence.content = NOTHING;
+        let blocks = std::mem::take(&mut sequence.blocks);
+        release_all(&mut self.blocks, &blocks);
+    }
+
+    fn edit(&mut self, id: SequenceId, change: impl FnOnce(&mut Sequence)) {
+        if let Some(sequence) = self.sequences.get_mut(&id) {
+            change(sequence);
+        }
+    }
+
+    /// A sequence that was added and not removed.
+    pub fn sequence(&self, id: SequenceId) -> Option<&Sequence> {
+        self.sequences.get(&id)
+    }
+
+    /// Sequences that have blocks.
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Sequences that have none.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// The blocks and their users.
+    pub fn blocks(&self) -> &BlockManager {
+        &self.blocks
+    }
+}
+
+/// What a sequence's next token needs.
+enum Room {
+    There,
+    Block,
+    Copy { index: usize, from: BlockId },
+}
+
+/// The known blocks that hold the beginning of `tokens`, and their content.
+fn known_prefix(blocks: &BlockManager, salt: u64, tokens: &[u32]) -> (Vec<BlockId>, ContentId) {
+    let mut found = Vec::new();
+    let mut content = NOTHING;
+    for chunk in tokens.chunks_exact(blocks.block_len()) {
+        let Some((block, next)) = blocks.find(salt, content, chunk) else { break };
+        found.push(block);
+        content = next;
+    }
+    (found, content)
+}
+
+fn release_all(blocks: &mut BlockManager, ids: &[BlockId]) {
+    for &id in ids.iter().rev() {
+        blocks.release(id);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,320 @@
+//! The scheduler against a memory that remembers what was written where.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn limits(blocks: u32) -> Limits {
+    Limits {
+        block_len: 4,
+        blocks,
+        step_tokens: 12,
+        mixed_tokens: 5,
+        running_max: 6,
+        waiting_max: 20,
+        sequence_tokens_max: 40,
+    }
+}
+
+fn prompt(tokens: &[u32]) -> NewSequence {
+    NewSequence { tokens: tokens.to_vec(), salt: 0, priority: 0, seats: 1 }
+}
+
+/// Steps until the sequence's next token is due.
+fn settle(scheduler: &mut Scheduler, id: SequenceId) -> Plan {
+    for _ in 0..100 {
+        let plan = scheduler.schedule();
+        scheduler.publish(&plan);
+        if plan.runs.iter().any(|run| run.sequence == id && run.samples) {
+            return plan;
+        }
+    }
+    panic!("{id:?} never ran");
+}
+
+#[test]
+fn a_long_prompt_is_computed_in_chunks_between_others_tokens() {
+    let mut scheduler = Scheduler::new(limits(40));
+    let first = scheduler.add(prompt(&[1, 2])).unwrap();
+    settle(&mut scheduler, first);
+    scheduler.append(first, 3);
+    let long = scheduler.add(prompt(&(0..30).collect::<Vec<_>>())).unwrap();
+    let plan = scheduler.schedule();
+    assert_eq!(plan.runs[0], Run { sequence: first, start: 2, len: 1, samples: true });
+    assert_eq!(plan.runs[1], Run { sequence: long, start: 0, len: 5, samples: false });
+    // Nobody waits for a token: the whole budget.
+    assert_eq!(scheduler.schedule().runs, [Run { sequence: long, start: 5, len: 12, samples: false }]);
+}
+
+#[test]
+fn a_prefix_is_computed_once_for_a_tenant() {
+    let mut scheduler = Scheduler::new(limits(40));
+    let tokens: Vec<u32> = (0..12).collect();
+    let first = scheduler.add(prompt(&tokens)).unwrap();
+    settle(&mut scheduler, first);
+    scheduler.remove(first);
+    let again = scheduler.add(prompt(&tokens)).unwrap();
+    let plan = settle(&mut scheduler, again);
+    assert_eq!(plan.runs, [Run { sequence: again, start: 8, len: 4, samples: true }]);
+    assert_eq!(scheduler.sequence(again).unwrap().cached(), 8);
+    let other = scheduler.add(NewSequence { salt: 1, ..prompt(&tokens) }).unwrap();
+    settle(&mut scheduler, other);
+    assert_eq!(scheduler.sequence(other).unwrap().cached(), 0);
+}
+
+#[test]
+fn forks_share_until_they_write() {
+    let mut scheduler = Scheduler::new(limits(40));
+    let first = scheduler.add(NewSequence { seats: 3, ..prompt(&[1, 2, 3, 4, 5]) }).unwrap();
+    settle(&mut scheduler, first);
+    let forks = scheduler.fork(first, 2);
+    assert_eq!(scheduler.blocks().used(), 2);
+    for (&id, token) in [first].iter().chain(&forks).zip(6..) {
+        scheduler.append(id, token);
+    }
+    let plan = scheduler.schedule();
+    assert_eq!(plan.runs.len(), 3);
+    assert_eq!(plan.copies.len(), 2, "the last to write keeps the block");
+    assert_eq!(scheduler.blocks().used(), 4);
+    for id in forks.into_iter().chain([first]) {
+        scheduler.remove(id);
+    }
+    assert_eq!(scheduler.blocks().used(), 0);
+}
+
+#[test]
+fn what_cannot_run_is_refused_with_the_figures() {
+    let mut scheduler = Scheduler::new(limits(4));
+    let long = prompt(&(0..16).collect::<Vec<_>>());
+    assert_eq!(scheduler.add(long), Err(AddError::TooLong { tokens: 16, limit: 16 }));
+    assert_eq!(scheduler.add(prompt(&[])), Err(AddError::Empty));
+    let wide = NewSequence { seats: 7, ..prompt(&[1]) };
+    assert_eq!(scheduler.add(wide), Err(AddError::TooWide { seats: 7, limit: 6 }));
+    for _ in 0..20 {
+        scheduler.add(prompt(&[1])).unwrap();
+    }
+    assert_eq!(scheduler.add(prompt(&[1])), Err(AddError::Full { waiting: 20 }));
+}
+
+#[test]
+fn tenants_are_served_alike_however_much_one_asks() {
+    let mut scheduler = Scheduler::new(Limits { running_max: 1, ..limits(40) });
+    let greedy: Vec<_> = (0..10).map(|_| scheduler.add(prompt(&[1, 2, 3])).unwrap()).collect();
+    let modest = scheduler.add(NewSequence { salt: 1, ..prompt(&[1, 2, 3]) }).unwrap();
+    settle(&mut scheduler, greedy[0]);
+    scheduler.remove(greedy[0]);
+    let plan = scheduler.schedule();
+    assert_eq!(plan.runs[0].sequence, modest);
+}
+
+#[test]
+fn a_low_priority_is_passed_only_so_often() {
+    let mut scheduler = Scheduler::new(Limits { running_max: 1, ..limits(40) });
+    let low = scheduler.add(NewSequence { priority: -1, ..prompt(&[1]) }).unwrap();
+    for turn in 0.. {
+        let id = scheduler.add(prompt(&[1])).unwrap();
+        let plan = scheduler.schedule();
+        if plan.runs[0].sequence == low {
+            assert_eq!(turn, PASSED_MAX);
+            break;
+        }
+        assert_eq!(plan.runs[0].sequence, id);
+        scheduler.remove(id);
+    }
+}
+
+/// What is asked in a random run.
+#[derive(Clone, Debug)]
+enum Ask {
+    Add { family: u32, len: usize, salt: u64, priority: i8, seats: usize, answer: usize },
+    Step,
+    Cancel(usize),
+}
+
+fn asks() -> impl Strategy<Value = Vec<Ask>> {
+    let add = (0..3u32, 1..24usize, 0..2u64, -1..2i8, 1..4usize, 1..12usize).prop_map(
+        |(family, len, salt, priority, seats, answer)| Ask::Add {
+            family,
+            len,
+            salt,
+            priority,
+            seats,
+            answer,
+        },
+    );
+    let ask = prop_oneof![2 => add, 5 => Just(Ask::Step), 1 => (0..8usize).prop_map(Ask::Cancel)];
+    prop::collection::vec(ask, 1..60)
+}
+
+/// One slot of the memory: whose tenant's, at which position, which token. What it means depends on all before
+/// it, which the checks walk.
+type Slot = Option<(u64, usize, u32)>;
+
+struct Simulation {
+    scheduler: Scheduler,
+    memory: Vec<Slot>,
+    /// Tokens each sequence still wants, and the forks it makes at its first.
+    open: BTreeMap<SequenceId, (usize, usize)>,
+}
+
+impl Simulation {
+    fn new(blocks: u32) -> Simulation {
+        let limits = limits(blocks);
+        let slots = blocks as usize * limits.block_len;
+        Simulation { scheduler: Scheduler::new(limits), memory: vec![None; slots], open: BTreeMap::new() }
+    }
+
+    fn add(&mut self, new: NewSequence, answer: usize) {
+        let seats = new.seats;
+        if let Ok(id) = self.scheduler.add(new) {
+            self.open.insert(id, (answer, seats));
+        }
+    }
+
+    fn slot(&self, blocks: &[BlockId], position: usize) -> usize {
+        let len = self.scheduler.limits().block_len;
+        blocks[position / len] as usize * len + position % len
+    }
+
+    fn step(&mut self) -> Plan {
+        let due = self.due();
+        let plan = self.scheduler.schedule();
+        self.check(&plan, &due);
+        let len = self.scheduler.limits().block_len;
+        for copy in &plan.copies {
+            let (from, to) = (copy.from as usize * len, copy.to as usize * len);
+            self.memory.copy_within(from..from + len, to);
+        }
+        self.compute(&plan);
+        self.scheduler.publish(&plan);
+        for run in plan.runs.iter().filter(|run| run.samples) {
+            self.sample(run.sequence);
+        }
+        plan
+    }
+
+    /// Sequences whose next token is the only thing to be computed.
+    fn due(&self) -> BTreeSet<SequenceId> {
+        let running = self.scheduler.running.iter();
+        running.copied().filter(|id| self.scheduler.sequences[id].remaining() == 1).collect()
+    }
+
+    fn check(&self, plan: &Plan, due: &BTreeSet<SequenceId>) {
+        let limits = self.scheduler.limits();
+        assert!(plan.tokens() <= limits.step_tokens);
+        let ran: BTreeSet<_> = plan.runs.iter().map(|run| run.sequence).collect();
+        assert_eq!(ran.len(), plan.runs.len(), "a sequence runs once a step");
+        for id in due {
+            assert!(ran.contains(id) || plan.preempted.contains(id), "{id:?} waits for its token");
+        }
+        let seats: usize = self.scheduler.running.iter().map(|id| self.scheduler.sequences[id].seats).sum();
+        assert!(seats <= limits.running_max);
+        if due.iter().any(|id| ran.contains(id)) {
+            let others: usize =
+                plan.runs.iter().filter(|run| !due.contains(&run.sequence)).map(|run| run.len).sum();
+            assert!(others <= limits.mixed_tokens);
+        }
+    }
+
+    /// Writes what the plan computes, each position after checking that all before it are its own.
+    fn compute(&mut self, plan: &Plan) {
+        for run in &plan.runs {
+            let sequence = self.scheduler.sequence(run.sequence).unwrap().clone();
+            for position in run.start..run.start + run.len {
+                let slot = self.slot(sequence.blocks(), position);
+                let block = sequence.blocks()[position / self.scheduler.limits().block_len];
+                assert_eq!(self.scheduler.blocks().references(block), 1, "{block} is written and shared");
+                self.memory[slot] = Some((sequence.salt, position, sequence.tokens()[position]));
+            }
+            for position in 0..run.start + run.len {
+                let slot = self.slot(sequence.blocks(), position);
+                let wanted = Some((sequence.salt, position, sequence.tokens()[position]));
+                assert_eq!(self.memory[slot], wanted, "{:?} at {position}", run.sequence);
+            }
+        }
+    }
+
+    fn sample(&mut self, id: SequenceId) {
+        let (answer, seats) = self.open[&id];
+        self.open.insert(id, (answer, 1));
+        let mut ids = vec![id];
+        if seats > 1 {
+            for fork in self.scheduler.fork(id, seats - 1) {
+                self.open.insert(fork, (answer, 1));
+                ids.push(fork);
+            }
+        }
+        for (nth, id) in ids.into_iter().enumerate() {
+            let left = self.open[&id].0 - 1;
+            let full = self.scheduler.sequence(id).unwrap().tokens().len() + 1
+                >= self.scheduler.sequence_tokens_max();
+            if left == 0 || full {
+                self.scheduler.remove(id);
+                self.open.remove(&id);
+            } else {
+                self.scheduler.append(id, 100 + (nth as u32 + left as u32) % 3);
+                self.open.insert(id, (left, 1));
+            }
+        }
+    }
+
+    fn cancel(&mut self, nth: usize) {
+        if let Some(&id) = self.open.keys().nth(nth) {
+            self.scheduler.remove(id);
+            self.open.remove(&id);
+        }
+    }
+
+    /// Every block's users are counted, and every block is somewhere.
+    fn check_blocks(&self) {
+        let mut users = vec![0u32; self.scheduler.blocks().total()];
+        for sequence in self.scheduler.sequences.values() {
+            for &block in sequence.blocks() {
+                users[block as usize] += 1;
+            }
+        }
+        for (block, &users) in users.iter().enumerate() {
+            assert_eq!(self.scheduler.blocks().references(block as u32), users, "block {block}");
+        }
+        assert_eq!(self.scheduler.blocks().used(), users.iter().filter(|&&users| users > 0).count());
+        assert_eq!(self.scheduler.running() + self.scheduler.waiting(), self.open.len());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// No block leaked or written while shared, no position computed from another's numbers, every token that is
+    /// due computed or its sequence preempted, and everything asked for answered within bounded steps.
+    #[test]
+    fn every_sequence_is_answered_from_its_own_blocks(asks in asks(), blocks in 6..30u32) {
+        let mut simulation = Simulation::new(blocks);
+        for ask in asks {
+            match ask {
+                Ask::Add { family, len, salt, priority, seats, answer } => {
+                    let tokens = (0..len as u32).map(|at| family * (at / 5) + at % 5).collect();
+                    simulation.add(NewSequence { tokens, salt, priority, seats }, answer);
+                }
+                Ask::Step => {
+                    simulation.step();
+                }
+                Ask::Cancel(nth) => simulation.cancel(nth),
+            }
+            simulation.check_blocks();
+        }
+        let mut steps = 0;
+        while !simulation.open.is_empty() {
+            let plan = simulation.step();
+            simulation.check_blocks();
+            prop_assert!(!plan.runs.is_empty(), "a step without work while {} wait", simulation.open.len());
+            steps += 1;
+            prop_assert!(steps < 10_000);
+        }
+        prop_assert_eq!(simulation.scheduler.blocks().used(), 0);
+        prop_assert_eq!(simulation.scheduler.blocks().available(), blocks as usize);
+    }
+}
