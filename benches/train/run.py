@@ -157,7 +157,8 @@ def main():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     binary = args.binary
     if binary is None:
-        build = ["cargo", "build", "--release", "-p", "train", "--example", "train_bench"]
+        # With the program, so that it shares the libraries which that was built from.
+        build = ["cargo", "build", "--release", "-p", "meuse", "-p", "train", "--example", "train_bench"]
         subprocess.run(build, cwd=ROOT, check=True)
         binary = ROOT / "target" / "release" / "examples" / "train_bench"
     x, y = rows(args.rows + 5_000)

@@ -25,6 +25,8 @@ use crate::{Error, ErrorCode, Result, Timestamp, fault};
 
 /// Files that one artifact holds at most.
 const FILES_MAX: usize = 10_000;
+/// Bytes that an artifact taken from object storage holds at most.
+const IMPORT_BYTES_MAX: u64 = 64 << 30;
 
 /// The artifact store. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -84,13 +86,20 @@ impl Artifacts {
     /// relative to it.
     ///
     /// # Errors
-    /// `NotFound` if there is none, otherwise as [`Artifacts::put`].
+    /// `NotFound` if there is none, `InvalidArgument` for more than 64 GiB, otherwise as [`Artifacts::put`].
     pub async fn import(&self, storage: &Storage, uri: &str) -> Result<Digest> {
         let sources = sources(storage, uri).await?;
         let artifacts = self.clone();
         let mut staged = blocking(move || artifacts.begin()).await?;
+        let mut room = IMPORT_BYTES_MAX;
         for (path, source) in sources {
-            staged = staged.add_blocks(path, storage.read(&source, 0, None).await?).await?;
+            let blocks = storage.read(&source, 0, None).await?;
+            room = room.checked_sub(blocks.info().size).ok_or_else(|| {
+                let message =
+                    format!("what lies at {uri} takes more than {IMPORT_BYTES_MAX} bytes, the limit");
+                Error::invalid(message)
+            })?;
+            staged = staged.add_blocks(path, blocks).await?;
         }
         blocking(move || staged.commit()).await
     }

@@ -10,6 +10,7 @@ mod batch;
 mod context;
 mod evaluation;
 mod figures;
+mod images;
 mod model;
 mod pipeline;
 mod rows;

@@ -170,7 +170,8 @@ impl One<'_> {
         })?;
         let baseline = self.baseline_features(trained)?;
         let (name, own) = self.inputs.first().ok_or_else(no_rows)?;
-        let (from, to) = (floats(&baseline)?, floats(own)?);
+        let point = trained.gradients.points(own)?;
+        let (from, to) = (floats(&trained.gradients.points(&baseline)?)?, floats(&point)?);
         let options = integrated_gradients::Options {
             steps: step_count as usize,
             batch_max: self.batch_max(),
@@ -178,13 +179,13 @@ impl One<'_> {
         };
         let result = integrated_gradients::attributions(&to, &from, &options, |points| {
             self.go_on()?;
-            let mut shape = own.shape().to_vec();
+            let mut shape = point.shape().to_vec();
             if let Some(rows) = shape.first_mut() {
                 *rows = points.len();
             }
             let values = points.values().iter().map(|v| *v as f32).collect();
             let points = Tensor::new(shape, Data::F32(values)).map_err(mismatch)?;
-            floats(&trained.gradients.at(&points, target.element)?)
+            floats(&trained.gradients.at(own, &points, target.element)?)
         });
         let values = result.map_err(|e| match e {
             integrated_gradients::Error::Gradients(e) => e,
@@ -202,7 +203,7 @@ impl One<'_> {
             baseline_output,
             instance_output,
             approximation_error: completeness_gap(&values, instance_output, baseline_output),
-            attributions: self.shared_out(trained, &values)?,
+            attributions: self.shared_out(trained, &per_input(&values, own.row_len()))?,
         })
     }
 
@@ -253,10 +254,15 @@ fn row(inputs: &Tensors, index: usize) -> Result<Tensors, PredictError> {
     slice(inputs, index..index + 1).map_err(mismatch)
 }
 
+/// The values of the points that stand for each of `inputs` inputs, summed: an id's vector counts as one.
+fn per_input(values: &[f64], inputs: usize) -> Vec<f64> {
+    values.chunks((values.len() / inputs.max(1)).max(1)).map(|own| own.iter().sum()).collect()
+}
+
 fn floats(tensor: &Tensor) -> Result<Vec<f64>, PredictError> {
-    let numbers = tensor.as_f32().ok_or_else(|| {
-        bad_request("integrated gradients need inputs of numbers, and this network takes ids of tokens; use sampled Shapley".into())
-    })?;
+    let numbers = tensor
+        .as_f32()
+        .ok_or_else(|| PredictError::Failed { message: "the network's points are no numbers".into() })?;
     Ok(numbers.iter().map(|v| f64::from(*v)).collect())
 }
 

@@ -20,11 +20,23 @@ impl Gradients {
         Gradients { dir, network: OnceLock::new() }
     }
 
-    /// The derivative of output `output` by every element of `inputs`, in the same shape.
-    pub(crate) fn at(&self, inputs: &Tensor, output: usize) -> Result<Tensor, PredictError> {
-        let network = self.network.get_or_init(|| Network::load(&self.dir).map_err(|e| e.to_string()));
-        let failed = |message: String| PredictError::Failed { message };
-        let network = network.as_ref().map_err(|e| failed(format!("the network's weights: {e}")))?;
-        network.gradients(inputs, output).map_err(|e| failed(e.to_string()))
+    /// Where gradients of a row of inputs can be taken; see [`Network::points`].
+    pub(crate) fn points(&self, inputs: &Tensor) -> Result<Tensor, PredictError> {
+        self.network()?.points(inputs).map_err(|e| failed(e.to_string()))
     }
+
+    /// The derivative of output `output` by every element of `points`, in the same shape. They lie where the points
+    /// of `row` lie.
+    pub(crate) fn at(&self, row: &Tensor, points: &Tensor, output: usize) -> Result<Tensor, PredictError> {
+        self.network()?.gradients(row, points, output).map_err(|e| failed(e.to_string()))
+    }
+
+    fn network(&self) -> Result<&Network, PredictError> {
+        let network = self.network.get_or_init(|| Network::load(&self.dir).map_err(|e| e.to_string()));
+        network.as_ref().map_err(|e| failed(format!("the network's weights: {e}")))
+    }
+}
+
+fn failed(message: String) -> PredictError {
+    PredictError::Failed { message }
 }

@@ -7,6 +7,7 @@ mod bind;
 mod categorical;
 mod evidence;
 mod hash;
+mod image;
 mod share;
 mod step;
 mod terms;
@@ -14,6 +15,7 @@ pub mod tokens;
 
 pub use bind::BindError;
 pub use evidence::for_each_part;
+pub use image::check as check_image;
 pub use share::ColumnShare;
 pub use terms::for_each_term;
 
@@ -46,6 +48,8 @@ pub enum ColumnKind {
     Number,
     /// One of a few texts.
     Category,
+    /// An image file in base64.
+    Image,
 }
 
 /// A feature step that cannot be built from its manifest.
@@ -105,7 +109,7 @@ impl FeatureStep {
     }
 
     /// Rows from instances: a text where there is one text column; a list in column order; or an object
-    /// by column name. Images may be nested lists.
+    /// by column name. Pixels may be nested lists; an image file is its base64 text.
     ///
     /// # Errors
     /// The first instance that cannot be read, by number, and the field to blame.

@@ -48,7 +48,7 @@ pub(crate) fn features(spec: &TrainSpec, dataset: &Dataset) -> Result<Vec<Featur
 fn explicit(feature: &Feature, dataset: &Dataset, label: &str) -> Result<Feature, TrainError> {
     let mut feature = feature.clone();
     match &mut feature {
-        Feature::Text { column, .. } => {
+        Feature::Text { column, .. } | Feature::Image { column, .. } => {
             dataset.column(column)?;
         }
         Feature::Numeric { columns, .. }

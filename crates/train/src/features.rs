@@ -7,7 +7,7 @@ use formats::manifest::FittedFeature;
 use formats::rows::{RowFault, parse_number};
 use formats::spec::{Feature, Layer, SpecError, TrainSpec, Vectorizer};
 use tensor::Data;
-use tensor::features::FeatureStep;
+use tensor::features::{FeatureStep, check_image};
 
 use crate::TrainError;
 use crate::dataset::{Dataset, RowRef};
@@ -28,24 +28,31 @@ pub(crate) struct Input {
     pub(crate) ids: bool,
 }
 
-/// Which rows hold numbers in every numeric column; the others become faults.
-pub(crate) fn keep_numeric(
+/// Which rows hold numbers in every numeric column and pictures in every column of images; the others become
+/// faults.
+pub(crate) fn keep_readable(
     features: &[Feature],
     dataset: &Dataset,
     rows: &mut Vec<RowRef>,
     faults: &mut Vec<RowFault>,
 ) -> Result<(), TrainError> {
-    let mut columns = Vec::new();
+    type Check = fn(&str) -> Result<(), String>;
+    let number: Check = |cell| parse_number(cell).map(|_| ()).map_err(|e| e.to_string());
+    let mut columns: Vec<(usize, &String, Check)> = Vec::new();
     for feature in features {
-        if let Feature::Numeric { columns: names, .. } | Feature::Pixels { columns: names, .. } = feature {
-            for name in names {
-                columns.push((dataset.column(name)?, name));
+        match feature {
+            Feature::Numeric { columns: names, .. } | Feature::Pixels { columns: names, .. } => {
+                for name in names {
+                    columns.push((dataset.column(name)?, name, number));
+                }
             }
+            Feature::Image { column, .. } => columns.push((dataset.column(column)?, column, check_image)),
+            Feature::Text { .. } | Feature::Categorical { .. } => {}
         }
     }
     rows.retain(|at| {
-        for (column, name) in &columns {
-            if let Err(error) = parse_number(dataset.cell(*at, *column)) {
+        for (column, name, check) in &columns {
+            if let Err(error) = check(dataset.cell(*at, *column)) {
                 faults.push(dataset.fault(*at, format!("column `{name}`: {error}")));
                 return false;
             }
@@ -100,7 +107,7 @@ fn shape(
     features: &mut Vec<FittedFeature>,
     width: usize,
 ) -> Result<Vec<usize>, TrainError> {
-    if let [FittedFeature::Pixels { shape, .. }] = features.as_slice() {
+    if let [FittedFeature::Pixels { shape, .. } | FittedFeature::Image { shape, .. }] = features.as_slice() {
         return agree(spec, shape.to_vec());
     }
     let text = features.iter().any(FittedFeature::is_text);
@@ -190,6 +197,10 @@ impl Fitting<'_> {
             Feature::Categorical { columns, max_categories } => {
                 let fitted = columns.iter().map(|column| self.categories(column, *max_categories));
                 Ok((fitted.collect::<Result<_, _>>()?, None))
+            }
+            Feature::Image { column, shape, scale } => {
+                let (column, shape, scale) = (column.clone(), *shape, *scale as f32);
+                Ok((vec![FittedFeature::Image { column, shape, scale }], None))
             }
             Feature::Pixels { columns, shape, scale } => {
                 let shape = pixel_shape(*shape, columns.len())?;

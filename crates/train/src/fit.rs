@@ -61,7 +61,7 @@ pub fn fit_until(
     let asked = columns::features(spec, &dataset)?;
     let mut usable: Vec<_> = dataset.refs().collect();
     let mut faults = Vec::new();
-    features::keep_numeric(&asked, &dataset, &mut usable, &mut faults)?;
+    features::keep_readable(&asked, &dataset, &mut usable, &mut faults)?;
     let target = Target::read(spec, &dataset, &mut usable, &mut faults);
     faults.sort_by_key(|fault| fault.row);
     if usable.is_empty() {

@@ -39,8 +39,12 @@ pub enum NetworkError {
     #[error(transparent)]
     Layers(#[from] SpecError),
     /// Inputs of another type or shape.
-    #[error("the network takes float32 rows of shape {expected:?}, not {found_type} of shape {found:?}")]
+    #[error(
+        "the network takes {expected_type} rows of shape {expected:?}, not {found_type} of shape {found:?}"
+    )]
     Inputs {
+        /// Numbers, or ids.
+        expected_type: DataType,
         /// One row.
         expected: Vec<usize>,
         /// What came.
@@ -56,9 +60,6 @@ pub enum NetworkError {
         /// Present.
         outputs: usize,
     },
-    /// The network begins with an embedding.
-    #[error("a network over token ids has no gradient by its input; explain it with sampled Shapley values")]
-    Ids,
     /// The result has not the shape it should have, which does not happen.
     #[error("the gradients are malformed: {0}")]
     Malformed(String),
@@ -111,14 +112,12 @@ impl Network {
     /// If the inputs have another type or shape.
     pub fn predict(&self, inputs: &Tensor) -> Result<Tensor, NetworkError> {
         let device = Device::flex();
+        self.check(inputs)?;
         let batch = match inputs.data() {
-            Data::F32(values) if !self.takes_ids() => Batch::Numbers(values.clone()),
-            Data::I32(ids) if self.takes_ids() => Batch::Ids(ids.clone()),
-            _ => return Err(self.refuse(inputs)),
+            Data::F32(values) => Batch::Numbers(values.clone()),
+            Data::I32(ids) => Batch::Ids(ids.clone()),
+            Data::Text(_) => return Err(self.refuse(inputs)),
         };
-        if inputs.shape().get(1..) != Some(self.net.input_shape.as_slice()) {
-            return Err(self.refuse(inputs));
-        }
         if inputs.rows() == 0 {
             return Ok(Tensor::new(vec![0, self.outputs], Data::F32(Vec::new()))?);
         }
@@ -127,37 +126,83 @@ impl Network {
         Ok(Tensor::new(vec![inputs.rows(), self.outputs], Data::F32(numbers(output)?))?)
     }
 
-    /// The derivative of output number `output` by every number of `inputs`, row by row: the shape of
-    /// `inputs`.
+    /// Where on the way of a row gradients can be taken: the row itself where it holds numbers, and the vectors of
+    /// the embedding, `[rows, ids, vector]`, where it holds ids. An id that the network masks is the zero vector,
+    /// which adds as little to a mean as an id left out.
     ///
     /// # Errors
-    /// If the inputs have another type or shape, there is no such output, or the network takes ids.
-    pub fn gradients(&self, inputs: &Tensor, output: usize) -> Result<Tensor, NetworkError> {
-        if self.takes_ids() {
-            return Err(NetworkError::Ids);
+    /// If the inputs have another type or shape.
+    pub fn points(&self, inputs: &Tensor) -> Result<Tensor, NetworkError> {
+        self.check(inputs)?;
+        let Data::I32(ids) = inputs.data() else { return Ok(inputs.clone()) };
+        let table = self.net.params.iter().find(|param| param.layer == 0);
+        let table = table.ok_or_else(|| NetworkError::Malformed("there is no embedding".into()))?;
+        let width = table.shape.last().copied().unwrap_or(0);
+        let mut vectors = vec![0.0; ids.len() * width];
+        for (vector, id) in vectors.chunks_mut(width.max(1)).zip(ids) {
+            let own = usize::try_from(*id).ok().and_then(|id| table.values.get(id * width..(id + 1) * width));
+            let own = own.ok_or_else(|| NetworkError::Malformed(format!("there is no id {id}")))?;
+            if *id != 0 || !self.masks() {
+                vector.copy_from_slice(own);
+            }
         }
+        let shape = [inputs.shape(), &[width]].concat();
+        Ok(Tensor::new(shape, Data::F32(vectors))?)
+    }
+
+    /// The derivative of output number `output` by every number of `points`, row by row: the shape of `points`.
+    /// They lie where [`Network::points`] of `row` (one row) lies; the ids that a network masks are those of `row`.
+    ///
+    /// # Errors
+    /// If `row` or `points` have another type or shape, or there is no such output.
+    pub fn gradients(&self, row: &Tensor, points: &Tensor, output: usize) -> Result<Tensor, NetworkError> {
+        self.check(row)?;
         if output >= self.outputs {
             return Err(NetworkError::Output { output, outputs: self.outputs });
         }
-        let values = match inputs.as_f32() {
-            Some(values) if inputs.shape().get(1..) == Some(self.net.input_shape.as_slice()) => values,
-            _ => return Err(self.refuse(inputs)),
-        };
-        if inputs.rows() == 0 {
-            return Ok(inputs.clone());
+        let values = points.as_f32().ok_or_else(|| self.refuse(points))?.to_vec();
+        if points.rows() == 0 {
+            return Ok(points.clone());
         }
         let device = Device::flex().autodiff();
         let params = self.net.bind(&device, false);
-        let rows = self.net.rows(values.to_vec(), &device).require_grad();
-        let answers = self.net.forward(&params, rows.clone(), Mode::Inference).output;
         // Rows do not influence each other, so the gradient of the sum holds each row's own.
-        let mut gradients = answers.narrow(1, output, 1).sum().backward();
-        let gradients = match rows.grad_remove(&mut gradients) {
-            Some(gradients) => numbers(gradients)?,
-            // A network that ignores its input.
-            None => vec![0.0; values.len()],
+        let gradients = match (row.data(), points.shape()) {
+            (Data::I32(ids), &[rows, length, width]) if length == ids.len() => {
+                let at = burn::tensor::TensorData::new(values, [rows, length, width]);
+                let at = burn::tensor::Tensor::<3>::from_data(at, &device).require_grad();
+                let mask = self.masks().then(|| mask(ids, rows, &device));
+                let answers = self.net.forward_embedded(&params, at.clone(), mask);
+                at.grad_remove(&mut answers.narrow(1, output, 1).sum().backward()).map(numbers)
+            }
+            (Data::F32(_), shape) if shape.get(1..) == row.shape().get(1..) => {
+                let at = self.net.rows(values, &device).require_grad();
+                let answers = self.net.forward(&params, at.clone(), Mode::Inference).output;
+                at.grad_remove(&mut answers.narrow(1, output, 1).sum().backward()).map(numbers)
+            }
+            _ => return Err(self.refuse(points)),
         };
-        Ok(Tensor::new(inputs.shape().to_vec(), Data::F32(gradients))?)
+        // None for a network that ignores its input.
+        let gradients = gradients.unwrap_or_else(|| Ok(vec![0.0; points.data().len()]))?;
+        Ok(Tensor::new(points.shape().to_vec(), Data::F32(gradients))?)
+    }
+
+    /// Whether ids of 0 count as absent: an embedding that says so, under an average.
+    fn masks(&self) -> bool {
+        matches!(self.net.layers.first(), Some(Layer::Embedding { mask_zero: true, .. }))
+            && self.net.layers.iter().any(|layer| matches!(layer, Layer::GlobalAveragePooling1d))
+    }
+
+    fn check(&self, inputs: &Tensor) -> Result<(), NetworkError> {
+        let type_fits = match inputs.data() {
+            Data::F32(_) => !self.takes_ids(),
+            Data::I32(_) => self.takes_ids(),
+            Data::Text(_) => false,
+        };
+        if !type_fits || inputs.shape().get(1..) != Some(self.net.input_shape.as_slice()) {
+            return Err(self.refuse(inputs));
+        }
+        Ok(())
     }
 
     fn takes_ids(&self) -> bool {
@@ -166,11 +211,19 @@ impl Network {
 
     fn refuse(&self, inputs: &Tensor) -> NetworkError {
         NetworkError::Inputs {
+            expected_type: if self.takes_ids() { DataType::I32 } else { DataType::F32 },
             expected: self.net.input_shape.clone(),
             found_type: inputs.data().data_type(),
             found: inputs.shape().to_vec(),
         }
     }
+}
+
+/// Which ids count, for each of `rows` equal rows.
+fn mask(ids: &[i32], rows: usize, device: &Device) -> burn::tensor::Tensor<2> {
+    let row = ids.iter().map(|id| if *id == 0 { 0.0f32 } else { 1.0 });
+    let values: Vec<f32> = std::iter::repeat_n(row, rows).flatten().collect();
+    burn::tensor::Tensor::from_data(burn::tensor::TensorData::new(values, [rows, ids.len()]), device)
 }
 
 fn numbers<const D: usize>(tensor: burn::tensor::Tensor<D>) -> Result<Vec<f32>, NetworkError> {

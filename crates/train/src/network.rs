@@ -147,9 +147,20 @@ impl Net {
                 let width = self.input_shape.iter().product::<usize>().max(1);
                 let rows = ids.len() / width;
                 let ids = Tensor::from_data(TensorData::new(ids, [rows, width]), device);
-                self.layers(params, Act::Ids(ids), mode)
+                self.layers(params, Act::Ids(ids), None, mode)
             }
         }
+    }
+
+    /// Runs a network over ids from behind its embedding, given the vectors `[rows, ids, vector]` and, where the
+    /// embedding masks, which of them count.
+    pub(crate) fn forward_embedded(
+        &self,
+        params: &[Bound],
+        vectors: Tensor<3>,
+        mask: Option<Tensor<2>>,
+    ) -> Tensor<2> {
+        self.layers(params, Act::D3(vectors), mask, Mode::Inference).output
     }
 
     /// Runs the network over rows of numbers, `[rows, elements]`.
@@ -160,13 +171,18 @@ impl Net {
             [s, f] => Act::D3(rows.reshape([n, s, f])),
             _ => Act::D2(rows),
         };
-        self.layers(params, value, mode)
+        self.layers(params, value, None, mode)
     }
 
-    fn layers(&self, params: &[Bound], mut value: Act, mut mode: Mode<'_>) -> Forward {
+    fn layers(
+        &self,
+        params: &[Bound],
+        mut value: Act,
+        mut mask: Option<Tensor<2>>,
+        mut mode: Mode<'_>,
+    ) -> Forward {
         let mut rest = params;
         let mut statistics = Vec::new();
-        let mut mask: Option<Tensor<2>> = None;
         let last = self.layers.len().saturating_sub(1);
         for (i, layer) in self.layers.iter().enumerate() {
             let count = self.params.iter().filter(|p| p.layer == i).count();

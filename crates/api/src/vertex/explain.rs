@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use serving::{Attribution, Explain, Explanation, Method};
 
 use super::explanation::{ParametersWire, method};
-use super::predict::{Rows, check_parameters};
+use super::predict::{Rows, check_parameters, refused};
 use super::rpc::{Served, direct, read_value, to_json};
 use super::schema::{Schema, sendable};
 use crate::Fault;
@@ -90,7 +90,8 @@ async fn explain(call: Call, schema: &Schema, template: &Template) -> Result<Res
         wanted.get_or_insert_default().output = label;
     }
     let call = serving::Call { deadline: Instant::now() + app.limits.explain_timeout, deployed };
-    let answer = app.router.explain(&endpoint, instances, wanted, &call).await?;
+    let answer = app.router.explain(&endpoint, instances, wanted, &call).await;
+    let answer = answer.map_err(|e| refused(&app, &endpoint, deployed, e))?;
     let reply = json!({
         "explanations": answer.explanations.iter().map(explanation).collect::<Vec<_>>(),
         "deployedModelId": answer.deployed.id,

@@ -194,9 +194,15 @@ async fn to_wire(rpc: &Rpc, job: &Job) -> Result<Value, Fault> {
     Ok(Value::Object(wire))
 }
 
-/// Our own: one entry per finished epoch, and how many there will be.
+/// Our own: one entry per finished epoch, and how many there will be; rows learnt from, and those left out.
 fn progress(training: &TrainingJob) -> Result<Value, Fault> {
-    Ok(json!({"epochs": training.epochs, "progress": to_json(&training.progress)?}))
+    Ok(json!({
+        "epochs": training.epochs,
+        "progress": to_json(&training.progress)?,
+        "rows": training.rows,
+        "skippedRows": training.skipped,
+        "skippedReasons": training.partial_failures,
+    }))
 }
 
 fn state(job: &Job) -> &'static str {

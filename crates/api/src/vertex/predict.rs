@@ -150,7 +150,15 @@ fn unreadable(error: &serde_json::Error) -> Fault {
 
 async fn ask(app: &App, endpoint: &str, instances: Vec<Value>) -> Result<Answer, Fault> {
     let deadline = Instant::now() + app.limits.predict_timeout;
-    Ok(app.router.predict(endpoint, instances, &serving::Call { deadline, deployed: None }).await?)
+    let call = serving::Call { deadline, deployed: None };
+    app.router.predict(endpoint, instances, &call).await.map_err(|e| refused(app, endpoint, None, e))
+}
+
+/// What to tell a client whom the router refused: where a deployed model cannot be served, why.
+pub(super) fn refused(app: &App, endpoint: &str, deployed: Option<&str>, error: ServeError) -> Fault {
+    let missing = matches!(error, ServeError::NothingDeployed { .. } | ServeError::UnknownDeployed { .. });
+    let known = if missing { app.control.endpoints().fault(endpoint, deployed) } else { None };
+    known.map_or_else(|| error.into(), Fault::from)
 }
 
 fn written(reply: &impl Serialize, rows: usize) -> Result<Vec<u8>, Fault> {

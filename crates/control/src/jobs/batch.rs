@@ -102,7 +102,8 @@ fn predict(context: &Context, job: &BatchJob, encoder: &Encoder, progress: &mut 
         progress.inputs.clone().into(),
         job.instances_format,
         progress.place.clone(),
-    );
+    )
+    .by(encoder.model.chunk_rows());
     let uris: Vec<String> = progress.inputs.iter().map(|input| input.uri.clone()).collect();
     let (mut unsaved, mut saved_at) = (0, Instant::now());
     ordered(

@@ -70,6 +70,7 @@ pub(super) fn run(context: &Context, job: &EvaluationJob) -> Result<Done> {
         job.format,
         Place::default(),
     )
+    .by(evaluator.model.chunk_rows())
     .hashing();
     let mut total = Counted { rows: 0, skipped: 0, reasons: Vec::new() };
     let mut noted = 0;
@@ -164,7 +165,7 @@ impl Evaluator<'_> {
                 {
                     return Err(Error::invalid(format!("{uri} has no column `{missing}` to slice by")));
                 }
-                let Predicted { rows, predictions, faults: failed } = self.predict(block)?;
+                let Predicted { rows, predictions, faults: failed } = self.predict(uri, block)?;
                 faults.extend(failed);
                 let seen = rows.iter().map(|row| Seen {
                     number: block.row_number(*row),
@@ -176,7 +177,7 @@ impl Evaluator<'_> {
                 });
                 measure.observe(self.slice_by, &predictions, seen, &mut faults)?
             }
-            Rows::Values(values) => self.measure_values(values, &mut measure, &mut faults)?,
+            Rows::Values(values) => self.measure_values(uri, values, &mut measure, &mut faults)?,
         };
         self.idle().push(measure);
         faults.sort_by_key(|fault| fault.row);
@@ -186,9 +187,9 @@ impl Evaluator<'_> {
 
     /// Predicts a block. A model that takes columns in their order is not shown the truth, nor the columns
     /// to slice by.
-    fn predict(&self, block: &RowBlock) -> Result<Predicted> {
+    fn predict(&self, uri: &str, block: &RowBlock) -> Result<Predicted> {
         if self.model.takes_columns_by_name() {
-            return self.model.predict_table(block);
+            return self.model.predict_table(uri, block);
         }
         let hidden = |name: &String| *name == self.target || self.slice_by.contains(name);
         let shown: Vec<usize> =
@@ -198,7 +199,7 @@ impl Evaluator<'_> {
             .map(|row| shown.iter().map(|column| block.cell(row, *column)).collect())
             .collect();
         let inputs = RowBlock::new(names, 0, &rows).map_err(|fault| Error::invalid(fault.reason))?;
-        let mut predicted = self.model.predict_table(&inputs)?;
+        let mut predicted = self.model.predict_table(uri, &inputs)?;
         for fault in &mut predicted.faults {
             fault.row = block.row_number(usize::try_from(fault.row).unwrap_or(usize::MAX));
         }
@@ -207,6 +208,7 @@ impl Evaluator<'_> {
 
     fn measure_values(
         &self,
+        uri: &str,
         values: &[(u64, Value)],
         measure: &mut Measure,
         faults: &mut Vec<RowFault>,
@@ -223,7 +225,7 @@ impl Evaluator<'_> {
             instances.push(without(value, &self.target));
         }
         let numbers: Vec<u64> = seen.iter().map(|seen| seen.number).collect();
-        let (runs, failed) = self.model.predict_values(&instances, &numbers)?;
+        let (runs, failed) = self.model.predict_values(uri, &instances, &numbers)?;
         faults.extend(failed);
         let mut rows = 0;
         for (start, predictions) in runs {

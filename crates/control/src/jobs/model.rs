@@ -1,5 +1,6 @@
 //! [`LoadedModel`]: a version ready to predict the rows of a job.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use formats::Value;
@@ -8,11 +9,13 @@ use serving::{Explain, Explanation, PredictError, Predictions};
 use tensor::features::{ColumnKind, InputColumn};
 
 use super::context::Context;
+use super::images::{self, Images};
 use crate::{Error, ErrorCode, Result, Version};
 
 /// A version ready to predict the rows of a job.
 pub(super) struct LoadedModel {
     model: Arc<serving::Model>,
+    images: Option<Images>,
 }
 
 /// What has become of the rows of a block.
@@ -32,7 +35,13 @@ impl LoadedModel {
     /// Loads a version, having verified every byte of its artifact.
     pub(super) fn load(context: &Context, version: &Version) -> Result<Self> {
         let model = context.runtime.block_on(context.control.load_model(&version.artifact))?;
-        Ok(LoadedModel { model })
+        let images = Images::of_model(context, model.columns().unwrap_or_default());
+        Ok(LoadedModel { model, images })
+    }
+
+    /// How many rows to take at a time.
+    pub(super) fn chunk_rows(&self) -> usize {
+        if self.images.is_some() { images::CHUNK_ROWS } else { usize::MAX }
     }
 
     /// The column that the model was trained to tell, if it was trained here.
@@ -70,14 +79,28 @@ impl LoadedModel {
         rows.iter().map(record).collect()
     }
 
-    /// Explains instances that can be predicted.
-    pub(super) fn explain(&self, instances: &[Value], explain: &Explain) -> Result<Vec<Explanation>> {
-        self.model.explain(instances, explain).map_err(refused)
+    /// Explains instances from the object `uri` that can be predicted.
+    pub(super) fn explain(
+        &self,
+        uri: &str,
+        instances: &[Value],
+        explain: &Explain,
+    ) -> Result<Vec<Explanation>> {
+        self.model.explain(&self.with_images(uri, instances), explain).map_err(refused)
     }
 
-    /// Predicts a block of a table.
-    pub(super) fn predict_table(&self, block: &RowBlock) -> Result<Predicted> {
-        let (predictions, faults) = self.model.predict_rows(block).map_err(refused)?;
+    /// Predicts a block of a table, which comes from the object `uri`.
+    pub(super) fn predict_table(&self, uri: &str, block: &RowBlock) -> Result<Predicted> {
+        let (predictions, faults) = match &self.images {
+            None => self.model.predict_rows(block).map_err(refused)?,
+            Some(images) => {
+                let (with_files, mut unread) = images.table(uri, block);
+                let (predictions, faults) = self.model.predict_rows(&with_files).map_err(refused)?;
+                unread.extend(faults);
+                unread.sort_by_key(|fault| fault.row);
+                (predictions, unread)
+            }
+        };
         let mut failed = faults.iter().map(|fault| fault.row).peekable();
         let good = |row: &usize| failed.next_if_eq(&block.row_number(*row)).is_none();
         let rows: Vec<usize> = (0..block.rows()).filter(good).collect();
@@ -90,13 +113,22 @@ impl LoadedModel {
         Ok(Predicted { rows, predictions, faults })
     }
 
-    /// Predicts instances, the good ones in as few runs as the bad ones between them allow. `numbers` are
-    /// the instances' row numbers.
+    fn with_images<'a>(&self, uri: &str, instances: &'a [Value]) -> Cow<'a, [Value]> {
+        match &self.images {
+            None => Cow::Borrowed(instances),
+            Some(images) => Cow::Owned(images.instances(uri, instances)),
+        }
+    }
+
+    /// Predicts instances from the object `uri`, the good ones in as few runs as the bad ones between them allow.
+    /// `numbers` are the instances' row numbers.
     pub(super) fn predict_values(
         &self,
+        uri: &str,
         instances: &[Value],
         numbers: &[u64],
     ) -> Result<(Vec<Run>, Vec<RowFault>)> {
+        let instances = self.with_images(uri, instances);
         let (mut runs, mut faults) = (Vec::new(), Vec::new());
         let mut start = 0;
         while start < instances.len() {

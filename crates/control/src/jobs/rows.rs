@@ -67,6 +67,7 @@ pub(super) struct RowReader {
     next: Place,
     open: Option<OpenInput>,
     hasher: Option<Sha256>,
+    chunk_rows: usize,
 }
 
 struct OpenInput {
@@ -128,12 +129,27 @@ impl RowReader {
         format: RowFormat,
         place: Place,
     ) -> Self {
-        RowReader { storage, runtime, inputs, format, next: place, open: None, hasher: None }
+        RowReader {
+            storage,
+            runtime,
+            inputs,
+            format,
+            next: place,
+            open: None,
+            hasher: None,
+            chunk_rows: CHUNK_ROWS,
+        }
     }
 
     /// The same reader, which takes the SHA-256 of all bytes read on the way.
     pub(super) fn hashing(mut self) -> Self {
         self.hasher = Some(Sha256::new());
+        self
+    }
+
+    /// The same reader, which takes at most `rows` rows at a time.
+    pub(super) fn by(mut self, rows: usize) -> Self {
+        self.chunk_rows = rows.min(CHUNK_ROWS);
         self
     }
 
@@ -156,7 +172,7 @@ impl RowReader {
             };
             let input = self.next.input;
             let uri = self.inputs.get(input).map_or("", |input| input.uri.as_str());
-            if let Some(chunk) = open.decoder.take(input, uri)? {
+            if let Some(chunk) = open.decoder.take(self.chunk_rows, input, uri)? {
                 self.open = Some(open);
                 return Ok(Some(chunk));
             }
@@ -237,17 +253,17 @@ impl Decoder {
         }
     }
 
-    fn take(&mut self, input: usize, uri: &str) -> Result<Option<Chunk>> {
-        let (rows, faults, after) = match self {
+    fn take(&mut self, rows: usize, input: usize, uri: &str) -> Result<Option<Chunk>> {
+        let (taken, faults, after) = match self {
             Decoder::Csv(decoder) => {
-                let block = decoder.take(CHUNK_ROWS).map_err(|e| Error::invalid(format!("{uri}: {e}")))?;
+                let block = decoder.take(rows).map_err(|e| Error::invalid(format!("{uri}: {e}")))?;
                 (block.map(Rows::Table), decoder.take_faults(), decoder.position())
             }
             Decoder::Jsonl(decoder) => {
-                let values = decoder.take(CHUNK_ROWS);
+                let values = decoder.take(rows);
                 (values.map(Rows::Values), decoder.take_faults(), decoder.position())
             }
         };
-        Ok(rows.map(|rows| Chunk { input, rows, faults, after }))
+        Ok(taken.map(|rows| Chunk { input, rows, faults, after }))
     }
 }

@@ -12,6 +12,7 @@ use formats::spec::TrainSpec;
 use train::{Epoch, Flow, RowSource, RowSourceError, TrainError, Trained};
 
 use super::context::Context;
+use super::images::{self, Images};
 use super::job_id;
 use super::rows::{Place, RowReader, Rows, resolve};
 use super::runner::Done;
@@ -33,7 +34,7 @@ pub(super) fn run(context: &Context, job: &TrainingJob) -> Result<Done> {
             stored.progress.clear();
         }
     })?;
-    let mut rows = TrainingRows::open(context, &job.uris)?;
+    let mut rows = TrainingRows::open(context, &spec, &job.uris)?;
     let trained = fit(context, &spec, &mut rows)?;
     context.check()?;
     let mut job = job.clone();
@@ -147,6 +148,7 @@ async fn find(context: &Context, model: &str) -> Result<Option<(String, u32)>> {
 /// The rows of a training job, as the trainer takes them: one pass, in order.
 struct TrainingRows {
     reader: RowReader,
+    images: Option<Images>,
     uris: Vec<String>,
     /// Columns of the first rows, which all have; of JSONL, the fields of the first one.
     names: Vec<String>,
@@ -162,7 +164,7 @@ impl RowSource for TrainingRows {
 }
 
 impl TrainingRows {
-    fn open(context: &Context, uris: &[String]) -> Result<Self> {
+    fn open(context: &Context, spec: &TrainSpec, uris: &[String]) -> Result<Self> {
         let inputs = context.runtime.block_on(resolve(context.control.storage(), uris))?;
         let jsonl = |uri: &String| uri.ends_with(".jsonl") || uri.ends_with(".ndjson");
         let uris: Vec<String> = inputs.iter().map(|input| input.uri.clone()).collect();
@@ -176,8 +178,12 @@ impl TrainingRows {
             }
         };
         let (storage, runtime) = (context.control.storage().clone(), context.runtime.clone());
-        let reader = RowReader::new(storage, runtime, inputs.into(), format, Place::default()).hashing();
-        Ok(TrainingRows { reader, uris, names: Vec::new(), skipped: 0, reasons: Vec::new() })
+        let images = Images::of_training(context, spec);
+        let mut reader = RowReader::new(storage, runtime, inputs.into(), format, Place::default()).hashing();
+        if images.is_some() {
+            reader = reader.by(images::CHUNK_ROWS);
+        }
+        Ok(TrainingRows { reader, images, uris, names: Vec::new(), skipped: 0, reasons: Vec::new() })
     }
 
     fn next_block(&mut self) -> Result<Option<RowBlock>> {
@@ -189,14 +195,26 @@ impl TrainingRows {
         match chunk.rows {
             Rows::Table(block) if self.names.is_empty() || self.names == block.names() => {
                 self.names = block.names().to_vec();
-                Ok(Some(block))
+                Ok(Some(self.with_images(&uri, block)))
             }
             Rows::Table(_) => Err(Error::invalid(format!(
                 "{uri} has other columns than {}; all inputs of a training have the same, in the same order",
                 self.uris.first().map_or("", String::as_str)
             ))),
-            Rows::Values(values) => self.table(&uri, &values).map(Some),
+            Rows::Values(values) => {
+                let block = self.table(&uri, &values)?;
+                Ok(Some(self.with_images(&uri, block)))
+            }
         }
+    }
+
+    fn with_images(&mut self, uri: &str, block: RowBlock) -> RowBlock {
+        let Some(images) = &self.images else { return block };
+        let (block, faults) = images.table(uri, &block);
+        for fault in faults {
+            self.skip(uri, fault.row, &fault.reason);
+        }
+        block
     }
 
     /// Records as rows of a table with the columns of the first record.

@@ -69,6 +69,15 @@ pub enum FittedFeature {
         /// How many.
         width: usize,
     },
+    /// An image file, brought to one size.
+    Image {
+        /// The column.
+        column: String,
+        /// Height, width, channels (1 or 3).
+        shape: [usize; 3],
+        /// What every pixel, 0 to 255, is multiplied by.
+        scale: f32,
+    },
     /// The pixels of one image.
     Pixels {
         /// Row by row, channels innermost.
@@ -90,6 +99,7 @@ impl FittedFeature {
             FittedFeature::Evidence { column, .. }
             | FittedFeature::Terms { column, .. }
             | FittedFeature::Sequence { column, .. }
+            | FittedFeature::Image { column, .. }
             | FittedFeature::Categorical { column, .. } => (Some(column), [].as_slice()),
             FittedFeature::Numeric { columns, .. } | FittedFeature::Pixels { columns, .. } => {
                 (None, columns.as_slice())
@@ -114,6 +124,7 @@ impl FittedFeature {
             FittedFeature::Terms { rarity, .. } => rarity.len(),
             FittedFeature::Sequence { length, .. } => *length,
             FittedFeature::Blank { width } => *width,
+            FittedFeature::Image { shape, .. } => elements(shape),
             FittedFeature::Numeric { columns, .. } | FittedFeature::Pixels { columns, .. } => columns.len(),
             FittedFeature::Categorical { categories, .. } => categories.len() + 1,
         }
@@ -144,8 +155,14 @@ impl FittedFeature {
             FittedFeature::Numeric { columns, mean, deviation } => {
                 standardizer(mean, deviation, columns.len())
             }
+            FittedFeature::Image { shape, scale, .. } => {
+                if !matches!(shape, [_, _, 1 | 3]) {
+                    return Err(format!("an image of {} channels; there may be 1 or 3", shape[2]));
+                }
+                finite("scale", &[*scale])
+            }
             FittedFeature::Pixels { columns, shape, scale } => {
-                if shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)) != Some(columns.len()) {
+                if elements(shape) != columns.len() {
                     return Err(format!("{} columns for an image of {shape:?}", columns.len()));
                 }
                 finite("scale", &[*scale])
@@ -155,6 +172,11 @@ impl FittedFeature {
             | FittedFeature::Blank { .. } => Ok(()),
         }
     }
+}
+
+/// Numbers of an image; a product that no memory holds counts as the largest number.
+fn elements(shape: &[usize; 3]) -> usize {
+    shape.iter().fold(1, |product: usize, side| product.saturating_mul(*side))
 }
 
 fn distinct(items: &[String]) -> Result<(), String> {

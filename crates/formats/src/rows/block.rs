@@ -173,6 +173,35 @@ impl RowBlock {
         block
     }
 
+    /// This block with other cells in `column`, which `cell` gives by row. A row for which it gives a reason instead is
+    /// left out, and a fault.
+    pub fn replace(
+        &self,
+        column: usize,
+        mut cell: impl FnMut(usize) -> Result<String, String>,
+    ) -> (RowBlock, Vec<RowFault>) {
+        let mut block = RowBlock {
+            names: self.names.clone(),
+            text: String::new(),
+            ends: Vec::new(),
+            numbers: Vec::new(),
+        };
+        let mut faults = Vec::new();
+        for row in 0..self.rows() {
+            match cell(row) {
+                Ok(own) => {
+                    let cells = (0..self.columns()).map(|at| match at == column {
+                        true => own.as_str(),
+                        false => self.cell(row, at),
+                    });
+                    block.push_row(self.row_number(row), cells);
+                }
+                Err(reason) => faults.push(RowFault { row: self.row_number(row), reason }),
+            }
+        }
+        (block, faults)
+    }
+
     /// The cells of `columns` as float32. A row with a cell that is empty, not a number, or not finite in
     /// float32 is a fault that names the column and quotes the cell. A column that this block does not
     /// have reads as empty cells.

@@ -32,6 +32,15 @@ pub enum Feature {
         /// The most texts that get an output of their own, per column; the rest count as others.
         max_categories: usize,
     },
+    /// A column of image files, PNG or JPEG: their names in object storage, or the files themselves in base64.
+    Image {
+        /// The column.
+        column: String,
+        /// Height, width, channels that every image is brought to: 1 channel is brightness, 3 are red, green, blue.
+        shape: [usize; 3],
+        /// What every pixel, 0 to 255, is multiplied by.
+        scale: f64,
+    },
     /// Columns that are the pixels of one image, row by row, channels innermost.
     Pixels {
         /// The columns.
@@ -64,19 +73,33 @@ impl Feature {
             let scale = fields.number("scale", 1e-9, 1e9)?.unwrap_or(1.0 / 255.0);
             Feature::Pixels { columns: columns(&mut fields, "pixels")?, shape, scale }
         } else if fields.has("image") {
-            return Err(
-                fields.error("image", "image files are not supported; give the pixels as columns (`pixels`)")
-            );
+            image(&mut fields)?
         } else {
             let names: Vec<&str> = fields.names().collect();
             return Err(SpecError::new(
                 at,
-                format!("says {}; one of text, numeric, categorical, pixels is needed", names.join(", ")),
+                format!(
+                    "says {}; one of text, numeric, categorical, image, pixels is needed",
+                    names.join(", ")
+                ),
             ));
         };
         fields.finish()?;
         Ok(feature)
     }
+}
+
+fn image(fields: &mut Fields<'_>) -> Result<Feature, SpecError> {
+    let column = one_column(fields, "image")?;
+    let shape = match shape(fields)? {
+        Some(shape @ [_, _, 1 | 3]) => shape,
+        Some([.., channels]) => {
+            return Err(fields.error("shape", format!("an image has 1 or 3 channels, not {channels}")));
+        }
+        None => return Err(fields.error("shape", "is missing: [height, width, channels]")),
+    };
+    let scale = fields.number("scale", 1e-9, 1e9)?.unwrap_or(1.0 / 255.0);
+    Ok(Feature::Image { column, shape, scale })
 }
 
 fn one_column(fields: &mut Fields<'_>, name: &'static str) -> Result<String, SpecError> {

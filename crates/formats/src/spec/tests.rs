@@ -78,7 +78,11 @@ fn errors_name_the_place_and_the_limit() {
         ("optimizer: {adam: {amsgrad: true}}", "optimizer.adam.amsgrad: true is not supported"),
         ("loss: hinge", "loss: the loss `hinge` is not supported"),
         ("metrics: [auc]", "metrics[0]: the metric `auc`"),
-        ("features: [{image: file}]", "features[0].image: image files are not supported"),
+        ("features: [{image: file}]", "features[0].shape: is missing"),
+        (
+            "features: [{image: file, shape: [8, 8, 2]}]",
+            "features[0].shape: an image has 1 or 3 channels, not 2",
+        ),
         ("features: [{text: [a, b]}]", "features[0].text: takes one column, not 2"),
         ("early_stopping: {patience: 2}", "early_stopping.monitor: watches validation rows"),
         ("validation_split: .nan", "validation_split"),

@@ -79,6 +79,16 @@ impl Client {
         Ok(uri)
     }
 
+    /// Puts the file at `path` beside the object `uri`, under `name`.
+    ///
+    /// # Errors
+    /// If the file cannot be read or the server refuses.
+    pub async fn put_beside(&self, uri: &str, name: &str, path: &Path) -> Result<()> {
+        let directory = uri.rsplit_once('/').map_or("", |(directory, _)| directory);
+        let open = tokio::fs::File::open(path).await.map_err(on_file(path, "reading"))?;
+        self.put_object(&format!("{directory}/{name}"), open).await
+    }
+
     /// Names of the objects under `prefix` in the local bucket `bucket`.
     ///
     /// # Errors

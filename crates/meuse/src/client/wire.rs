@@ -207,6 +207,11 @@ pub struct TrainingProgress {
     pub epochs: u64,
     /// Finished epochs.
     pub progress: Vec<Epoch>,
+    /// Rows that could not be used.
+    #[serde(deserialize_with = "count")]
+    pub skipped_rows: u64,
+    /// Why the first of them could not.
+    pub skipped_reasons: Vec<String>,
 }
 
 /// Figures of one epoch.

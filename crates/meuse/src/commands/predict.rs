@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
 
+use base64::Engine as _;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -20,7 +21,9 @@ const INSTANCE_WIDTH: usize = 60;
 
 /// Ask a deployed model.
 #[derive(Debug, Args)]
-#[command(after_help = "Without text, --instance and --file it reads standard input, one text a line.")]
+#[command(
+    after_help = "Without text, --instance, --image and --file it reads standard input, one text a line."
+)]
 pub struct Predict {
     /// Model or endpoint
     pub name: String,
@@ -29,8 +32,11 @@ pub struct Predict {
     /// An instance as JSON: a string, a list of numbers, or an object by column
     #[arg(long, value_name = "JSON", conflicts_with = "text")]
     pub instance: Vec<String>,
-    /// File of instances: .json a list, .jsonl one a line, .csv one a row, else one text a line
+    /// Image file, PNG or JPEG, for a model that takes one
     #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "instance"])]
+    pub image: Vec<PathBuf>,
+    /// File of instances: .json a list, .jsonl one a line, .csv one a row, else one text a line
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "instance", "image"])]
     pub file: Option<PathBuf>,
     /// Which server.
     #[command(flatten)]
@@ -67,6 +73,13 @@ impl Predict {
                     .map_err(|e| Failure::usage(format!("--instance {text} is not JSON: {e}")))
             };
             return self.instance.iter().map(read).collect();
+        }
+        if !self.image.is_empty() {
+            let read = |path: &PathBuf| {
+                let file = std::fs::read(path).map_err(on_file(path, "reading"))?;
+                Ok(json!(base64::engine::general_purpose::STANDARD.encode(file)))
+            };
+            return self.image.iter().map(read).collect();
         }
         if let Some(path) = &self.file {
             let text = std::fs::read_to_string(path).map_err(on_file(path, "reading"))?;

@@ -1,5 +1,6 @@
 //! Rows of files on this machine, as instances to send.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
 
@@ -27,6 +28,37 @@ pub(crate) fn header(path: &Path) -> Result<Vec<String>> {
             return Err(Failure::new(format!("{} has no header line", path.display())));
         }
     }
+}
+
+/// The names of files in `column` of a CSV file, each once: not addresses, and not files in base64.
+pub(crate) fn files_named(path: &Path, column: &str) -> Result<BTreeSet<String>> {
+    let mut file = std::fs::File::open(path).map_err(on_file(path, "reading"))?;
+    let mut decoder = CsvDecoder::new(Limits::default());
+    let mut buffer = vec![0; 64 << 10];
+    let mut names = BTreeSet::new();
+    loop {
+        let n = file.read(&mut buffer).map_err(on_file(path, "reading"))?;
+        match n {
+            0 => decoder.finish(),
+            _ => decoder.push(buffer.get(..n).unwrap_or_default()),
+        }
+        while let Some(block) =
+            decoder.take(1024).map_err(|e| Failure::new(format!("{}: {e}", path.display())))?
+        {
+            let at = block.column(column).unwrap_or(usize::MAX);
+            let cells = (0..block.rows()).map(|row| block.cell(row, at));
+            names.extend(cells.filter(|cell| is_file_name(cell)).map(str::to_owned));
+        }
+        if n == 0 {
+            return Ok(names);
+        }
+    }
+}
+
+/// Whether a cell names an image file that lies beside the table.
+fn is_file_name(cell: &str) -> bool {
+    let lower = cell.to_ascii_lowercase();
+    !cell.contains("://") && [".png", ".jpg", ".jpeg"].iter().any(|ending| lower.ends_with(ending))
 }
 
 /// Instances in `text`, whose form follows from the file's extension: `.json` a list, `.jsonl` one a line,

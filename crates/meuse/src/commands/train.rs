@@ -74,6 +74,9 @@ impl Train {
         let spec = self.document()?;
         let client = self.connection.client()?;
         let uri = client.reachable(&self.csv).await?;
+        if !is_uri(&self.csv) {
+            put_images(&client, Path::new(&self.csv), &uri, &spec).await?;
+        }
         let training = Training { name: &self.name, uri: &uri, spec, description: &self.description };
         let job = training.start(&client).await?;
         if self.no_wait {
@@ -105,6 +108,10 @@ impl Train {
             output.style(Style::Strong, &what),
             accuracy.unwrap_or_default()
         ));
+        if let Some(training) = job.training_task_metadata.as_ref().filter(|t| t.skipped_rows > 0) {
+            let first = training.skipped_reasons.first().map_or("", String::as_str);
+            output.note(format!("{} rows could not be used; the first: {first}", training.skipped_rows));
+        }
         output.note(format!("Serve it with `meuse deploy {}@{version}`.", self.name));
     }
 
@@ -170,6 +177,22 @@ impl Training<'_> {
             .map(str::to_owned)
             .ok_or_else(|| Failure::new("the server made a dataset without a name"))
     }
+}
+
+/// Puts the image files that the rows name beside the rows.
+async fn put_images(client: &Client, csv: &Path, uri: &str, spec: &Value) -> Result<()> {
+    let features = spec.get("features").map(|features| match features {
+        Value::Array(list) => list.iter().collect(),
+        one => vec![one],
+    });
+    let columns = features.into_iter().flatten().filter_map(|f| f.get("image").and_then(Value::as_str));
+    let directory = csv.parent().unwrap_or(Path::new(""));
+    for column in columns {
+        for name in super::rows::files_named(csv, column)? {
+            client.put_beside(uri, &name, &directory.join(&name)).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Reads YAML or JSON into a JSON object.

@@ -185,7 +185,7 @@ fn nothing_known(trained: &Trained, place: usize) -> Value {
     let Some(column) = trained.features.columns().get(place) else { return Value::Null };
     match column.kind {
         ColumnKind::Text => Value::Text(String::new()),
-        ColumnKind::Category => Value::Null,
+        ColumnKind::Category | ColumnKind::Image => Value::Null,
         ColumnKind::Number => Value::Number(trained.means.get(&column.name).copied().unwrap_or(0.0)),
     }
 }

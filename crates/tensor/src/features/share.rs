@@ -14,7 +14,7 @@ pub struct ColumnShare {
     pub column: String,
     /// For a text: its tokens, as byte ranges.
     pub tokens: Option<Vec<Range<usize>>>,
-    /// One value per token of a text, otherwise one.
+    /// One value per token of a text, one per number of an image (row by row, channels innermost), otherwise one.
     pub values: Vec<f64>,
 }
 
@@ -42,6 +42,7 @@ pub(crate) fn columns(
             }
             Step::Blank { .. } => {}
             Step::Categorical { column, .. } => shares[*column].values[0] += own.iter().sum::<f64>(),
+            Step::Image { column, .. } => shares[*column].values = own.to_vec(),
             Step::Evidence { column, .. } | Step::Terms { column, .. } | Step::Sequence { column, .. } => {
                 let text = part.text(&step.columns, instance.cell(*column))?;
                 let values = part.share(text, own, &mut scratch);

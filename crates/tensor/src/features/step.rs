@@ -7,6 +7,7 @@ use super::bind::Cell;
 use super::categorical::CategoricalStep;
 use super::evidence::EvidenceStep;
 use super::hash::{FastMap, index};
+use super::image::ImageStep;
 use super::terms::TermsStep;
 use super::tokens::{Scratch, Tokenizer};
 use super::{ColumnKind, InputColumn, LoadError};
@@ -19,6 +20,7 @@ pub(crate) enum Step {
     Sequence { column: usize, vocabulary: FastMap<Box<str>, u32>, length: usize },
     Numeric { columns: Vec<usize>, mean: Vec<f32>, deviation: Vec<f32> },
     Categorical { column: usize, step: CategoricalStep },
+    Image { column: usize, step: ImageStep },
     Pixels { columns: Vec<usize>, scale: f32 },
     Blank { width: usize },
 }
@@ -29,6 +31,7 @@ impl Step {
         let kind = match feature {
             FittedFeature::Numeric { .. } | FittedFeature::Pixels { .. } => ColumnKind::Number,
             FittedFeature::Categorical { .. } => ColumnKind::Category,
+            FittedFeature::Image { .. } => ColumnKind::Image,
             _ => ColumnKind::Text,
         };
         let places =
@@ -54,6 +57,9 @@ impl Step {
             FittedFeature::Categorical { categories, .. } => {
                 Step::Categorical { column, step: CategoricalStep::new(categories) }
             }
+            FittedFeature::Image { shape, scale, .. } => {
+                Step::Image { column, step: ImageStep::new(*shape, *scale) }
+            }
             FittedFeature::Pixels { scale, .. } => Step::Pixels { columns: places, scale: *scale },
             FittedFeature::Blank { width } => Step::Blank { width: *width },
         })
@@ -67,6 +73,7 @@ impl Step {
             Step::Sequence { length, .. } => *length,
             Step::Numeric { columns, .. } | Step::Pixels { columns, .. } => columns.len(),
             Step::Categorical { step, .. } => step.width(),
+            Step::Image { step, .. } => step.width(),
             Step::Blank { width } => *width,
         }
     }
@@ -107,6 +114,13 @@ impl Step {
                 }
             }
             Step::Blank { .. } => out.fill(0.0),
+            Step::Image { column, step } => match cell(*column) {
+                Cell::Text(file) => {
+                    step.write(file, out).map_err(|e| format!("column `{}`: {e}", name(names, *column)))?
+                }
+                Cell::Missing => out.fill(0.0),
+                other => return Err(wrong(names, *column, "an image file in base64", other.kind())),
+            },
             Step::Categorical { column, step } => match cell(*column) {
                 Cell::Text(text) => step.write(text, out),
                 Cell::Number(n) => step.write(&n.to_string(), out),

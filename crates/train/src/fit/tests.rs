@@ -314,8 +314,9 @@ fn a_heavy_class_wins_ties() {
     assert!((scores.as_f32().unwrap()[1] - 0.9).abs() < 0.05, "{scores:?}");
 }
 
-/// Integrated gradients of one row.
-fn integrated(network: &Network, input: &Tensor, baseline: &Tensor, output: usize, steps: usize) -> Vec<f64> {
+/// Integrated gradients of one row, by the numbers of its point.
+fn integrated(network: &Network, row: &Tensor, baseline: &Tensor, output: usize, steps: usize) -> Vec<f64> {
+    let (input, baseline) = (network.points(row).unwrap(), network.points(baseline).unwrap());
     let (x, b) = (input.as_f32().unwrap(), baseline.as_f32().unwrap());
     let mut path = Vec::new();
     for step in 0..steps {
@@ -323,7 +324,7 @@ fn integrated(network: &Network, input: &Tensor, baseline: &Tensor, output: usiz
         path.extend(x.iter().zip(b).map(|(x, b)| b + t * (x - b)));
     }
     let shape = [&[steps], &input.shape()[1..]].concat();
-    let gradients = network.gradients(&Tensor::new(shape, Data::F32(path)).unwrap(), output).unwrap();
+    let gradients = network.gradients(row, &Tensor::new(shape, Data::F32(path)).unwrap(), output).unwrap();
     let mut sums = vec![0.0; x.len()];
     for row in gradients.as_f32().unwrap().chunks(x.len()) {
         sums.iter_mut().zip(row).for_each(|(sum, g)| *sum += f64::from(*g));
@@ -345,6 +346,34 @@ fn integrated_gradients_are_complete() {
 }
 
 #[test]
+fn integrated_gradients_of_an_embedding_are_complete_and_fall_on_the_telling_word() {
+    let rows: Vec<Vec<String>> = (0..60)
+        .map(|i| {
+            let (noun, label) = [("cat", "animal"), ("ship", "thing")][i % 2];
+            vec![format!("{} {noun} here", ["a", "the", "one"][i % 3]), label.to_owned()]
+        })
+        .collect();
+    for mask in ["true", "false"] {
+        let yaml = format!(
+            "features: [{{text: text, method: sequence, max_tokens: 50, length: 6}}]\nepochs: 40\nlearning_rate: 0.02\n\
+             layers: [{{embedding: 4, mask_zero: {mask}}}, global_average_pooling1d, {{dense: labels, activation: softmax}}]"
+        );
+        let (manifest, network) = network(&run(&yaml, block(&["text", "label"], &rows)).unwrap());
+        let features = FeatureStep::new(&manifest).unwrap();
+        let input = features.from_values(&["the cat here".into()]).unwrap();
+        let baseline = features.baseline().unwrap();
+        let values = integrated(&network, &input, &baseline, 0, 100);
+        let answer = |t: &Tensor| f64::from(network.predict(t).unwrap().as_f32().unwrap()[0]);
+        let gap = answer(&input) - answer(&baseline);
+        let by_token: Vec<f64> = values.chunks(4).map(|v| v.iter().sum()).collect();
+        assert_eq!(by_token.len(), 6);
+        assert!((by_token.iter().sum::<f64>() - gap).abs() < 5e-3, "{mask}: {by_token:?} {gap}");
+        assert!(by_token[1] > by_token[0] && by_token[1] > by_token[2], "{mask}: {by_token:?}");
+        assert!(by_token[3..].iter().all(|v| v.abs() < 1e-6), "{mask}: {by_token:?}");
+    }
+}
+
+#[test]
 fn gradients_equal_finite_differences() {
     let smooth = "layers: [{conv2d: 3, kernel_size: 3, padding: same, activation: tanh}, batch_normalization, flatten, \
                   {dense: 8, activation: tanh}, {dense: labels, activation: softmax}]\nfeatures: [{pixels: p*}]\nepochs: 3";
@@ -357,7 +386,7 @@ fn gradients_equal_finite_differences() {
     ] {
         let (manifest, network) = network(&run(yaml, rows).unwrap());
         let input = inputs(&manifest, 2);
-        let gradients = network.gradients(&input, 1).unwrap();
+        let gradients = network.gradients(&input, &input, 1).unwrap();
         assert_eq!(gradients.shape(), input.shape());
         let values = input.as_f32().unwrap();
         for i in (0..values.len()).step_by(7) {
@@ -379,7 +408,10 @@ fn gradients_equal_finite_differences() {
 fn gradients_refuse_what_they_cannot_give() {
     let (manifest, network) = network(&run("label: color\nepochs: 1", clouds(30)).unwrap());
     let input = inputs(&manifest, 1);
-    assert!(matches!(network.gradients(&input, 3), Err(NetworkError::Output { output: 3, outputs: 3 })));
+    assert!(matches!(
+        network.gradients(&input, &input, 3),
+        Err(NetworkError::Output { output: 3, outputs: 3 })
+    ));
     let wrong = Tensor::new(vec![1, 5], Data::F32(vec![0.0; 5])).unwrap();
-    assert!(matches!(network.gradients(&wrong, 0), Err(NetworkError::Inputs { .. })));
+    assert!(matches!(network.gradients(&wrong, &wrong, 0), Err(NetworkError::Inputs { .. })));
 }

@@ -47,7 +47,7 @@ pub(super) struct Encoded {
 
 /// Turns chunks into output. Used by several threads at once.
 pub(super) struct Encoder {
-    model: LoadedModel,
+    pub(super) model: LoadedModel,
     format: RowFormat,
     /// Where explanations were asked for.
     explainer: Option<Explainer>,
@@ -80,6 +80,7 @@ impl Encoder {
 
     /// Predicts the rows of `chunk` and writes them, and those that failed.
     pub(super) fn encode(&self, uris: &[String], chunk: Chunk) -> Result<Encoded> {
+        let uri = uris.get(chunk.input).map_or("", String::as_str);
         let mut faults = chunk.faults;
         let mut encoded = Encoded {
             header: String::new(),
@@ -93,17 +94,23 @@ impl Encoder {
         match chunk.rows {
             Rows::Table(block) => {
                 encoded.after.names = Some(block.names().to_vec());
-                self.table(&block, &mut encoded, &mut faults)?;
+                self.table(uri, &block, &mut encoded, &mut faults)?;
             }
-            Rows::Values(values) => self.values(&values, &mut encoded, &mut faults)?,
+            Rows::Values(values) => self.values(uri, &values, &mut encoded, &mut faults)?,
         }
         faults.sort_by_key(|fault| fault.row);
-        encoded.fail(uris.get(chunk.input).map_or("", String::as_str), &faults)?;
+        encoded.fail(uri, &faults)?;
         Ok(encoded)
     }
 
-    fn table(&self, block: &RowBlock, encoded: &mut Encoded, faults: &mut Vec<RowFault>) -> Result<()> {
-        let Predicted { rows, predictions, faults: failed } = self.model.predict_table(block)?;
+    fn table(
+        &self,
+        uri: &str,
+        block: &RowBlock,
+        encoded: &mut Encoded,
+        faults: &mut Vec<RowFault>,
+    ) -> Result<()> {
+        let Predicted { rows, predictions, faults: failed } = self.model.predict_table(uri, block)?;
         faults.extend(failed);
         encoded.successful += rows.len() as u64;
         if rows.is_empty() {
@@ -111,7 +118,7 @@ impl Encoder {
         }
         match self.format {
             RowFormat::Jsonl => {
-                let explanations = self.explanations(|| self.model.table_values(block, &rows))?;
+                let explanations = self.explanations(uri, || self.model.table_values(block, &rows))?;
                 for (i, row) in rows.iter().enumerate() {
                     let instance = TableRow { block, row: *row };
                     encoded.line(instance, predictions.row(i), explanations.get(i))?;
@@ -134,6 +141,7 @@ impl Encoder {
 
     fn values(
         &self,
+        uri: &str,
         values: &[(u64, Value)],
         encoded: &mut Encoded,
         faults: &mut Vec<RowFault>,
@@ -142,14 +150,14 @@ impl Encoder {
         let numbers: Vec<u64> = values.iter().map(|(row, _)| *row).collect();
         let names = ["instance".to_owned()];
         let mut out = CsvEncoder::new();
-        let (runs, failed) = self.model.predict_values(&instances, &numbers)?;
+        let (runs, failed) = self.model.predict_values(uri, &instances, &numbers)?;
         faults.extend(failed);
         for (start, predictions) in runs {
             let run = instances.get(start..start + predictions.len()).unwrap_or_default();
             encoded.successful += run.len() as u64;
             match self.format {
                 RowFormat::Jsonl => {
-                    let explanations = self.explanations(|| run.to_vec())?;
+                    let explanations = self.explanations(uri, || run.to_vec())?;
                     for (i, instance) in run.iter().enumerate() {
                         encoded.line(instance, predictions.row(i), explanations.get(i))?;
                     }
@@ -172,10 +180,14 @@ impl Encoder {
     }
 
     /// One explanation a row where they were asked for, else none.
-    fn explanations(&self, instances: impl FnOnce() -> Vec<Value>) -> Result<Vec<serde_json::Value>> {
+    fn explanations(
+        &self,
+        uri: &str,
+        instances: impl FnOnce() -> Vec<Value>,
+    ) -> Result<Vec<serde_json::Value>> {
         match &self.explainer {
             None => Ok(Vec::new()),
-            Some(explainer) => explainer.explain(&self.model, &instances()),
+            Some(explainer) => explainer.explain(&self.model, uri, &instances()),
         }
     }
 }

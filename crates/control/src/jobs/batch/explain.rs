@@ -26,8 +26,13 @@ impl Explainer {
     }
 
     /// One explanation an instance, in the form that online explanations have.
-    pub(super) fn explain(&self, model: &LoadedModel, instances: &[Value]) -> Result<Vec<serde_json::Value>> {
-        Ok(model.explain(instances, &self.0)?.iter().map(written).collect())
+    pub(super) fn explain(
+        &self,
+        model: &LoadedModel,
+        uri: &str,
+        instances: &[Value],
+    ) -> Result<Vec<serde_json::Value>> {
+        Ok(model.explain(uri, instances, &self.0)?.iter().map(written).collect())
     }
 }
 
