@@ -11,6 +11,7 @@ mod request;
 mod sampler;
 pub mod scheduler;
 mod text;
+pub mod tokenizer;
 mod vocabulary;
 
 pub use constraint::{Compiler, Constraint, ConstraintError, Follower};
