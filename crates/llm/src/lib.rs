@@ -4,8 +4,11 @@
 //! here reads JSON: what a model file says of itself is read in [`formats`].
 
 mod constraint;
+mod decoder;
 mod engine;
+mod family;
 mod forward;
+mod load;
 pub mod mock;
 mod request;
 mod sampler;
@@ -18,7 +21,9 @@ pub use constraint::{Compiler, Constraint, ConstraintError, Follower};
 pub use engine::{
     Counters, Engine, EngineOptions, Model, STOP_BYTES_MAX, STOPS_MAX, TOP_LOGPROBS_MAX, Ticket,
 };
+pub use family::ARCHITECTURES;
 pub use forward::{Batch, Forward, ForwardError, Span};
+pub use load::{LoadError, LoadOptions, LoadedModel, Need};
 pub use request::{
     Event, FinishReason, GenerateRequest, RankedToken, Sink, SubmitError, TokenLogprob, Usage,
 };

@@ -203,8 +203,11 @@ impl Desk {
             return Vec::new();
         }
         let vocab = logits.len() / runs.len();
+        // Embeddings are at times filled up to a round number of rows; there are no tokens there.
+        let tokens = vocab.min(self.shared.vocabulary.len());
         let mut chosen = Vec::new();
         for (run, row) in runs.into_iter().zip(logits.chunks_exact(vocab.max(1))) {
+            let row = &row[..tokens];
             for (job, choice) in self.answers_of(run.sequence) {
                 chosen.extend(self.choose(job, choice, row));
             }

@@ -1,0 +1,291 @@
+//! The decoder that all families share: embeddings, layers of attention and feed-forward blocks, logits.
+//!
+//! Rows are independent but for attention, which reads other rows' keys and values from the cache; every number of a
+//! row is computed in one order, whatever else is in the batch. So the determinism contract needs no further care.
+
+mod attention;
+mod feed_forward;
+mod rows;
+mod weights;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use formats::gguf::Gguf;
+use kernels::{Activations, Isa, Matrix, Pool, matmul};
+
+use crate::family::Architecture;
+use crate::forward::{Batch, Forward, ForwardError};
+use crate::load::LoadError;
+use attention::{Cache, Turns};
+use rows::{each_row, room};
+use weights::{Layer, Linear, Source};
+
+/// Tokens that a block of the key-value cache holds.
+pub(crate) const BLOCK_LEN: usize = 16;
+
+/// A model's weights, its key-value cache and what computes them.
+#[derive(Debug)]
+pub(crate) struct Decoder {
+    machine: Machine,
+    shape: Architecture,
+    /// `[vocab, width]`.
+    embedding: Matrix,
+    /// `[width]`.
+    output_norm: Vec<f32>,
+    /// `[vocab, width]`; where the file has none, the embedding serves.
+    output: Option<Linear>,
+    layers: Vec<Layer>,
+    cache: Cache,
+    turns: Turns,
+    scratch: Scratch,
+    /// `[wanted, vocab]` of the last batch.
+    logits: Vec<f32>,
+    logits_len: usize,
+}
+
+/// What computes.
+pub(super) struct Machine {
+    pub(super) isa: Isa,
+    pub(super) pool: Pool,
+}
+
+impl std::fmt::Debug for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Machine {{ isa: {:?}, threads: {} }}", self.isa, self.pool.threads())
+    }
+}
+
+impl Machine {
+    /// Multiplies each matrix with the same vectors and adds the biases; `out` is `[m, rows]` each.
+    fn multiply(&self, parts: &mut [(&Linear, &mut [f32])], vectors: &Activations) {
+        let mut outs: Vec<_> = parts.iter_mut().map(|(linear, out)| (&linear.matrix, &mut **out)).collect();
+        matmul(&self.pool, self.isa, &mut outs, vectors);
+        for (linear, out) in parts {
+            if let Some(bias) = &linear.bias {
+                each_row(&self.pool, out, bias.len(), |_, row| rows::add(row, bias));
+            }
+        }
+    }
+
+    /// The vectors that a block takes: `x`, `[m, width]`, normed.
+    fn normed(&self, vectors: &mut Activations, x: &[f32], weight: &[f32], epsilon: f32) {
+        let width = weight.len();
+        vectors.fill(&self.pool, self.isa, x.len() / width, width, |row, out| {
+            rows::rms_norm(&x[row * width..][..width], weight, epsilon, out);
+        });
+    }
+
+    /// Adds to `x` what a block computed, normed first where the family does so.
+    fn add(&self, x: &mut [f32], added: &[f32], norm: Option<&[f32]>, width: usize, epsilon: f32) {
+        each_row(&self.pool, x, width, |row, x| {
+            let added = &added[row * width..][..width];
+            match norm {
+                Some(weight) => rows::add_normed(x, added, weight, epsilon),
+                None => rows::add(x, added),
+            }
+        });
+    }
+}
+
+/// What is between layers; kept from step to step.
+#[derive(Debug, Default)]
+struct Scratch {
+    /// `[m, width]`.
+    x: Vec<f32>,
+    /// `[m, width]`: what a block adds.
+    added: Vec<f32>,
+    vectors: Activations,
+    attention: attention::Scratch,
+    feed_forward: feed_forward::Scratch,
+}
+
+impl Decoder {
+    /// Reads all weights, several layers at once, and makes room for `blocks` blocks of keys and values.
+    pub(crate) fn read(
+        gguf: &Gguf,
+        shape: Architecture,
+        isa: Isa,
+        threads: usize,
+        blocks: u32,
+    ) -> Result<Decoder, LoadError> {
+        let source = Source::new(gguf, isa);
+        let vocab = source.hidden("token_embd.weight", 0)?;
+        let pool = Pool::new(threads);
+        let output_norm = source.vector("output_norm.weight", shape.width)?;
+        let mut parts = read_parts(&source, &shape, vocab, threads)?;
+        if let Some(name) = source.untaken() {
+            return Err(LoadError::Unknown { name });
+        }
+        let missing = || LoadError::Missing { name: "token_embd.weight".into() };
+        let embedding = parts.iter_mut().find_map(Part::take_embedding).ok_or_else(missing)?;
+        let output = parts.iter_mut().find_map(Part::take_output);
+        let layers = parts.into_iter().filter_map(Part::into_layer).collect();
+        Ok(Decoder {
+            machine: Machine { isa, pool },
+            embedding,
+            output_norm,
+            output,
+            layers,
+            cache: Cache::new(&shape, blocks),
+            turns: Turns::new(&shape),
+            shape,
+            scratch: Scratch::default(),
+            logits: Vec::new(),
+            logits_len: 0,
+        })
+    }
+
+    /// Writes the tokens' embeddings to `x`.
+    fn embed(&mut self, tokens: &[u32]) -> Result<(), ForwardError> {
+        let (width, vocab) = (self.shape.width, self.vocab());
+        if let Some(token) = tokens.iter().find(|&&token| token as usize >= vocab) {
+            return Err(ForwardError(format!("token {token} is not one of its {vocab}")));
+        }
+        let (embedding, scale) = (&self.embedding, self.shape.embedding_scale);
+        let x = room(&mut self.scratch.x, tokens.len() * width);
+        each_row(&self.machine.pool, x, width, |row, x| {
+            embedding.row_into(tokens[row] as usize, x);
+            if scale != 1.0 {
+                x.iter_mut().for_each(|x| *x *= scale);
+            }
+        });
+        Ok(())
+    }
+
+    /// One layer: attention, then feed-forward, each added to what came in.
+    fn layer(&mut self, index: usize, batch: &Batch) {
+        let Decoder { machine, shape, layers, cache, turns, scratch, .. } = self;
+        let layer = &layers[index];
+        let (m, width, epsilon) = (batch.tokens.len(), shape.width, shape.norm_epsilon);
+        let x = &mut scratch.x[..m * width];
+        let added = room(&mut scratch.added, m * width);
+
+        machine.normed(&mut scratch.vectors, x, &layer.attention_norm, epsilon);
+        let attention = attention::Attention { machine, shape, layer, index, turns, batch };
+        attention.run(cache, &mut scratch.vectors, &mut scratch.attention, added);
+        let norm = layer.post_norms.as_ref().map(|(attention, _)| attention.as_slice());
+        machine.add(x, added, norm, width, epsilon);
+
+        machine.normed(&mut scratch.vectors, x, &layer.feed_forward_norm, epsilon);
+        let feed_forward = feed_forward::Step { machine, shape, vectors: &scratch.vectors };
+        feed_forward.run(&layer.feed_forward, &mut scratch.feed_forward, added);
+        let norm = layer.post_norms.as_ref().map(|(_, feed_forward)| feed_forward.as_slice());
+        machine.add(x, added, norm, width, epsilon);
+    }
+
+    /// The logits of the rows that are wanted.
+    fn project(&mut self, wanted: &[usize]) {
+        let Decoder { machine, shape, scratch, .. } = self;
+        let (width, epsilon, x, norm) = (shape.width, shape.norm_epsilon, &scratch.x, &self.output_norm);
+        scratch.vectors.fill(&machine.pool, machine.isa, wanted.len(), width, |row, out| {
+            rows::rms_norm(&x[wanted[row] * width..][..width], norm, epsilon, out);
+        });
+        let matrix = self.output.as_ref().map_or(&self.embedding, |output| &output.matrix);
+        self.logits_len = wanted.len() * matrix.rows();
+        let logits = room(&mut self.logits, self.logits_len);
+        matmul(&machine.pool, machine.isa, &mut [(matrix, &mut *logits)], &scratch.vectors);
+        if let Some(cap) = shape.logit_softcap {
+            each_row(&machine.pool, logits, matrix.rows(), |_, row| {
+                row.iter_mut().for_each(|logit| *logit = cap * (*logit / cap).tanh());
+            });
+        }
+    }
+}
+
+impl Forward for Decoder {
+    fn vocab(&self) -> usize {
+        self.embedding.rows()
+    }
+
+    fn forward(&mut self, batch: &Batch) -> Result<(), ForwardError> {
+        self.cache.copy(&batch.copies);
+        self.embed(&batch.tokens)?;
+        self.turns.turn_to(&batch.positions);
+        for index in 0..self.layers.len() {
+            self.layer(index, batch);
+        }
+        self.project(&batch.wanted);
+        Ok(())
+    }
+
+    fn logits(&self) -> &[f32] {
+        &self.logits[..self.logits_len]
+    }
+}
+
+/// What one thread reads at a time.
+enum Part {
+    Embedding(Matrix),
+    Output(Linear),
+    Layer(Box<Layer>),
+    Taken,
+}
+
+impl Part {
+    fn take_embedding(&mut self) -> Option<Matrix> {
+        match std::mem::replace(self, Part::Taken) {
+            Part::Embedding(matrix) => Some(matrix),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+
+    fn take_output(&mut self) -> Option<Linear> {
+        match std::mem::replace(self, Part::Taken) {
+            Part::Output(linear) => Some(linear),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+
+    fn into_layer(self) -> Option<Layer> {
+        match self {
+            Part::Layer(layer) => Some(*layer),
+            _ => None,
+        }
+    }
+}
+
+/// Embedding, output and layers in this order, read by as many threads. The largest come first.
+fn read_parts(
+    source: &Source<'_>,
+    shape: &Architecture,
+    vocab: usize,
+    threads: usize,
+) -> Result<Vec<Part>, LoadError> {
+    let output = source.has("output.weight");
+    let aside = 1 + usize::from(output);
+    let read = |part: usize| match part {
+        0 => source.matrix("token_embd.weight", vocab, shape.width).map(Part::Embedding),
+        1 if output => source
+            .matrix("output.weight", vocab, shape.width)
+            .map(|matrix| Part::Output(Linear { matrix, bias: None })),
+        layer => Layer::read(source, shape, layer - aside).map(|layer| Part::Layer(Box::new(layer))),
+    };
+    let count = aside + shape.layers;
+    let next = AtomicUsize::new(0);
+    let parts: Vec<_> = (0..count).map(|_| Mutex::new(None)).collect();
+    std::thread::scope(|scope| {
+        for _ in 0..threads.clamp(1, count) {
+            scope.spawn(|| {
+                loop {
+                    let part = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(place) = parts.get(part) else { return };
+                    let result = read(part);
+                    if result.is_err() {
+                        next.store(count, Ordering::Relaxed);
+                    }
+                    *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+                }
+            });
+        }
+    });
+    let results =
+        parts.into_iter().filter_map(|part| part.into_inner().unwrap_or_else(PoisonError::into_inner));
+    results.collect()
+}

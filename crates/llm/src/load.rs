@@ -1,0 +1,250 @@
+//! From a file to a model that can run: what it needs is computed first, then read.
+
+mod memory;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use formats::gguf::{self, Gguf};
+use formats::tokenizer::TokenizerSpec;
+use kernels::Isa;
+
+use crate::decoder::{BLOCK_LEN, Decoder};
+use crate::engine::Model;
+use crate::family::{ARCHITECTURES, Architecture};
+use crate::forward::Forward;
+use crate::tokenizer::Tokenizer;
+
+/// Of a file's weights, what packing adds at most, in thousandths: panels are filled up to whole rows.
+const PACKING_PERMILLE: u64 = 30;
+
+/// What a model gets for its key-value cache where nothing is said, if the machine has it.
+const CACHE_BYTES: u64 = 1 << 30;
+
+/// How a model is loaded.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LoadOptions {
+    /// Threads that compute; 0 takes one for each core that this process may use.
+    pub threads: usize,
+    /// Tokens, prompt and answer, that a sequence may have; 0 takes what the model was trained for, or what fits.
+    pub context_max: usize,
+    /// Bytes for the key-value cache; 0 takes a gibibyte, or what one context needs if that is less.
+    pub kv_bytes_max: u64,
+    /// Bytes that the whole model may take; 0 takes what the machine has available.
+    pub memory_max: u64,
+}
+
+/// Why a model was not loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file is not a usable one.
+    #[error(transparent)]
+    File(#[from] gguf::Error),
+    /// Its family is not known here.
+    #[error("models of the architecture {name:?} cannot be run; those of {} can", ARCHITECTURES.join(", "))]
+    Architecture {
+        /// As the file has it.
+        name: String,
+    },
+    /// A hyper-parameter is missing or impossible.
+    #[error("metadata `{key}` must be {wanted}")]
+    Metadata {
+        /// The key.
+        key: String,
+        /// What it must be.
+        wanted: String,
+    },
+    /// The hyper-parameters do not fit each other.
+    #[error("the model's shape is impossible: {0}")]
+    Shape(String),
+    /// A tensor is missing.
+    #[error("tensor `{name}` is missing")]
+    Missing {
+        /// Its name.
+        name: String,
+    },
+    /// A tensor has another shape than the hyper-parameters say.
+    #[error("tensor `{name}` has the shape {found:?}, where {expected:?} is needed")]
+    Tensor {
+        /// Its name.
+        name: String,
+        /// The shape that follows from the hyper-parameters, slowest dimension first.
+        expected: Vec<usize>,
+        /// The shape in the file.
+        found: Vec<usize>,
+    },
+    /// There is a tensor that this family has no use for: running without it would give wrong answers.
+    #[error("tensor `{name}` is not known in models of this architecture")]
+    Unknown {
+        /// Its name.
+        name: String,
+    },
+    /// A matrix cannot be packed.
+    #[error("tensor `{name}` cannot be packed")]
+    Pack {
+        /// The tensor's name.
+        name: String,
+        /// Why not.
+        #[source]
+        source: kernels::PackError,
+    },
+    /// There is not enough memory.
+    #[error(
+        "the model needs {} MiB: {} for its weights, {} for a key-value cache of {tokens} tokens and {} to compute; \
+         {} MiB are available; free memory, or load it with a smaller context",
+        mib(*needed), mib(*weights), mib(*cache), mib(*scratch), mib(*available)
+    )]
+    Memory {
+        /// Bytes in all.
+        needed: u64,
+        /// Bytes of weights, packed.
+        weights: u64,
+        /// Bytes of the key-value cache.
+        cache: u64,
+        /// Tokens that the cache holds.
+        tokens: u64,
+        /// Bytes for what is between the layers.
+        scratch: u64,
+        /// Bytes that there are.
+        available: u64,
+    },
+    /// The file's tokenizer cannot be used.
+    #[error("the model's tokenizer cannot be used")]
+    Tokenizer(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The instruction set that was asked for is not there.
+    #[error(transparent)]
+    Isa(#[from] kernels::UnknownIsa),
+}
+
+fn mib(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20)
+}
+
+/// What a model takes, in bytes, computed from its file before anything is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// Weights, packed.
+    pub weights: u64,
+    /// The key-value cache.
+    pub cache: u64,
+    /// Blocks in the cache.
+    pub blocks: u32,
+    /// What is between the layers, for the largest step.
+    pub scratch: u64,
+    /// Tokens that a sequence may have.
+    pub context: usize,
+}
+
+impl Need {
+    /// Bytes in all.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.weights + self.cache + self.scratch
+    }
+
+    fn of(gguf: &Gguf, shape: &Architecture, options: &LoadOptions) -> Need {
+        let token = kv_bytes(shape);
+        let block = token * BLOCK_LEN as u64;
+        let context = match options.context_max {
+            0 => shape.context,
+            asked => asked.min(shape.context),
+        };
+        let whole = (context as u64).div_ceil(BLOCK_LEN as u64);
+        let blocks = match options.kv_bytes_max {
+            // One context of a model that needs more than the usual cache, if it was asked for.
+            0 if options.context_max > 0 => (CACHE_BYTES / block).max(whole),
+            0 => CACHE_BYTES / block,
+            asked => asked / block,
+        };
+        let blocks = blocks.clamp(1, u64::from(u32::MAX));
+        let tensors = gguf.tensor_bytes();
+        Need {
+            weights: tensors + tensors * PACKING_PERMILLE / 1000,
+            cache: blocks * block,
+            blocks: blocks as u32,
+            scratch: scratch_bytes(shape),
+            context: context.min((blocks as usize).saturating_mul(BLOCK_LEN)),
+        }
+    }
+
+    fn admit(self, available: u64) -> Result<Need, LoadError> {
+        if self.total() <= available {
+            return Ok(self);
+        }
+        Err(LoadError::Memory {
+            needed: self.total(),
+            weights: self.weights,
+            cache: self.cache,
+            tokens: u64::from(self.blocks) * BLOCK_LEN as u64,
+            scratch: self.scratch,
+            available,
+        })
+    }
+}
+
+/// Bytes that a token takes in the cache: keys and values in 16 bits, in every layer.
+fn kv_bytes(shape: &Architecture) -> u64 {
+    (shape.layers * 2 * shape.kv_width() * 2) as u64
+}
+
+/// Numbers between layers, for steps of 1,024 tokens; a generous guess at the feed-forward block's.
+fn scratch_bytes(shape: &Architecture) -> u64 {
+    ((shape.width * 16 + 4 * shape.query_width()) * 4 * 1024) as u64
+}
+
+/// A model in memory, with what is needed to speak to it.
+#[derive(Debug)]
+pub struct LoadedModel {
+    /// What the engine takes.
+    pub model: Model,
+    /// Text to its tokens and back.
+    pub tokenizer: Tokenizer,
+    /// The template that makes a conversation a prompt, if the file has one.
+    pub chat_template: Option<String>,
+    /// What it takes of memory.
+    pub need: Need,
+    /// The file's name for the family.
+    pub architecture: String,
+}
+
+impl LoadedModel {
+    /// Loads a GGUF file. What it needs is computed first, and refused with the figures where it is not there.
+    pub fn open(path: impl AsRef<Path>, options: &LoadOptions) -> Result<LoadedModel, LoadError> {
+        LoadedModel::read(&Gguf::open(path)?, options)
+    }
+
+    /// Loads a file that is already open.
+    pub fn read(gguf: &Gguf, options: &LoadOptions) -> Result<LoadedModel, LoadError> {
+        let isa = Isa::forced()?.unwrap_or_else(Isa::best);
+        let (need, decoder) = decoder(gguf, options, isa)?;
+        let spec = TokenizerSpec::from_gguf(gguf).map_err(|error| LoadError::Tokenizer(error.into()))?;
+        let tokenizer = Tokenizer::new(&spec).map_err(|error| LoadError::Tokenizer(error.into()))?;
+        let (rows, tokens) = (decoder.vocab(), tokenizer.vocab_len());
+        if tokens > rows {
+            return Err(LoadError::Shape(format!("its tokenizer has {tokens} tokens, its embedding {rows}")));
+        }
+        let model = Model {
+            forward: Box::new(decoder),
+            vocabulary: Arc::new(tokenizer.clone()),
+            blocks: need.blocks,
+            block_len: BLOCK_LEN,
+            context_max: need.context,
+        };
+        let architecture = gguf.architecture().to_string();
+        Ok(LoadedModel { model, tokenizer, chat_template: spec.chat_template, need, architecture })
+    }
+}
+
+/// The memory it takes, and the decoder.
+pub(crate) fn decoder(gguf: &Gguf, options: &LoadOptions, isa: Isa) -> Result<(Need, Decoder), LoadError> {
+    let context_max = if options.context_max == 0 { usize::MAX } else { options.context_max };
+    let shape = Architecture::read(gguf, context_max)?;
+    let available = if options.memory_max == 0 { memory::available() } else { options.memory_max };
+    let need = Need::of(gguf, &shape, options).admit(available)?;
+    let threads = match options.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    };
+    let decoder = Decoder::read(gguf, shape, isa, threads, need.blocks)?;
+    Ok((need, decoder))
+}
