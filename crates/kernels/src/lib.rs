@@ -16,6 +16,7 @@ mod isa;
 mod matrix;
 mod packed;
 mod pool;
+pub mod probe;
 mod product;
 #[cfg(test)]
 mod random;

@@ -169,7 +169,7 @@ unsafe fn dot<const P: usize, const C: usize, const RUN: usize>(
                 let four: *const i32 = (&raw const (*columns.add(c)).codes).cast();
                 let x = _mm256_set1_epi32(*four.add(k));
                 for p in 0..P {
-                    sums[c][p] = _mm256_add_epi16(sums[c][p], _mm256_maddubs_epi16(codes[p][k], x));
+                    sums[c][p] = pin(_mm256_add_epi16(sums[c][p], _mm256_maddubs_epi16(codes[p][k], x)));
                 }
             }
         }
@@ -186,6 +186,16 @@ unsafe fn dot<const P: usize, const C: usize, const RUN: usize>(
 #[inline(always)]
 unsafe fn ones<const P: usize>() -> [[__m256i; 2]; P] {
     [[_mm256_set1_epi16(1); 2]; P]
+}
+
+/// `x`, computed here, in a register: no instruction, but the compiler neither reorders what is pinned nor regroups it.
+/// Left to itself it makes trees of the sums below and runs out of registers.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn pin(mut x: __m256i) -> __m256i {
+    // SAFETY: no instruction at all.
+    unsafe { std::arch::asm!("/* {0} */", inout(ymm_reg) x, options(nomem, nostack, preserves_flags)) };
+    x
 }
 
 /// `scale * code + offset`.
@@ -359,7 +369,7 @@ impl Tile for Signed {
                 let x = _mm256_set1_epi32(*two.add(k));
                 for p in 0..P {
                     let product = _mm256_madd_epi16(tiles[p].codes[k], x);
-                    products[c][p] = _mm256_add_epi32(products[c][p], product);
+                    products[c][p] = pin(_mm256_add_epi32(products[c][p], product));
                 }
             }
         }
