@@ -81,6 +81,21 @@ pub(crate) fn texts() -> (TempDir, Model) {
     )
 }
 
+/// The same texts through an embedding.
+pub(crate) fn embedded() -> (TempDir, Model) {
+    let words = [("a cat sleeps here", "cat"), ("the cat purrs", "cat")]
+        .into_iter()
+        .chain([("the boat sails here", "boat"), ("a boat in harbour", "boat")]);
+    let rows: Vec<Vec<&str>> = words.map(|(text, label)| vec![text, label]).cycle().take(80).collect();
+    trained(
+        "features: [{text: text, method: sequence, max_tokens: 50, length: 6}]\nlabel: label\n\
+         layers: [{embedding: 4, mask_zero: true}, global_average_pooling1d, {dense: 2, activation: softmax}]\n\
+         epochs: 40\nlearning_rate: 0.02",
+        &["text", "label"],
+        &rows,
+    )
+}
+
 /// A routing table of one endpoint `e` with models by id and weight.
 pub(crate) fn table(models: Vec<(&str, u32, Arc<Model>)>) -> RoutingTable {
     let deployed = models.into_iter().map(|(id, weight, model)| Deployed {

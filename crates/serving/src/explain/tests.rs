@@ -115,6 +115,22 @@ fn a_text_is_explained_token_by_token_by_both_methods() {
 }
 
 #[test]
+fn an_embedded_text_is_explained_token_by_token_by_both_methods() {
+    let (_dir, model) = fixture::embedded();
+    for method in [SHAPLEY, GRADIENTS] {
+        let explain = Explain { output: Some("boat".into()), ..with(method) };
+        let explanation = model.explain(&[Value::Text("The boat sails".into())], &explain).unwrap().remove(0);
+        let of_text = &explanation.attributions[0];
+        let tokens: Vec<&str> = of_text.tokens.as_ref().unwrap().iter().map(|(_, t)| t.as_str()).collect();
+        assert_eq!(tokens, ["The", "boat", "sails"]);
+        assert!(of_text.values[1] > of_text.values[0], "{method:?}: {of_text:?}");
+        let gap =
+            of_text.values.iter().sum::<f64>() - (explanation.instance_output - explanation.baseline_output);
+        assert!(gap.abs() < 0.02, "{method:?}: {gap}");
+    }
+}
+
+#[test]
 fn texts_without_tokens_and_with_too_many() {
     let (_dir, model) = fixture::texts();
     for method in [SHAPLEY, GRADIENTS] {
