@@ -289,3 +289,6 @@ fn read_parts(
         parts.into_iter().filter_map(|part| part.into_inner().unwrap_or_else(PoisonError::into_inner));
     results.collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -153,7 +153,12 @@ impl Tokenizer {
 
     /// Appends the tokens of text in which nothing is a control token.
     fn encode_text(&self, text: &str, ids: &mut Vec<u32>) {
-        self.inner.markers.split(text, Special::AsText, |part| match (part, &self.inner.model) {
+        let text = match &self.inner.model {
+            // To SentencePiece the two are one.
+            Model::Spm(_) if text.contains('▁') => Cow::Owned(text.replace('▁', " ")),
+            _ => Cow::Borrowed(text),
+        };
+        self.inner.markers.split(&text, Special::AsText, |part| match (part, &self.inner.model) {
             (Part::Token(id), _) => ids.push(id),
             (Part::Text(text), Model::Bpe(model)) => model.encode(text, ids),
             (Part::Text(text), Model::Spm(model)) => model.encode(text, ids),

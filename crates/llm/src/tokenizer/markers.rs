@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use aho_corasick::{AhoCorasick, MatchKind};
-use formats::tokenizer::{TokenKind, TokenizerSpec};
+use formats::tokenizer::{TokenKind, TokenizerKind, TokenizerSpec};
 
 use super::tokens::Tokens;
 use super::{Special, TokenizerError};
@@ -47,7 +47,11 @@ impl Markers {
         let mut harmless = Vec::new();
         let mut markers = Markers::default();
         for ((id, kind, _), token) in tokens.iter().zip(&spec.tokens) {
-            let marker = Marker { text: token.text.as_str().into(), id, strip_right: token.strip_right };
+            let text = match (&spec.kind, kind) {
+                (TokenizerKind::Spm, TokenKind::UserDefined) => token.text.replace('▁', " ").into(),
+                _ => token.text.as_str().into(),
+            };
+            let marker = Marker { text, id, strip_right: token.strip_right };
             if marker.text.is_empty() {
                 continue;
             }

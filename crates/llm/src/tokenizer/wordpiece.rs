@@ -77,8 +77,8 @@ impl WordPiece {
             match c {
                 '\t' | '\n' | '\r' => clean.push(' '),
                 '\0' | '\u{fffd}' => {}
-                c if c.is_whitespace() => clean.push(' '),
                 c if self.others.contains(c) => {}
+                c if c.is_whitespace() => clean.push(' '),
                 c if is_chinese(c) => clean.extend([' ', c, ' ']),
                 c => clean.push(c),
             }
