@@ -9,11 +9,15 @@
 //!   what reading the file would.
 
 mod activations;
+mod attention;
 mod buffer;
 mod dequantize;
 mod half;
 mod isa;
+mod kv;
+mod lanes;
 mod matrix;
+pub mod ops;
 mod packed;
 mod pool;
 pub mod probe;
@@ -22,9 +26,11 @@ mod product;
 mod random;
 
 pub use activations::Activations;
+pub use attention::{AttentionArgs, Span, attention};
 pub use buffer::OutOfMemory;
 pub use dequantize::dequantize;
 pub use isa::{Isa, UnknownIsa};
+pub use kv::{KvPages, PAGE_TOKENS, Place};
 pub use matrix::{Matrix, PackError};
 pub use pool::Pool;
 pub use product::matmul;
