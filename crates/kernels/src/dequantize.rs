@@ -189,3 +189,46 @@ fn table(scale: f32, values: &[i8; 16], pairs: &[u8], out: &mut [f32]) {
         out[i + 16] = scale * f32::from(values[usize::from(pair >> 4)]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::random::Random;
+
+    /// Blocks of pseudo-random bytes whose scales are finite, as `tests/kernels/test_dequantize.py` makes them.
+    fn blocks(format: Format) -> Vec<u8> {
+        let size = format.block_bytes();
+        let uppers: &[usize] = match format {
+            Format::F32 => &[3],
+            Format::Q4_1 | Format::Q5_1 | Format::Q4K | Format::Q5K => &[1, 3],
+            Format::Q2K => &[81, 83],
+            Format::Q3K => &[109],
+            Format::Q6K => &[209],
+            Format::Mxfp4 => &[],
+            _ => &[1],
+        };
+        let mut random = Random::new(size as u64);
+        let mut bytes: Vec<u8> = (0..64 * size).map(|_| (random.next() >> 56) as u8).collect();
+        for block in bytes.chunks_exact_mut(size) {
+            for &upper in uppers {
+                block[upper] &= 0xbf;
+            }
+        }
+        bytes
+    }
+
+    #[test]
+    fn numbers_are_those_of_the_reference() {
+        let golden = include_str!("dequantize/golden.txt");
+        assert_eq!(golden.lines().count(), Format::ALL.len());
+        for format in Format::ALL {
+            let mut numbers = vec![0.0; 64 * format.block_len()];
+            dequantize(format, &blocks(format), &mut numbers);
+            let digest = numbers.iter().fold(0xcbf2_9ce4_8422_2325_u64, |digest, number| {
+                (digest ^ u64::from(number.to_bits())).wrapping_mul(0x100_0000_01b3)
+            });
+            assert!(golden.contains(&format!("{format} {digest:016x}\n")), "{format}: {digest:016x}");
+        }
+    }
+}
