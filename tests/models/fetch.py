@@ -103,6 +103,17 @@ MODELS = {
             ),
         ),
     ),
+    # The SentencePiece vocabulary of Mistral's first models, made as Llama 2's was, 0.5 MiB, Apache-2.0
+    "mistral-vocabulary": Model(
+        (Wheel("mistral-common", "1.13.1", "98b4d0755b8d90bf4691fa8f1b70cb3b4a8cd4dc1653c4ed08ef3d1c7d2c29af"),),
+        (
+            File(
+                "mistral-7b-v0.1.tokenizer.model",
+                "dadfd56d766715c61d2ef780a525ab43b8e6da4de6865bda3d95fdef5e134055",
+                ("mistral_common/data/tokenizer.model.v1",),
+            ),
+        ),
+    ),
 }
 
 

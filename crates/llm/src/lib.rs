@@ -13,6 +13,7 @@ pub mod mock;
 mod request;
 mod sampler;
 pub mod scheduler;
+pub mod template;
 mod text;
 pub mod tokenizer;
 mod vocabulary;
@@ -23,6 +24,7 @@ pub use engine::{
 };
 pub use family::ARCHITECTURES;
 pub use forward::{Batch, Forward, ForwardError, Span};
+pub use kernels::Isa;
 pub use load::{LoadError, LoadOptions, LoadedModel, Need};
 pub use request::{
     Event, FinishReason, GenerateRequest, RankedToken, Sink, SubmitError, TokenLogprob, Usage,

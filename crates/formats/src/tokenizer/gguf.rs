@@ -31,14 +31,15 @@ impl TokenizerSpec {
         // Those numbers that SentencePiece's own tool gives out when nothing else is said.
         let spm = matches!(kind, TokenizerKind::Spm);
         let encoder = matches!(kind, TokenizerKind::WordPiece { .. });
-        let (bos, eos) =
-            if encoder { (id("cls")?, id("seperator")?.or(id("separator")?)) } else { (None, None) };
+        let (bos, eos) = if encoder { (id("cls")?, id("seperator")?) } else { (None, None) };
+        // Encoders' special tokens have had these names since BERT.
+        let by_name = |name: &str| named(&tokens, name).filter(|_| encoder);
         let spec = TokenizerSpec {
-            bos: bos.or(id("bos")?).or(spm.then_some(1)),
-            eos: eos.or(id("eos")?).or(spm.then_some(2)),
+            bos: bos.or(id("bos")?).or(spm.then_some(1)).or_else(|| by_name("[CLS]")),
+            eos: eos.or(id("eos")?).or(spm.then_some(2)).or_else(|| by_name("[SEP]")),
             eot: id("eot")?,
             eom: id("eom")?,
-            unknown: id("unknown")?.or(spm.then_some(0)),
+            unknown: id("unknown")?.or(spm.then_some(0)).or_else(|| by_name("[UNK]")),
             pad: id("padding")?,
             add_bos: flag("add_bos_token")?.unwrap_or_else(|| begins(&kind)),
             add_eos: flag("add_eos_token")?.unwrap_or(encoder) || encoder,
@@ -49,6 +50,10 @@ impl TokenizerSpec {
         };
         spec.validated()
     }
+}
+
+fn named(tokens: &[TokenSpec], name: &str) -> Option<u32> {
+    tokens.iter().position(|token| token.text == name).and_then(|id| u32::try_from(id).ok())
 }
 
 /// Whether texts begin with `bos` when the file does not say.

@@ -23,7 +23,7 @@ pub(super) struct WordPiece {
     strip_accents: bool,
     /// `\p{Mn}`: what accents are made of.
     accents: Set,
-    /// `\p{C}`: controls and what is not assigned.
+    /// Controls, invisible formatting, private use.
     others: Set,
 }
 
@@ -48,7 +48,7 @@ impl WordPiece {
         }
         let chars_max = by_text.keys().map(|text: &Box<str>| text.chars().count()).max().unwrap_or(0);
         let unknown = spec.unknown.ok_or(TokenizerError::Byte(0))?;
-        let (accents, others) = (Set::of(r"\p{Mn}"), Set::of(r"\p{C}"));
+        let (accents, others) = (Set::of(r"\p{Mn}"), Set::of(r"[\p{Cc}\p{Cf}\p{Co}]"));
         Ok(WordPiece { by_text, unknown, chars_max, lowercase, strip_accents, accents, others })
     }
 
