@@ -12,17 +12,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use formats::gguf::Gguf;
-use kernels::{Activations, Isa, Matrix, Pool, matmul};
+use kernels::{Activations, Isa, Matrix, PAGE_TOKENS, Place, Pool, matmul, ops};
 
 use crate::family::Architecture;
-use crate::forward::{Batch, Forward, ForwardError};
+use crate::forward::{Batch, Forward, ForwardError, Span};
 use crate::load::LoadError;
 use attention::{Cache, Turns};
 use rows::{each_row, room};
 use weights::{Layer, Linear, Source};
 
 /// Tokens that a block of the key-value cache holds.
-pub(crate) const BLOCK_LEN: usize = 16;
+pub(crate) const BLOCK_LEN: usize = PAGE_TOKENS;
 
 /// A model's weights, its key-value cache and what computes them.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl Machine {
         matmul(&self.pool, self.isa, &mut outs, vectors);
         for (linear, out) in parts {
             if let Some(bias) = &linear.bias {
-                each_row(&self.pool, out, bias.len(), |_, row| rows::add(row, bias));
+                each_row(&self.pool, out, bias.len(), |_, row| ops::add(self.isa, row, bias));
             }
         }
     }
@@ -72,19 +72,19 @@ impl Machine {
     fn normed(&self, vectors: &mut Activations, x: &[f32], weight: &[f32], epsilon: f32) {
         let width = weight.len();
         vectors.fill(&self.pool, self.isa, x.len() / width, width, |row, out| {
-            rows::rms_norm(&x[row * width..][..width], weight, epsilon, out);
+            ops::rms_norm(self.isa, &x[row * width..][..width], weight, epsilon, out);
         });
     }
 
     /// Adds to `x` what a block computed, normed first where the family does so.
-    fn add(&self, x: &mut [f32], added: &[f32], norm: Option<&[f32]>, width: usize, epsilon: f32) {
-        each_row(&self.pool, x, width, |row, x| {
-            let added = &added[row * width..][..width];
-            match norm {
-                Some(weight) => rows::add_normed(x, added, weight, epsilon),
-                None => rows::add(x, added),
-            }
-        });
+    fn add(&self, x: &mut [f32], added: &mut [f32], norm: Option<&[f32]>, width: usize, epsilon: f32) {
+        if let Some(weight) = norm {
+            each_row(&self.pool, added, width, |_, row| {
+                ops::rms_norm_in_place(self.isa, row, weight, epsilon)
+            });
+        }
+        let added = &*added;
+        each_row(&self.pool, x, width, |row, x| ops::add(self.isa, x, &added[row * width..][..width]));
     }
 }
 
@@ -127,7 +127,7 @@ impl Decoder {
             output_norm,
             output,
             layers,
-            cache: Cache::new(&shape, blocks),
+            cache: Cache::new(&shape, blocks).map_err(LoadError::Cache)?,
             turns: Turns::new(&shape),
             shape,
             scratch: Scratch::default(),
@@ -154,16 +154,16 @@ impl Decoder {
     }
 
     /// One layer: attention, then feed-forward, each added to what came in.
-    fn layer(&mut self, index: usize, batch: &Batch) {
+    fn layer(&mut self, index: usize, m: usize, places: &[Place], spans: &[kernels::Span<'_>]) {
         let Decoder { machine, shape, layers, cache, turns, scratch, .. } = self;
         let layer = &layers[index];
-        let (m, width, epsilon) = (batch.tokens.len(), shape.width, shape.norm_epsilon);
+        let (width, epsilon) = (shape.width, shape.norm_epsilon);
         let x = &mut scratch.x[..m * width];
         let added = room(&mut scratch.added, m * width);
 
         machine.normed(&mut scratch.vectors, x, &layer.attention_norm, epsilon);
-        let attention = attention::Attention { machine, shape, layer, index, turns, batch };
-        attention.run(cache, &mut scratch.vectors, &mut scratch.attention, added);
+        let attention = attention::Attention { machine, shape, layer, index, turns, places, spans };
+        attention.run(cache, &scratch.vectors, &mut scratch.attention, added);
         let norm = layer.post_norms.as_ref().map(|(attention, _)| attention.as_slice());
         machine.add(x, added, norm, width, epsilon);
 
@@ -179,7 +179,7 @@ impl Decoder {
         let Decoder { machine, shape, scratch, .. } = self;
         let (width, epsilon, x, norm) = (shape.width, shape.norm_epsilon, &scratch.x, &self.output_norm);
         scratch.vectors.fill(&machine.pool, machine.isa, wanted.len(), width, |row, out| {
-            rows::rms_norm(&x[wanted[row] * width..][..width], norm, epsilon, out);
+            ops::rms_norm(machine.isa, &x[wanted[row] * width..][..width], norm, epsilon, out);
         });
         let matrix = self.output.as_ref().map_or(&self.embedding, |output| &output.matrix);
         self.logits_len = wanted.len() * matrix.rows();
@@ -187,7 +187,7 @@ impl Decoder {
         matmul(&machine.pool, machine.isa, &mut [(matrix, &mut *logits)], &scratch.vectors);
         if let Some(cap) = shape.logit_softcap {
             each_row(&machine.pool, logits, matrix.rows(), |_, row| {
-                row.iter_mut().for_each(|logit| *logit = cap * (*logit / cap).tanh());
+                ops::softcap(machine.isa, row, cap);
             });
         }
     }
@@ -202,8 +202,10 @@ impl Forward for Decoder {
         self.cache.copy(&batch.copies);
         self.embed(&batch.tokens)?;
         self.turns.turn_to(&batch.positions);
+        let places = attention::places(batch);
+        let spans: Vec<_> = batch.spans.iter().map(|span| seen(span, &batch.positions)).collect();
         for index in 0..self.layers.len() {
-            self.layer(index, batch);
+            self.layer(index, batch.tokens.len(), &places, &spans);
         }
         self.project(&batch.wanted);
         Ok(())
@@ -212,6 +214,12 @@ impl Forward for Decoder {
     fn logits(&self) -> &[f32] {
         &self.logits[..self.logits_len]
     }
+}
+
+/// A sequence's rows as attention takes them.
+fn seen<'a>(span: &'a Span, positions: &[u32]) -> kernels::Span<'a> {
+    let (row, count) = (span.rows.start, span.rows.len());
+    kernels::Span { row, count, visible: positions[row] as usize + 1, pages: &span.blocks }
 }
 
 /// What one thread reads at a time.

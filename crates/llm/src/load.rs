@@ -108,6 +108,9 @@ pub enum LoadError {
         /// Bytes that there are.
         available: u64,
     },
+    /// The system does not give the memory that it said there is.
+    #[error("there is no memory for the key-value cache")]
+    Cache(#[source] kernels::OutOfMemory),
     /// The file's tokenizer cannot be used.
     #[error("the model's tokenizer cannot be used")]
     Tokenizer(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -11,7 +11,9 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use llm::tokenizer::{Special, Tokenizer};
-use llm::{Engine, EngineOptions, Event, GenerateRequest, LoadOptions, LoadedModel, SamplingParams, Ticket, Usage};
+use llm::{
+    Engine, EngineOptions, Event, GenerateRequest, LoadOptions, LoadedModel, SamplingParams, Ticket, Usage,
+};
 
 const FILE: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 const ANSWER: usize = 24;
@@ -84,7 +86,8 @@ fn company_changes_no_bit() {
     let expected: Vec<Answer> = (0..PROMPTS.len()).map(|nth| ask(&alone, nth)).collect();
     drop(alone);
 
-    let small_chunks = EngineOptions { step_tokens: 24, mixed_tokens: 7, running_max: 8, ..EngineOptions::default() };
+    let small_chunks =
+        EngineOptions { step_tokens: 24, mixed_tokens: 7, running_max: 8, ..EngineOptions::default() };
     let (crowd, tokenizer) = engine(2, small_chunks).unwrap();
     for warm in [false, true] {
         let open: Vec<_> = (0..PROMPTS.len()).map(|nth| start(&crowd, request(&tokenizer, nth))).collect();

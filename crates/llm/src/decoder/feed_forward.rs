@@ -1,17 +1,11 @@
 //! The feed-forward block: one for all tokens, or experts that a router chooses for each.
 
-use kernels::Activations;
+use kernels::{Activations, ops};
 
 use super::Machine;
-use super::rows::{add, room};
+use super::rows::room;
 use super::weights::{Expert, FeedForward, Linear};
 use crate::family::{Architecture, Gate, Shares};
-
-/// The limit of gpt-oss's gate.
-const CLAMP: f32 = 7.0;
-
-/// The slope of its sigmoid.
-const SLOPE: f32 = 1.702;
 
 /// What a block keeps from step to step.
 #[derive(Debug, Default)]
@@ -50,10 +44,15 @@ impl Step<'_> {
         let gate = room(&mut scratch.gate, m * hidden);
         let up = room(&mut scratch.up, m * hidden);
         self.machine.multiply(&mut [(&expert.gate, gate), (&expert.up, up)], vectors);
-        let (gate, up, how) = (&*gate, &*up, self.shape.gate);
-        scratch.inner.fill(&self.machine.pool, self.machine.isa, m, hidden, |row, out| {
+        let (gate, up, isa) = (&*gate, &*up, self.machine.isa);
+        scratch.inner.fill(&self.machine.pool, isa, m, hidden, |row, out| {
             let part = row * hidden..(row + 1) * hidden;
-            gated(how, &gate[part.clone()], &up[part], out);
+            let (gate, up) = (&gate[part.clone()], &up[part]);
+            match self.shape.gate {
+                Gate::Silu => ops::silu_mul(isa, gate, up, out),
+                Gate::Gelu => ops::gelu_tanh_mul(isa, gate, up, out),
+                Gate::Clamped => ops::clamped_silu_mul(isa, gate, up, out),
+            }
         });
         self.machine.multiply(&mut [(&expert.down, added)], &scratch.inner);
     }
@@ -86,9 +85,8 @@ impl Step<'_> {
             });
             let part = room(&mut part, rows.len() * width);
             self.dense(expert, &taken, scratch, part);
-            for (&(row, share), part) in rows.iter().zip(part.chunks_exact_mut(width)) {
-                part.iter_mut().for_each(|number| *number *= share);
-                add(&mut added[row * width..][..width], part);
+            for (&(row, share), part) in rows.iter().zip(part.chunks_exact(width)) {
+                ops::add_scaled(self.machine.isa, &mut added[row * width..][..width], part, share);
             }
         }
         (scratch.taken, scratch.added) = (taken, part);
@@ -107,22 +105,5 @@ impl Step<'_> {
             Shares::OfAll | Shares::OfTaken => order.iter().map(|&expert| weight(expert)).sum(),
         };
         order.into_iter().map(|expert| (expert, weight(expert) / sum)).collect()
-    }
-}
-
-/// One row's numbers after the gate.
-fn gated(how: Gate, gate: &[f32], up: &[f32], out: &mut [f32]) {
-    for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
-        *out = match how {
-            Gate::Silu => gate / (1.0 + (-gate).exp()) * up,
-            Gate::Gelu => {
-                let inner = (2.0 / std::f32::consts::PI).sqrt() * (gate + 0.044_715 * gate * gate * gate);
-                0.5 * gate * (1.0 + inner.tanh()) * up
-            }
-            Gate::Clamped => {
-                let gate = gate.min(CLAMP);
-                gate / (1.0 + (-SLOPE * gate).exp()) * (up.clamp(-CLAMP, CLAMP) + 1.0)
-            }
-        };
     }
 }

@@ -1,4 +1,4 @@
-//! Operations on rows of numbers, each on its own.
+//! Rows of numbers, each worked on by itself.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -30,48 +30,4 @@ pub(super) fn each_row(pool: &Pool, data: &mut [f32], width: usize, work: impl F
             work(task * rows_a_task + row, data);
         }
     });
-}
-
-/// `x += added`.
-pub(super) fn add(x: &mut [f32], added: &[f32]) {
-    for (x, added) in x.iter_mut().zip(added) {
-        *x += added;
-    }
-}
-
-/// `out = x / rms(x) * weight`.
-pub(super) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
-    let scale = inverse_rms(x, epsilon);
-    for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
-        *out = x * scale * weight;
-    }
-}
-
-/// `x += added / rms(added) * weight`.
-pub(super) fn add_normed(x: &mut [f32], added: &[f32], weight: &[f32], epsilon: f32) {
-    let scale = inverse_rms(added, epsilon);
-    for ((x, added), weight) in x.iter_mut().zip(added).zip(weight) {
-        *x += added * scale * weight;
-    }
-}
-
-/// Norms a row in place.
-pub(super) fn norm_in_place(x: &mut [f32], weight: &[f32], epsilon: f32) {
-    let scale = inverse_rms(x, epsilon);
-    for (x, weight) in x.iter_mut().zip(weight) {
-        *x = *x * scale * weight;
-    }
-}
-
-fn inverse_rms(x: &[f32], epsilon: f32) -> f32 {
-    // Eight sums side by side: the compiler makes one vector of them. The order is the same for every row.
-    let mut sums = [0.0f32; 8];
-    let (chunks, rest) = x.as_chunks::<8>();
-    for chunk in chunks {
-        for (sum, x) in sums.iter_mut().zip(chunk) {
-            *sum += x * x;
-        }
-    }
-    let sum: f32 = sums.iter().sum::<f32>() + rest.iter().map(|x| x * x).sum::<f32>();
-    1.0 / (sum / x.len() as f32 + epsilon).sqrt()
 }
