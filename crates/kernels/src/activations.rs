@@ -1,6 +1,8 @@
 //! What matrices are multiplied with: vectors, as they are and in 8 bits.
 
-use crate::isa::{Isa, Kind};
+use crate::isa::Isa;
+#[cfg(target_arch = "x86_64")]
+use crate::isa::Kind;
 use crate::packed::BLOCK;
 use crate::pool::Pool;
 
@@ -105,6 +107,7 @@ impl Activations {
     }
 
     /// `[blocks, m]`.
+    #[cfg(any(target_arch = "x86_64", test))]
     pub(crate) fn wide(&self) -> &[Wide] {
         &self.wide[..self.cols.div_ceil(BLOCK) * self.m]
     }

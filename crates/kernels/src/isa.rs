@@ -9,8 +9,12 @@ pub struct Isa(Kind);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     Scalar,
+    #[cfg(target_arch = "x86_64")]
     Avx2,
+    #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
+    /// The plain code, which compilers turn into NEON where every CPU has it.
+    #[cfg(target_arch = "aarch64")]
     Neon,
 }
 
@@ -85,8 +89,11 @@ impl Isa {
     pub const fn name(self) -> &'static str {
         match self.0 {
             Kind::Scalar => "scalar",
+            #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
             Kind::Avx512Vnni => "avx512",
+            #[cfg(target_arch = "aarch64")]
             Kind::Neon => "neon",
         }
     }
@@ -98,6 +105,7 @@ impl Isa {
     /// Rows of a packed panel: as many as a vector holds 32-bit sums.
     pub(crate) const fn panel_rows(self) -> usize {
         match self.0 {
+            #[cfg(target_arch = "x86_64")]
             Kind::Avx512Vnni => 16,
             _ => 8,
         }

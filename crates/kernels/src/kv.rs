@@ -3,7 +3,7 @@
 use crate::activations::Shared;
 use crate::buffer::{Buffer, OutOfMemory};
 use crate::isa::Isa;
-use crate::lanes::{LANES, Lanes, lanes_fn};
+use crate::lanes::{LANES, lanes_fn};
 use crate::pool::Pool;
 
 /// Tokens that a page holds.

@@ -148,11 +148,6 @@ impl Matrix {
         self.isa
     }
 
-    /// Bytes of a panel.
-    pub(crate) fn panel_bytes(&self) -> usize {
-        self.panel_bytes
-    }
-
     pub(crate) fn panels(&self) -> usize {
         self.rows.div_ceil(self.isa.panel_rows())
     }

@@ -6,10 +6,18 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod unroll;
 
-use crate::activations::{Activations, Column, Shared, Wide};
-use crate::isa::{Isa, Kind};
+use crate::activations::{Activations, Shared};
+#[cfg(target_arch = "x86_64")]
+use crate::activations::{Column, Wide};
+use crate::isa::Isa;
+#[cfg(target_arch = "x86_64")]
+use crate::isa::Kind;
 use crate::matrix::Matrix;
 use crate::pool::Pool;
 
@@ -141,6 +149,10 @@ impl Call<'_> {
             // SAFETY: an `Isa` of this kind is proof that the CPU has AVX2, FMA and F16C; `sums` has `count * panels` times
             // eight numbers.
             Kind::Avx2 => unsafe { avx2::run(self, sums.as_mut_ptr()) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: an `Isa` of this kind is proof that the CPU has AVX-512 F, BW, VL and VNNI; `sums` has
+            // `count * panels` times sixteen numbers.
+            Kind::Avx512Vnni => unsafe { avx512::run(self, sums.as_mut_ptr()) },
             _ => scalar::run(self, isa.panel_rows(), sums),
         }
     }
@@ -151,11 +163,13 @@ impl Call<'_> {
     }
 
     /// The first block of the first vector; the next block is `m` further.
+    #[cfg(target_arch = "x86_64")]
     fn columns(&self) -> *const Column {
         self.activations.columns()[self.first..].as_ptr()
     }
 
     /// As [`Call::columns`], in 16 bits.
+    #[cfg(target_arch = "x86_64")]
     fn wide(&self) -> *const Wide {
         self.activations.wide()[self.first..].as_ptr()
     }

@@ -22,6 +22,7 @@ use std::arch::x86_64::*;
 use formats::Format;
 
 use super::Call;
+use super::unroll::{eight, for_panels};
 use crate::activations::{Column, Wide};
 use crate::packed::Layout;
 
@@ -29,34 +30,6 @@ use crate::packed::Layout;
 const ROWS: usize = 8;
 /// Vectors that a step takes at once: with two panels, eight sums in registers.
 const STEP: usize = 4;
-
-/// The array of what the expression is for each of 0..8. A macro, so that it is never a call between vector code.
-macro_rules! eight {
-    (|$k:ident| $make:expr) => {
-        [
-            eight!(@ 0, $k, $make), eight!(@ 1, $k, $make), eight!(@ 2, $k, $make), eight!(@ 3, $k, $make),
-            eight!(@ 4, $k, $make), eight!(@ 5, $k, $make), eight!(@ 6, $k, $make), eight!(@ 7, $k, $make),
-        ]
-    };
-    (@ $value:literal, $k:ident, $make:expr) => {{
-        let $k: usize = $value;
-        $make
-    }};
-}
-
-/// As `eight`, for each of `0..P`.
-macro_rules! for_panels {
-    (|$p:ident| $make:expr) => {{
-        let mut all = {
-            let $p = 0;
-            [$make; P]
-        };
-        for $p in 1..P {
-            all[$p] = $make;
-        }
-        all
-    }};
-}
 
 /// Computes `call`.
 ///
