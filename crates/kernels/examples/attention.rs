@@ -19,7 +19,10 @@ fn main() {
     let threads = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(threads);
     let (pool, isa) = (Pool::new(threads), Isa::best());
     println!("{threads} threads, {}", isa.name());
-    println!("{:<8}{:>10}{:>9}{:>7}{:>11}{:>9}{:>8}", "", "sequences", "queries", "keys", "us", "GMAC/s", "GB/s");
+    println!(
+        "{:<8}{:>10}{:>9}{:>7}{:>11}{:>9}{:>8}",
+        "", "sequences", "queries", "keys", "us", "GMAC/s", "GB/s"
+    );
     for (name, heads, kv_heads, dim) in SHAPES {
         for (sequences, queries, keys) in CASES {
             let a_sequence = keys.div_ceil(PAGE_TOKENS);

@@ -24,6 +24,7 @@ use formats::Format;
 use super::Call;
 use super::unroll::{eight, for_panels};
 use crate::activations::{Column, Wide};
+use crate::dequantize::{IQ4_VALUES, MXFP4_DOUBLED};
 use crate::packed::Layout;
 
 /// Rows of a panel: 32-bit sums of a vector.
@@ -47,19 +48,22 @@ unsafe fn run_panels<const P: usize>(call: &Call<'_>, panels: [*const u8; P], su
         Format::F32 => floats::<F32, P>(call, panels, sums),
         Format::F16 => floats::<F16, P>(call, panels, sums),
         Format::Bf16 => floats::<Bf16, P>(call, panels, sums),
-        Format::Q8_0 => blocks::<Q8_0, P>(call, panels, sums),
-        Format::Q4_0 => blocks::<Q4_0, P>(call, panels, sums),
-        Format::Q4_1 => blocks::<Q4_1, P>(call, panels, sums),
-        Format::Q5_0 => blocks::<Q5_0, P>(call, panels, sums),
-        Format::Q5_1 => blocks::<Q5_1, P>(call, panels, sums),
-        Format::Q2K => blocks::<Q2K, P>(call, panels, sums),
-        Format::Q3K => blocks::<Q3K, P>(call, panels, sums),
-        Format::Q4K => blocks::<Q4K, P>(call, panels, sums),
-        Format::Q5K => blocks::<Q5K, P>(call, panels, sums),
-        Format::Q6K => blocks::<Q6K, P>(call, panels, sums),
-        Format::Iq4Nl => blocks::<Iq4Nl, P>(call, panels, sums),
-        Format::Iq4Xs => blocks::<Iq4Xs, P>(call, panels, sums),
-        Format::Mxfp4 => blocks::<Mxfp4, P>(call, panels, sums),
+        Format::Q8_0 if call.count < STEP => blocks::<Q8_0, Bytes, P>(call, panels, sums),
+        Format::Q8_0 => blocks::<Q8_0, Signed, P>(call, panels, sums),
+        Format::Q4_0 => blocks::<Q4_0, <Q4_0 as Packed>::Tile, P>(call, panels, sums),
+        Format::Q4_1 => blocks::<Q4_1, <Q4_1 as Packed>::Tile, P>(call, panels, sums),
+        Format::Q5_0 => blocks::<Q5_0, <Q5_0 as Packed>::Tile, P>(call, panels, sums),
+        Format::Q5_1 => blocks::<Q5_1, <Q5_1 as Packed>::Tile, P>(call, panels, sums),
+        Format::Q2K => blocks::<Q2K, <Q2K as Packed>::Tile, P>(call, panels, sums),
+        Format::Q3K => blocks::<Q3K, <Q3K as Packed>::Tile, P>(call, panels, sums),
+        Format::Q4K => blocks::<Q4K, <Q4K as Packed>::Tile, P>(call, panels, sums),
+        Format::Q5K => blocks::<Q5K, <Q5K as Packed>::Tile, P>(call, panels, sums),
+        Format::Q6K => blocks::<Q6K, <Q6K as Packed>::Tile, P>(call, panels, sums),
+        Format::Iq4Nl if call.count < STEP => blocks::<Iq4Nl, Bytes, P>(call, panels, sums),
+        Format::Iq4Nl => blocks::<Iq4Nl, Signed, P>(call, panels, sums),
+        Format::Iq4Xs if call.count < STEP => blocks::<Iq4Xs, Bytes, P>(call, panels, sums),
+        Format::Iq4Xs => blocks::<Iq4Xs, Signed, P>(call, panels, sums),
+        Format::Mxfp4 => blocks::<Mxfp4, <Mxfp4 as Packed>::Tile, P>(call, panels, sums),
     }
 }
 
@@ -70,7 +74,7 @@ trait Packed {
     /// What is read once a super-block.
     type Head: Copy;
     /// A block of a panel, unpacked.
-    type Tile: Tile;
+    type Tile: Copy;
     /// Reads the head of a super-block.
     unsafe fn head(at: *const u8) -> Self::Head;
     /// Unpacks a block.
@@ -88,8 +92,25 @@ trait Tile: Copy {
     );
 }
 
+/// A tile made of an unpacked block.
+trait Made<Block>: Sized {
+    /// The tile.
+    unsafe fn made(block: Block) -> Self;
+}
+
+impl<T: Tile> Made<T> for T {
+    #[inline(always)]
+    unsafe fn made(block: T) -> T {
+        block
+    }
+}
+
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn blocks<F: Packed, const P: usize>(call: &Call<'_>, mut panels: [*const u8; P], sums: *mut __m256) {
+unsafe fn blocks<F: Packed, T: Tile + Made<F::Tile>, const P: usize>(
+    call: &Call<'_>,
+    mut panels: [*const u8; P],
+    sums: *mut __m256,
+) {
     let Some(layout) = (const { Layout::of(F::FORMAT) }) else { return };
     for index in 0..call.count * P {
         *sums.add(index) = _mm256_setzero_ps();
@@ -102,17 +123,17 @@ unsafe fn blocks<F: Packed, const P: usize>(call: &Call<'_>, mut panels: [*const
             *panel = panel.add(layout.head_bytes(ROWS));
         }
         for _ in 0..layout.blocks {
-            let tiles: [F::Tile; P] = for_panels!(|p| F::tile(panels[p], heads[p]));
+            let tiles: [T; P] = for_panels!(|p| T::made(F::tile(panels[p], heads[p])));
             let mut at = 0;
             while at + STEP <= call.count {
-                F::Tile::step::<P, STEP>(&tiles, columns.add(at), wide.add(at), sums.add(at * P));
+                T::step::<P, STEP>(&tiles, columns.add(at), wide.add(at), sums.add(at * P));
                 at += STEP;
             }
             let (columns_left, wide_left, sums_left) = (columns.add(at), wide.add(at), sums.add(at * P));
             match call.count - at {
-                1 => F::Tile::step::<P, 1>(&tiles, columns_left, wide_left, sums_left),
-                2 => F::Tile::step::<P, 2>(&tiles, columns_left, wide_left, sums_left),
-                3 => F::Tile::step::<P, 3>(&tiles, columns_left, wide_left, sums_left),
+                1 => T::step::<P, 1>(&tiles, columns_left, wide_left, sums_left),
+                2 => T::step::<P, 2>(&tiles, columns_left, wide_left, sums_left),
+                3 => T::step::<P, 3>(&tiles, columns_left, wide_left, sums_left),
                 _ => {}
             }
             for panel in &mut panels {
@@ -222,10 +243,8 @@ impl<const RUN: usize, const CENTRE: i32> Tile for Around<RUN, CENTRE> {
             let scale = _mm256_set1_ps((*column).scale);
             let centre = _mm256_mullo_epi32(_mm256_set1_epi32((*column).total), _mm256_set1_epi32(CENTRE));
             for p in 0..P {
-                let total = sums.add(c * P + p);
-                let by = _mm256_mul_ps(tiles[p].scale, scale);
-                let product = _mm256_cvtepi32_ps(_mm256_sub_epi32(products[c][p], centre));
-                *total = _mm256_fmadd_ps(product, by, *total);
+                let product = _mm256_sub_epi32(products[c][p], centre);
+                add_scaled(product, tiles[p].scale, scale, sums.add(c * P + p));
             }
         }
     }
@@ -308,22 +327,67 @@ impl Tile for Halved {
     }
 }
 
-/// `scale * code`, codes of 8 bits, widened to 16: vector `2k` the even columns of `4k..4k+4`, `2k + 1` the odd ones.
+/// `scale * code`, codes of 8 bits: for few vectors, each of which takes the codes' signs so that the codes' magnitudes can
+/// be the unsigned operand. Two products stay below 2 * 128 * 127 < 2^15.
+#[derive(Clone, Copy)]
+struct Bytes {
+    codes: Codes,
+    scale: __m256,
+}
+
+impl Tile for Bytes {
+    #[inline(always)]
+    unsafe fn step<const P: usize, const C: usize>(
+        tiles: &[Self; P],
+        columns: *const Column,
+        _: *const Wide,
+        sums: *mut __m256,
+    ) {
+        let ones = _mm256_set1_epi16(1);
+        let mut products = [[_mm256_setzero_si256(); P]; C];
+        for k in 0..8 {
+            for c in 0..C {
+                let four: *const i32 = (&raw const (*columns.add(c)).codes).cast();
+                let x = _mm256_set1_epi32(*four.add(k));
+                for p in 0..P {
+                    let code = tiles[p].codes[k];
+                    let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(code), _mm256_sign_epi8(x, code));
+                    products[c][p] = pin(_mm256_add_epi32(products[c][p], _mm256_madd_epi16(pairs, ones)));
+                }
+            }
+        }
+        for c in 0..C {
+            let scale = _mm256_set1_ps((*columns.add(c)).scale);
+            for p in 0..P {
+                add_scaled(products[c][p], tiles[p].scale, scale, sums.add(c * P + p));
+            }
+        }
+    }
+}
+
+/// Adds `product * (scale of the row * scale of the vector)`.
+#[inline(always)]
+unsafe fn add_scaled(product: __m256i, row: __m256, vector: __m256, total: *mut __m256) {
+    *total = _mm256_fmadd_ps(_mm256_cvtepi32_ps(product), _mm256_mul_ps(row, vector), *total);
+}
+
+/// As [`Bytes`], for many vectors: codes widened to 16 bits once for all of them. Vector `2k` holds the even columns of
+/// `4k..4k+4`, `2k + 1` the odd ones.
 #[derive(Clone, Copy)]
 struct Signed {
     codes: [__m256i; 16],
     scale: __m256,
 }
 
-impl Signed {
+impl Made<Bytes> for Signed {
     #[inline(always)]
-    unsafe fn new(codes: Codes, scale: __m256) -> Signed {
-        let mut wide = [_mm256_setzero_si256(); 16];
-        for k in 0..8 {
-            wide[2 * k] = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(codes[k]));
-            wide[2 * k + 1] = _mm256_srai_epi16::<8>(codes[k]);
+    unsafe fn made(block: Bytes) -> Signed {
+        let mut codes = [_mm256_setzero_si256(); 16];
+        for (k, pair) in block.codes.into_iter().enumerate() {
+            codes[2 * k] = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(pair));
+            codes[2 * k + 1] = _mm256_srai_epi16::<8>(pair);
         }
-        Signed { codes: wide, scale }
+        Signed { codes, scale: block.scale }
     }
 }
 
@@ -349,9 +413,7 @@ impl Tile for Signed {
         for c in 0..C {
             let scale = _mm256_set1_ps((*columns.add(c)).scale);
             for p in 0..P {
-                let total = sums.add(c * P + p);
-                let by = _mm256_mul_ps(tiles[p].scale, scale);
-                *total = _mm256_fmadd_ps(_mm256_cvtepi32_ps(products[c][p]), by, *total);
+                add_scaled(products[c][p], tiles[p].scale, scale, sums.add(c * P + p));
             }
         }
     }
@@ -433,7 +495,7 @@ unsafe fn five_bits(at: *const u8) -> Codes {
 
 /// 4-bit codes as indices into a table.
 #[inline(always)]
-unsafe fn looked_up(codes: Codes, table: [i8; 16]) -> Codes {
+unsafe fn looked_up(codes: Codes, table: &[i8; 16]) -> Codes {
     let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
     eight!(|k| _mm256_shuffle_epi8(table, codes[k]))
 }
@@ -468,8 +530,19 @@ macro_rules! packed {
     )*};
 }
 
+/// [`MXFP4_DOUBLED`] around 12.
+const MXFP4_RAISED: [i8; 16] = {
+    let mut values = MXFP4_DOUBLED;
+    let mut i = 0;
+    while i < 16 {
+        values[i] += 12;
+        i += 1;
+    }
+    values
+};
+
 packed! {
-    Q8_0, (), Signed, |_at| (), |at, ()| Signed::new(eight!(|k| load(at.add(16), k)), f16s(at, 0));
+    Q8_0, (), Bytes, |_at| (), |at, ()| Bytes { codes: eight!(|k| load(at.add(16), k)), scale: f16s(at, 0) };
     Q4_0, (), Around<8, 8>, |_at| (), |at, ()| Around { codes: nibbles(at.add(16)), scale: f16s(at, 0) };
     Q4_1, (), Affine<8>, |_at| (), |at, ()| Affine {
         codes: nibbles(at.add(32)), scale: f16s(at, 0), offset: f16s(at, 1),
@@ -509,16 +582,16 @@ packed! {
             factors: _mm256_cvtepi8_epi16(_mm_loadu_si128(at.cast())),
         }
     };
-    Iq4Nl, (), Signed, |_at| (), |at, ()| {
-        Signed::new(looked_up(nibbles(at.add(16)), crate::dequantize::IQ4_VALUES), f16s(at, 0))
+    Iq4Nl, (), Bytes, |_at| (), |at, ()| Bytes {
+        codes: looked_up(nibbles(at.add(16)), &IQ4_VALUES), scale: f16s(at, 0),
     };
-    Iq4Xs, __m256, Signed, |at| f16s(at, 0), |at, head| {
+    Iq4Xs, __m256, Bytes, |at| f16s(at, 0), |at, head| {
         let factor = _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm_loadu_si128(at.cast())));
-        let codes = looked_up(nibbles(at.add(16)), crate::dequantize::IQ4_VALUES);
-        Signed::new(codes, _mm256_mul_ps(head, factor))
+        let codes = looked_up(nibbles(at.add(16)), &IQ4_VALUES);
+        Bytes { codes, scale: _mm256_mul_ps(head, factor) }
     };
     Mxfp4, (), Around<4, 12>, |_at| (), |at, ()| {
-        let codes = looked_up(nibbles(at.add(16)), crate::dequantize::MXFP4_DOUBLED.map(|value| value + 12));
+        let codes = looked_up(nibbles(at.add(16)), &MXFP4_RAISED);
         let scale = _mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(at.cast())));
         Around { codes, scale: _mm256_castsi256_ps(scale) }
     };
