@@ -42,6 +42,11 @@ def bpe(vocabulary: Vocabulary, rule: str, whole: bool, controls: bool) -> Token
     return tokenizer
 
 
+def pieces(model: bytes) -> list:
+    """The vocabulary of a SentencePiece model."""
+    return list(sentencepiece_model_pb2.ModelProto.FromString(model).pieces)
+
+
 def write_spm(model: bytes, path: pathlib.Path) -> sentencepiece.SentencePieceProcessor:
     """Writes a SentencePiece model's vocabulary as converters do, and gives the processor to compare with."""
     proto = sentencepiece_model_pb2.ModelProto.FromString(model)

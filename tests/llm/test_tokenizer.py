@@ -4,7 +4,7 @@ import random
 
 import pytest
 import sentencepiece
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 import corpus
 import reference
@@ -108,6 +108,49 @@ def test_sentencepiece_of_gemma(tokenize, texts, tmp_path):
     path = tmp_path / "spm.gguf"
     processor = reference.write_spm((tmp_path / "trained.model").read_bytes(), path)
     check_spm(tokenize, texts, path, processor)
+
+
+@pytest.mark.parametrize("rule", ["smollm", "gpt-2", "llama-bpe", "qwen2", "qwen35", "gpt-4o", "tekken", "deepseek-v3"])
+def test_byte_pairs_of_tokenizer_json(tokenize, texts, vocabulary, tmp_path, rule):
+    """The rule is told from the expressions that the file writes out."""
+    theirs = reference.bpe(vocabulary, rule, whole=rule in WHOLE, controls=True)
+    if rules.RULES[rule][-1] == rules.GPT2:
+        steps = [pre_tokenizers.Digits(individual_digits=True)] if rule == "smollm" else []
+        steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True))
+        theirs.pre_tokenizer = pre_tokenizers.Sequence(steps)
+    path = tmp_path / "tokenizer.json"
+    theirs.save(str(path))
+    texts = texts[:1000]
+    check(texts, tokenize.encode(path, texts, action="parse"), lambda text: theirs.encode(text).ids)
+
+
+@pytest.mark.parametrize("prefix", [True, False])
+def test_sentencepiece_of_tokenizer_json(tokenize, texts, mistral, tmp_path, prefix):
+    """As converters write Llama's and Gemma's: merges in the order of the scores, bytes for what has no token."""
+    pieces = reference.pieces(mistral.read_bytes())
+    ids = {piece.piece: id for id, piece in enumerate(pieces)}
+    merges = []
+    for piece in sorted(pieces, key=lambda piece: -piece.score):
+        splits = [(piece.piece[:at], piece.piece[at:]) for at in range(1, len(piece.piece))]
+        known = [(left, right) for left, right in splits if left in ids and right in ids]
+        merges += sorted(known, key=lambda pair: (ids[pair[0]], ids[pair[1]])) if piece.type == 1 else []
+    theirs = Tokenizer(models.BPE(vocab=ids, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    steps = [normalizers.Prepend("▁")] if prefix else []
+    theirs.normalizer = normalizers.Sequence([*steps, normalizers.Replace(" ", "▁")])
+    theirs.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    theirs.add_special_tokens([AddedToken(name, normalized=False) for name in ("<unk>", "<s>", "</s>")])
+    path = tmp_path / "tokenizer.json"
+    theirs.save(str(path))
+    texts = [text for text in texts if text and "▁" not in text]
+    check(texts, tokenize.encode(path, texts, action="parse"), lambda text: theirs.encode(text).ids)
+
+
+def test_wordpiece_of_tokenizer_json(tokenize, texts, minilm):
+    theirs = Tokenizer.from_file(str(minilm / "tokenizer.json"))
+    theirs.no_truncation()
+    theirs.no_padding()
+    ours = tokenize.encode(minilm / "tokenizer.json", texts, action="parse")
+    check(texts, ours, lambda text: theirs.encode(text, add_special_tokens=False).ids)
 
 
 def test_wordpiece_of_bert(tokenize, texts, minilm, tmp_path):

@@ -7,6 +7,7 @@ pub mod gguf;
 pub mod manifest;
 mod map;
 pub mod rows;
+pub mod safetensors;
 pub mod spec;
 mod tensor_view;
 pub mod tokenizer;

@@ -2,6 +2,7 @@
 
 mod error;
 mod gguf;
+mod huggingface;
 #[cfg(test)]
 mod tests;
 

@@ -1,4 +1,4 @@
-//! Runs the tokenizer of a model file on JSON lines, for the reference checks under `tests/llm`.
+//! Runs the tokenizer of a model file (GGUF or `tokenizer.json`) on lines of text, for the reference checks under `tests/llm`.
 //!
 //! `tokenize MODEL encode|parse|split|decode [--pre RULE]`: each line of standard input is a hexadecimal UTF-8 text, or for
 //! `decode` token numbers; each line of standard output is token numbers, the ends of pieces, or hexadecimal text.
@@ -45,6 +45,10 @@ fn main() {
 }
 
 fn spec(path: &str) -> TokenizerSpec {
+    if path.ends_with(".json") {
+        let json = std::fs::read(path).expect("a file");
+        return TokenizerSpec::from_json(&json, None, None).expect("a tokenizer");
+    }
     TokenizerSpec::from_gguf(&Gguf::open(path).expect("a GGUF file")).expect("a tokenizer")
 }
 

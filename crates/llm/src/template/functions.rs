@@ -43,6 +43,12 @@ pub(super) fn install(environment: &mut Environment<'_>, limits: &Arc<Limits>, n
         environment.remove_filter(unbounded);
     }
     environment.remove_global("debug");
+    // Nothing is an iterable thing there, and none here.
+    environment.add_test("iterable", |value: Value| {
+        let kind = value.kind();
+        matches!(kind, ValueKind::Undefined | ValueKind::String)
+            || value.try_iter().is_ok() && kind != ValueKind::None
+    });
     install_watch(environment, limits);
     install_filters(environment, limits);
     environment.add_function("raise_exception", |message: Value| -> Result<Value, Error> {
