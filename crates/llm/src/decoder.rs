@@ -214,6 +214,10 @@ impl Forward for Decoder {
     fn logits(&self) -> &[f32] {
         &self.logits[..self.logits_len]
     }
+
+    fn spread(&self, tasks: usize, work: &(dyn Fn(usize) + Sync)) {
+        self.machine.pool.run(tasks, work);
+    }
 }
 
 /// A sequence's rows as attention takes them.

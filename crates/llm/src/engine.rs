@@ -54,6 +54,9 @@ pub struct EngineOptions {
     /// Prompt tokens computed at most in a step in which others wait for their next token: what one long prompt may
     /// delay them by.
     pub mixed_tokens: usize,
+    /// What a step that computes prompts should take at most; where the machine is slower than that, steps compute
+    /// fewer tokens than the two bounds above. A cancellation is seen after a step.
+    pub step_time: Duration,
     /// Answers computed at once.
     pub running_max: usize,
     /// Requests that wait.
@@ -62,7 +65,13 @@ pub struct EngineOptions {
 
 impl Default for EngineOptions {
     fn default() -> EngineOptions {
-        EngineOptions { step_tokens: 512, mixed_tokens: 128, running_max: 64, waiting_max: 256 }
+        EngineOptions {
+            step_tokens: 512,
+            mixed_tokens: 128,
+            step_time: Duration::from_millis(400),
+            running_max: 64,
+            waiting_max: 256,
+        }
     }
 }
 
@@ -179,18 +188,18 @@ impl Engine {
     /// Starts the thread. Fails where the system gives none.
     pub fn start(model: Model, options: EngineOptions) -> std::io::Result<Engine> {
         let running_max = options.running_max.max(1);
-        let mixed_tokens = options.mixed_tokens.max(1);
         let limits = Limits {
             block_len: model.block_len,
             blocks: model.blocks,
-            step_tokens: options.step_tokens.max(running_max + mixed_tokens),
-            mixed_tokens,
+            step_tokens: options.step_tokens,
+            mixed_tokens: options.mixed_tokens,
             running_max,
             // The handle refuses before this does; preempted answers wait here too.
             waiting_max: options.waiting_max + running_max,
             sequence_tokens_max: model.context_max,
         };
-        let scheduler = Scheduler::new(limits);
+        let mut scheduler = Scheduler::new(limits);
+        scheduler.set_budgets(options.step_tokens, options.mixed_tokens);
         let shared = Arc::new(Shared {
             vocabulary: Arc::clone(&model.vocabulary),
             compiler: Compiler::new(Arc::clone(&model.vocabulary)),

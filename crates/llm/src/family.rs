@@ -85,7 +85,7 @@ pub(crate) struct Local {
 impl Local {
     /// Whether layer `index` is local.
     pub(crate) fn has(&self, index: usize) -> bool {
-        self.period == 0 || (index + 1) % self.period != 0
+        self.period == 0 || !(index + 1).is_multiple_of(self.period)
     }
 }
 

@@ -47,4 +47,9 @@ pub trait Forward: Send {
 
     /// The logits of the last batch's wanted rows: `[wanted, vocab]`.
     fn logits(&self) -> &[f32];
+
+    /// Calls `work` with each of `0..tasks`, on the model's threads where it has some: they are idle between steps.
+    fn spread(&self, tasks: usize, work: &(dyn Fn(usize) + Sync)) {
+        (0..tasks).for_each(work);
+    }
 }

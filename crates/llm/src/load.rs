@@ -165,7 +165,7 @@ impl Need {
             weights: tensors + tensors * PACKING_PERMILLE / 1000,
             cache: blocks * block,
             blocks: blocks as u32,
-            scratch: scratch_bytes(shape),
+            scratch: scratch_bytes(gguf, shape),
             context: context.min((blocks as usize).saturating_mul(BLOCK_LEN)),
         }
     }
@@ -190,9 +190,13 @@ fn kv_bytes(shape: &Architecture) -> u64 {
     (shape.layers * 2 * shape.kv_width() * 2) as u64
 }
 
-/// Numbers between layers, for steps of 1,024 tokens; a generous guess at the feed-forward block's.
-fn scratch_bytes(shape: &Architecture) -> u64 {
-    ((shape.width * 16 + 4 * shape.query_width()) * 4 * 1024) as u64
+/// Numbers between layers, for steps of 512 tokens, and logits for 64 answers.
+fn scratch_bytes(gguf: &Gguf, shape: &Architecture) -> u64 {
+    let rows = |name: &str| gguf.tensor(name).map_or(0, |view| view.rows());
+    let hidden = rows("blk.0.ffn_up.weight").max(rows("blk.0.ffn_gate.weight"));
+    // What is quantised is kept beside the numbers: about half as many bytes again.
+    let row = 5 * shape.width + 3 * shape.query_width() + 2 * shape.kv_width() + 4 * hidden;
+    4 * (512 * row + 64 * rows("token_embd.weight")) as u64
 }
 
 /// A model in memory, with what is needed to speak to it.
@@ -219,9 +223,14 @@ impl LoadedModel {
     /// Loads a file that is already open.
     pub fn read(gguf: &Gguf, options: &LoadOptions) -> Result<LoadedModel, LoadError> {
         let isa = Isa::forced()?.unwrap_or_else(Isa::best);
-        let (need, decoder) = decoder(gguf, options, isa)?;
-        let spec = TokenizerSpec::from_gguf(gguf).map_err(|error| LoadError::Tokenizer(error.into()))?;
-        let tokenizer = Tokenizer::new(&spec).map_err(|error| LoadError::Tokenizer(error.into()))?;
+        // The tokenizer is built while the weights are packed: a second thread's worth of work.
+        let (decoded, tokenized) = std::thread::scope(|scope| {
+            let tokenizer = scope.spawn(|| tokenizer(gguf));
+            (decoder(gguf, options, isa), tokenizer.join())
+        });
+        let (need, decoder) = decoded?;
+        let (tokenizer, chat_template) =
+            tokenized.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let (rows, tokens) = (decoder.vocab(), tokenizer.vocab_len());
         if tokens > rows {
             return Err(LoadError::Shape(format!("its tokenizer has {tokens} tokens, its embedding {rows}")));
@@ -234,8 +243,15 @@ impl LoadedModel {
             context_max: need.context,
         };
         let architecture = gguf.architecture().to_string();
-        Ok(LoadedModel { model, tokenizer, chat_template: spec.chat_template, need, architecture })
+        Ok(LoadedModel { model, tokenizer, chat_template, need, architecture })
     }
+}
+
+/// The tokenizer, and the template of conversations.
+fn tokenizer(gguf: &Gguf) -> Result<(Tokenizer, Option<String>), LoadError> {
+    let spec = TokenizerSpec::from_gguf(gguf).map_err(|error| LoadError::Tokenizer(error.into()))?;
+    let tokenizer = Tokenizer::new(&spec).map_err(|error| LoadError::Tokenizer(error.into()))?;
+    Ok((tokenizer, spec.chat_template))
 }
 
 /// The memory it takes, and the decoder.

@@ -27,7 +27,7 @@ pub struct Limits {
     pub block_len: usize,
     /// Blocks in the key-value cache.
     pub blocks: u32,
-    /// Tokens computed in one step at most. At least `running_max`.
+    /// Tokens computed in one step at most. At least `running_max + mixed_tokens`.
     pub step_tokens: usize,
     /// Prompt tokens computed at most in a step in which other sequences wait for their next token.
     pub mixed_tokens: usize,
@@ -142,6 +142,13 @@ impl Scheduler {
     /// The bounds it was made with.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Changes how many tokens a step computes: in all, and of prompts while others wait for their next token. Neither
+    /// changes what is computed, only when. There is always room for every running sequence's next token.
+    pub fn set_budgets(&mut self, step_tokens: usize, mixed_tokens: usize) {
+        self.limits.mixed_tokens = mixed_tokens.max(1);
+        self.limits.step_tokens = step_tokens.max(self.limits.running_max + self.limits.mixed_tokens);
     }
 
     /// Tokens, prompt and answer together, that one sequence can reach.

@@ -109,6 +109,10 @@ impl File {
 
 /// A small model of the family.
 fn file(family: &str) -> Gguf {
+    Gguf::from_bytes(bytes(family)).unwrap()
+}
+
+fn bytes(family: &str) -> Vec<u8> {
     let key = |key: &str| format!("{family}.{key}");
     let mut writer = Writer::new(family)
         .u32(&key("block_count"), LAYERS as u32)
@@ -146,7 +150,7 @@ fn file(family: &str) -> Gguf {
     for layer in 0..LAYERS {
         file = file.layer(family, layer);
     }
-    Gguf::from_bytes(file.0.finish()).unwrap()
+    file.0.finish()
 }
 
 fn decoder(family: &str, threads: usize, isa: Isa) -> Decoder {
@@ -261,4 +265,41 @@ fn a_file_that_cannot_be_run_is_refused_by_name() {
     assert!(refuse(bare, &options).contains("llama.embedding_length"));
     let large = refuse(file("llama"), &LoadOptions { memory_max: 1 << 20, ..options });
     assert!(large.contains("MiB are available"), "{large}");
+}
+
+/// Files that were changed at random are refused or run, and never break the program.
+#[test]
+fn damaged_files_do_no_damage() {
+    let mut state = 0x2545_f491_4f6c_dd1du64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    let options = LoadOptions { threads: 1, kv_bytes_max: 1 << 20, memory_max: 1 << 26, context_max: 0 };
+    let (mut refused, mut ran) = (0, 0);
+    for family in ["llama", "gemma3", "phi3", "gpt-oss"] {
+        let whole = bytes(family);
+        // Metadata and the tensors' descriptions; what follows is numbers.
+        let header = 9_000.min(whole.len());
+        for _ in 0..150 {
+            let mut damaged = whole.clone();
+            for _ in 0..=random(3) {
+                damaged[random(header)] = [0, 1, 0x7f, 0xff, random(256) as u8][random(5)];
+            }
+            let Ok(gguf) = Gguf::from_bytes(damaged) else {
+                refused += 1;
+                continue;
+            };
+            match load::decoder(&gguf, &options, Isa::best()) {
+                Ok((_, mut decoder)) => {
+                    rows(&mut decoder, &[1, 2, 3], 0, 0);
+                    ran += 1;
+                }
+                Err(_) => refused += 1,
+            }
+        }
+    }
+    assert!(refused > 0 && ran > 0, "{refused} refused, {ran} ran");
 }

@@ -1,19 +1,24 @@
 //! The engine's thread: schedule, forward, sample, commit.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::job::Job;
 use super::{Arrival, Counters, Shared};
+use crate::constraint::Follower;
 use crate::forward::{Batch, Forward, Span};
 use crate::request::{Event, FinishReason, RankedToken, TokenLogprob};
-use crate::sampler::{self, History, LogProb, Place};
-use crate::scheduler::{NewSequence, Plan, Run, Scheduler, SequenceId};
+use crate::sampler::{self, History, LogProb, LogProbs, Place, SamplingParams};
+use crate::scheduler::{NewSequence, Plan, Scheduler, SequenceId};
 
 /// How long the thread sleeps at most when it has requests but nothing to compute.
 const IDLE: Duration = Duration::from_millis(10);
+
+/// Steps of fewer tokens say nothing of how long larger ones take, and are not made any smaller.
+const FIT_TOKENS: usize = 32;
 
 /// Of the pace's average, the share of the newest value.
 const PACE_SHARE: u32 = 8;
@@ -39,7 +44,72 @@ struct Desk {
     counters: Counters,
     pace: Duration,
     last_end: Instant,
-    scratch: Vec<f32>,
+    /// Tokens a second in steps that compute prompts.
+    rate: f64,
+}
+
+/// One of the answers that a step computed logits for, and which row of them.
+struct Answer {
+    job: JobId,
+    choice: usize,
+    row: usize,
+}
+
+/// The logits of a step.
+struct Rows<'a> {
+    logits: &'a [f32],
+    vocab: usize,
+    /// Embeddings are at times filled up to a round number of rows; there are no tokens there.
+    tokens: usize,
+}
+
+impl<'a> Rows<'a> {
+    fn row(&self, row: usize) -> Option<&'a [f32]> {
+        let first = row * self.vocab;
+        self.logits.get(first..first + self.vocab.min(self.tokens))
+    }
+}
+
+/// What one draw depends on, but for the constraint.
+struct Draw<'a> {
+    params: &'a SamplingParams,
+    logits: &'a [f32],
+    history: History<'a>,
+    place: Place,
+    top: Option<usize>,
+}
+
+/// A draw to be made.
+struct Ask<'a> {
+    answer: Answer,
+    draw: Draw<'a>,
+    follower: Option<Follower>,
+    chosen: Option<(Result<u32, String>, Option<LogProbs>)>,
+}
+
+thread_local! {
+    /// Where logits are edited.
+    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Ask<'_> {
+    fn choose(&mut self) {
+        let &Draw { params, logits, history, place, top } = &self.draw;
+        let mask = self.follower.as_mut().map(Follower::mask).transpose();
+        let token = mask.map_err(|error| error.to_string()).and_then(|mask| {
+            let token = SCRATCH
+                .with_borrow_mut(|scratch| sampler::sample(params, logits, history, mask, place, scratch));
+            token.ok_or_else(|| match mask {
+                Some(_) => "nothing that the constraint allows can follow".to_string(),
+                None => "the model's numbers are not finite; its file may be damaged".to_string(),
+            })
+        });
+        let logprobs = match (&token, top) {
+            (Ok(token), Some(top)) => sampler::log_probs(logits, *token, top),
+            _ => None,
+        };
+        self.chosen = Some((token, logprobs));
+    }
 }
 
 /// What was sampled for one answer.
@@ -74,7 +144,7 @@ impl Worker {
             counters: Counters::default(),
             pace: Duration::ZERO,
             last_end: Instant::now(),
-            scratch: Vec::new(),
+            rate: 0.0,
         };
         Worker { model, desk, batch: Batch::default() }
     }
@@ -104,9 +174,11 @@ impl Worker {
             return Ok(false);
         }
         self.desk.lay_out(&plan, &mut self.batch);
+        let begun = Instant::now();
         match catch_unwind(AssertUnwindSafe(|| self.model.forward(&self.batch))) {
             Ok(Ok(())) => {
-                let chosen = self.desk.sample(&plan, self.model.logits());
+                self.desk.fit_steps(plan.tokens(), begun.elapsed());
+                let chosen = self.desk.sample(&plan, &*self.model);
                 self.desk.commit(&plan, chosen);
             }
             Ok(Err(error)) => self.desk.fail_plan(&plan, &error.to_string()),
@@ -117,6 +189,19 @@ impl Worker {
 }
 
 impl Desk {
+    /// Sets how many tokens the next steps compute by how long this one took.
+    fn fit_steps(&mut self, tokens: usize, took: Duration) {
+        if tokens < FIT_TOKENS {
+            return;
+        }
+        let options = &self.shared.options;
+        let rate = tokens as f64 / took.as_secs_f64().max(1e-6);
+        self.rate = if self.rate == 0.0 { rate } else { (self.rate + rate) / 2.0 };
+        let fitting = (self.rate * options.step_time.as_secs_f64()) as usize;
+        let fit = |most: usize| fitting.clamp(FIT_TOKENS.min(most), most);
+        self.scheduler.set_budgets(fit(options.step_tokens), fit(options.mixed_tokens));
+    }
+
     /// Takes what has arrived; waits for it where there is nothing else to do. False when the engine is to stop.
     fn take_in(&mut self, idle: bool) -> bool {
         let shared = Arc::clone(&self.shared);
@@ -125,7 +210,7 @@ impl Desk {
             // With requests at hand, cancellations and deadlines are to be seen.
             let longest = if self.jobs.is_empty() { Duration::from_secs(3600) } else { IDLE };
             let waited = shared.wake.wait_timeout(inbox, longest);
-            inbox = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
+            inbox = waited.unwrap_or_else(PoisonError::into_inner).0;
             if !self.jobs.is_empty() {
                 break;
             }
@@ -196,23 +281,57 @@ impl Desk {
         }
     }
 
-    /// Chooses a token for each answer whose logits were computed. `logits` is `[sampling runs, vocab]`.
-    fn sample(&mut self, plan: &Plan, logits: &[f32]) -> Vec<Chosen> {
-        let runs: Vec<&Run> = plan.runs.iter().filter(|run| run.samples).collect();
-        if runs.is_empty() {
-            return Vec::new();
-        }
-        let vocab = logits.len() / runs.len();
-        // Embeddings are at times filled up to a round number of rows; there are no tokens there.
-        let tokens = vocab.min(self.shared.vocabulary.len());
-        let mut chosen = Vec::new();
-        for (run, row) in runs.into_iter().zip(logits.chunks_exact(vocab.max(1))) {
-            let row = &row[..tokens];
-            for (job, choice) in self.answers_of(run.sequence) {
-                chosen.extend(self.choose(job, choice, row));
+    /// Chooses a token for each answer whose logits were computed, on all of the model's threads.
+    fn sample(&mut self, plan: &Plan, model: &dyn Forward) -> Vec<Chosen> {
+        let answers = self.answers(plan);
+        let logits =
+            Rows { logits: model.logits(), vocab: model.vocab(), tokens: self.shared.vocabulary.len() };
+        let followers: Vec<_> = answers.iter().map(|answer| self.take_follower(answer)).collect();
+        let asks = answers.into_iter().zip(followers).filter_map(|(answer, follower)| {
+            let draw = self.draw(&answer, &logits)?;
+            Some(Mutex::new(Ask { answer, draw, follower, chosen: None }))
+        });
+        let asks: Vec<_> = asks.collect();
+        model.spread(asks.len(), &|nth| asks[nth].lock().unwrap_or_else(PoisonError::into_inner).choose());
+        let done = asks.into_iter().map(|ask| ask.into_inner().unwrap_or_else(PoisonError::into_inner));
+        let done: Vec<_> = done.map(|ask| (ask.answer, ask.follower, ask.chosen)).collect();
+        let mut chosen = Vec::with_capacity(done.len());
+        for (answer, follower, result) in done {
+            if let Some(job) = self.jobs.get_mut(&answer.job) {
+                job.choices[answer.choice].follower = follower;
             }
+            let Some((token, logprobs)) = result else { continue };
+            let logprob = logprobs.map(|logprobs| self.name(logprobs));
+            chosen.push(Chosen { job: answer.job, choice: answer.choice, token, logprob });
         }
         chosen
+    }
+
+    /// The answers that the plan computed logits for.
+    fn answers(&mut self, plan: &Plan) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        for (row, run) in plan.runs.iter().filter(|run| run.samples).enumerate() {
+            let of = self.answers_of(run.sequence);
+            answers.extend(of.into_iter().map(|(job, choice)| Answer { job, choice, row }));
+        }
+        answers
+    }
+
+    fn take_follower(&mut self, answer: &Answer) -> Option<Follower> {
+        self.jobs.get_mut(&answer.job)?.choices[answer.choice].follower.take()
+    }
+
+    /// What one answer's draw depends on.
+    fn draw<'a>(&'a self, answer: &Answer, rows: &Rows<'a>) -> Option<Draw<'a>> {
+        let job = self.jobs.get(&answer.job)?;
+        let tokens = &job.choices[answer.choice].answer;
+        Some(Draw {
+            params: &job.request.sampling,
+            logits: rows.row(answer.row)?,
+            history: History { prompt: &job.request.prompt, answer: tokens },
+            place: Place { seed: job.seed, choice: answer.choice, position: tokens.len() },
+            top: job.request.logprobs.map(usize::from),
+        })
     }
 
     /// The answers that go on from this sequence: one, or all of the request's when its prompt is just computed.
@@ -234,35 +353,13 @@ impl Desk {
         (0..job.choices.len()).map(|choice| (id, choice)).collect()
     }
 
-    fn choose(&mut self, id: JobId, choice: usize, logits: &[f32]) -> Option<Chosen> {
-        let job = self.jobs.get_mut(&id)?;
-        let answer = &mut job.choices[choice];
-        let place = Place { seed: job.seed, choice, position: answer.answer.len() };
-        let history = History { prompt: &job.request.prompt, answer: &answer.answer };
-        let mask = answer.follower.as_mut().map(|follower| follower.mask()).transpose();
-        let token = mask.map_err(|error| error.to_string()).and_then(|mask| {
-            let token =
-                sampler::sample(&job.request.sampling, logits, history, mask, place, &mut self.scratch);
-            token.ok_or_else(|| match mask {
-                Some(_) => "nothing that the constraint allows can follow".to_string(),
-                None => "the model's numbers are not finite; its file may be damaged".to_string(),
-            })
-        });
-        let logprob = match (&token, job.request.logprobs) {
-            (Ok(token), Some(top)) => self.rank(logits, *token, usize::from(top)),
-            _ => None,
-        };
-        Some(Chosen { job: id, choice, token, logprob })
-    }
-
-    fn rank(&self, logits: &[f32], token: u32, top: usize) -> Option<TokenLogprob> {
-        let found = sampler::log_probs(logits, token, top)?;
+    fn name(&self, logprobs: LogProbs) -> TokenLogprob {
         let named = |LogProb { token, logprob }: LogProb| RankedToken {
             id: token,
             bytes: self.shared.vocabulary.bytes(token).to_vec(),
             logprob,
         };
-        Some(TokenLogprob { chosen: named(found.chosen), top: found.top.into_iter().map(named).collect() })
+        TokenLogprob { chosen: named(logprobs.chosen), top: logprobs.top.into_iter().map(named).collect() }
     }
 
     /// Makes known what was computed and moves every answer on by its token, or ends it.
