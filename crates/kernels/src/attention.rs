@@ -4,6 +4,7 @@
 //! in order: scores (each a chain of fused multiply-adds over the head's numbers), the block's greatest, exponentials,
 //! and a chain of fused multiply-adds over its values. What a query does not see takes no part. None of it depends on
 //! which queries are computed together.
+#![allow(clippy::needless_range_loop, reason = "an index runs through several small arrays, unrolled")]
 
 use std::cell::RefCell;
 

@@ -71,7 +71,7 @@ lanes_fn! {
     pub fn rms_norm<L>(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
         let scale = 1.0 / (dot_lanes::<L>(x, x) / x.len() as f32 + epsilon).sqrt();
         let scale = L::splat(scale);
-        zip::<L>(x, weight, out, |x, weight| x.mul(scale).mul(weight));
+        zip::<L>(x, weight, out, #[inline(always)] |x, weight| x.mul(scale).mul(weight));
     }
 }
 
@@ -83,7 +83,7 @@ lanes_fn! {
     pub fn rms_norm_in_place<L>(x: &mut [f32], weight: &[f32], epsilon: f32) {
         let scale = 1.0 / (dot_lanes::<L>(x, x) / x.len() as f32 + epsilon).sqrt();
         let scale = L::splat(scale);
-        in_place::<L>(x, weight, |x, weight| x.mul(scale).mul(weight));
+        in_place::<L>(x, weight, #[inline(always)] |x, weight| x.mul(scale).mul(weight));
     }
 }
 
@@ -96,11 +96,11 @@ lanes_fn! {
         // The mean first: sums of squares of numbers far from zero lose the digits that matter.
         let mean = sum_lanes::<L>(x) / x.len() as f32;
         let mean = L::splat(mean);
-        zip::<L>(x, weight, out, |x, _| x.sub(mean));
+        zip::<L>(x, weight, out, #[inline(always)] |x, _| x.sub(mean));
         let scale = 1.0 / (dot_lanes::<L>(out, out) / x.len() as f32 + epsilon).sqrt();
         let scale = L::splat(scale);
-        in_place::<L>(out, weight, |x, weight| x.mul(scale).mul(weight));
-        in_place::<L>(out, bias, |x, bias| x.add(bias));
+        in_place::<L>(out, weight, #[inline(always)] |x, weight| x.mul(scale).mul(weight));
+        in_place::<L>(out, bias, #[inline(always)] |x, bias| x.add(bias));
     }
 }
 
@@ -110,7 +110,7 @@ lanes_fn! {
     /// # Panics
     /// When the lengths differ.
     pub fn add<L>(x: &mut [f32], y: &[f32]) {
-        in_place::<L>(x, y, |x, y| x.add(y));
+        in_place::<L>(x, y, #[inline(always)] |x, y| x.add(y));
     }
 }
 
@@ -121,7 +121,7 @@ lanes_fn! {
     /// When the lengths differ.
     pub fn add_scaled<L>(x: &mut [f32], y: &[f32], factor: f32) {
         let factor = L::splat(factor);
-        in_place::<L>(x, y, |x, y| factor.fma(y, x));
+        in_place::<L>(x, y, #[inline(always)] |x, y| factor.fma(y, x));
     }
 }
 
@@ -132,7 +132,7 @@ lanes_fn! {
     /// When the lengths differ.
     pub fn silu_mul<L>(gate: &[f32], up: &[f32], out: &mut [f32]) {
         let (zero, one) = (L::splat(0.0), L::splat(1.0));
-        zip::<L>(gate, up, out, |gate, up| gate.div(one.add(zero.sub(gate).exp())).mul(up));
+        zip::<L>(gate, up, out, #[inline(always)] |gate, up| gate.div(one.add(zero.sub(gate).exp())).mul(up));
     }
 }
 
@@ -144,7 +144,7 @@ lanes_fn! {
     pub fn gelu_tanh_mul<L>(gate: &[f32], up: &[f32], out: &mut [f32]) {
         let (half, one) = (L::splat(0.5), L::splat(1.0));
         let (cubic, factor) = (L::splat(0.044_715), L::splat(0.797_884_6));
-        zip::<L>(gate, up, out, |x, up| {
+        zip::<L>(gate, up, out, #[inline(always)] |x, up| {
             let inner = x.mul(x).mul(x).fma(cubic, x).mul(factor);
             x.mul(half).mul(one.add(inner.tanh())).mul(up)
         });
@@ -158,7 +158,7 @@ lanes_fn! {
     /// When the lengths differ.
     pub fn clamped_silu_mul<L>(gate: &[f32], up: &[f32], out: &mut [f32]) {
         let (limit, one, slope) = (L::splat(7.0), L::splat(1.0), L::splat(-1.702));
-        zip::<L>(gate, up, out, |gate, up| {
+        zip::<L>(gate, up, out, #[inline(always)] |gate, up| {
             let gate = gate.min(limit);
             let up = up.min(limit).max(L::splat(-7.0));
             gate.div(one.add(gate.mul(slope).exp())).mul(up.add(one))
@@ -170,7 +170,7 @@ lanes_fn! {
     /// `x[i] = cap * tanh(x[i] / cap)`.
     pub fn softcap<L>(x: &mut [f32], cap: f32) {
         let cap = L::splat(cap);
-        map::<L>(x, |x| cap.mul(x.div(cap).tanh()));
+        map::<L>(x, #[inline(always)] |x| cap.mul(x.div(cap).tanh()));
     }
 }
 
@@ -179,9 +179,9 @@ lanes_fn! {
     pub fn softmax<L>(x: &mut [f32]) {
         let greatest = x.iter().fold(f32::NEG_INFINITY, |greatest, &x| if x > greatest { x } else { greatest });
         let greatest = L::splat(greatest);
-        map::<L>(x, |x| x.sub(greatest).exp());
+        map::<L>(x, #[inline(always)] |x| x.sub(greatest).exp());
         let sum = L::splat(sum_lanes::<L>(x));
-        map::<L>(x, |x| x.div(sum));
+        map::<L>(x, #[inline(always)] |x| x.div(sum));
     }
 }
 

@@ -13,6 +13,8 @@ mod scalar;
 mod unroll;
 
 use crate::activations::{Activations, Shared};
+use std::ops::Range;
+
 #[cfg(target_arch = "x86_64")]
 use crate::activations::{Column, Wide};
 use crate::isa::Isa;
@@ -67,8 +69,9 @@ pub fn matmul(pool: &Pool, isa: Isa, outs: &mut [(&Matrix, &mut [f32])], activat
     pool.run(parts.len(), |index| {
         let part = parts[index];
         let product = &products[part.product];
+        let mut sums = Sums([0.0; GROUP * PAIR * PANEL_ROWS_MAX]);
         for first in (0..m).step_by(GROUP) {
-            product.group(isa, activations, part, first, GROUP.min(m - first));
+            product.group(isa, activations, part, first..m.min(first + GROUP), &mut sums);
         }
     });
 }
@@ -105,9 +108,9 @@ fn parts(products: &[Product<'_>], threads: usize, m: usize) -> Vec<Part> {
 }
 
 impl Product<'_> {
-    /// Multiplies panels `part` with vectors `first..first + count`.
-    fn group(&self, isa: Isa, activations: &Activations, part: Part, first: usize, count: usize) {
-        let mut sums = Sums([0.0; GROUP * PAIR * PANEL_ROWS_MAX]);
+    /// Multiplies panels `part` with `vectors`, at most [`GROUP`] of them.
+    fn group(&self, isa: Isa, activations: &Activations, part: Part, vectors: Range<usize>, sums: &mut Sums) {
+        let (first, count) = (vectors.start, vectors.len());
         let rows = isa.panel_rows();
         for panel in (part.first..part.last).step_by(PAIR) {
             let panels = PAIR.min(part.last - panel);
@@ -116,11 +119,17 @@ impl Product<'_> {
             call.run(isa, sums);
             let (from, to) = (panel * rows, ((panel + panels) * rows).min(self.matrix.rows()));
             for (column, sums) in sums.chunks_exact(panels * rows).enumerate() {
+                let (eights, rest) = sums[..to - from].as_chunks::<8>();
                 // SAFETY: `out` has `m * rows` numbers (asserted), `first + column` is below `m`, and these rows of it
-                // are this task's.
+                // are this task's. Eight at a time, since their number is known: a copy of a few bytes is no call.
                 unsafe {
                     let out = self.out.get().add((first + column) * self.matrix.rows() + from);
-                    std::ptr::copy_nonoverlapping(sums.as_ptr(), out, to - from);
+                    for (index, eight) in eights.iter().enumerate() {
+                        out.add(8 * index).cast::<[f32; 8]>().write_unaligned(*eight);
+                    }
+                    for (index, sum) in rest.iter().enumerate() {
+                        out.add(8 * eights.len() + index).write(*sum);
+                    }
                 }
             }
         }

@@ -12,6 +12,7 @@
 //! | 6 bits | 63 | 2 | 32,256 |
 //!
 //! Only then they are widened, by `vpmaddwd`. Codes of 8 bits are widened first and multiplied by `vpmaddwd` alone.
+#![allow(clippy::needless_range_loop, reason = "an index runs through several small arrays, unrolled")]
 #![allow(
     unsafe_op_in_unsafe_fn,
     reason = "every function here is instructions and pointers through and through"

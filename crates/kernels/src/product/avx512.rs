@@ -3,6 +3,7 @@
 //! `vpdpbusd` multiplies unsigned codes with signed activations and adds four neighbours without saturating, so no width
 //! needs care: signed codes are made unsigned by a centre, whose share is taken off through the activations' sums, in
 //! integers. The sums are those of every other set, and the f32 operations after them as well.
+#![allow(clippy::needless_range_loop, reason = "an index runs through several small arrays, unrolled")]
 #![allow(
     unsafe_op_in_unsafe_fn,
     reason = "every function here is instructions and pointers through and through"
