@@ -22,6 +22,12 @@ class Vocabulary:
         self.merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"].contents()]
         self.types = fields["tokenizer.ggml.token_type"].contents()
 
+    def missing(self) -> list[str]:
+        """ASCII characters without a token."""
+        tokens = set(self.tokens)
+        letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        return [chr(byte) for byte in range(0x80) if letters.pre_tokenize_str(chr(byte))[0][0] not in tokens]
+
     def ids(self, kind: int) -> list[int]:
         """Tokens of a type."""
         return [id for id, found in enumerate(self.types) if found == kind]

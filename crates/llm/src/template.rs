@@ -254,7 +254,7 @@ fn message_value(message: &Message, mask: &mut disguise::Mask) -> Result<Value, 
 
 fn compile(source: &str) -> Result<CompiledTemplate<'_>, TemplateError> {
     let config = TemplateConfig {
-        syntax_config: SyntaxConfig::default(),
+        syntax_config: SyntaxConfig,
         ws_config: WhitespaceConfig { keep_trailing_newline: false, lstrip_blocks: true, trim_blocks: true },
         default_auto_escape: Arc::new(|_| AutoEscape::None),
     };

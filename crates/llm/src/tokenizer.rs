@@ -109,7 +109,7 @@ impl Tokenizer {
     /// The tokens of `text`, with nothing put before or after. Every text has tokens; none is refused.
     #[must_use]
     pub fn encode(&self, text: &str, special: Special) -> Vec<u32> {
-        self.encode_restoring(text, special, |part| Cow::Borrowed(part))
+        self.encode_restoring(text, special, Cow::Borrowed)
     }
 
     /// The tokens of a whole prompt: `text` with what the model expects before and after it. A token that `text`

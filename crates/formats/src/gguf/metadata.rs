@@ -156,6 +156,9 @@ fn read_value(cursor: &mut Cursor<'_>, kind: Kind, key: &str) -> Result<Range<us
     }
 }
 
+/// A value, if the key is there.
+type Found<T> = Result<Option<T>, Error>;
+
 /// What a file says about its model. A getter answers `None` when the key is absent, and an [`Error::Metadata`] when
 /// the value is there but cannot be what was asked for.
 #[derive(Debug, Clone, Copy)]
@@ -304,7 +307,7 @@ impl<'a> Metadata<'a> {
     }
 
     /// A value that is not an array.
-    fn scalar(&self, key: &str, wanted: &'static str) -> Result<Option<(&'a Entry, &'a [u8])>, Error> {
+    fn scalar(&self, key: &str, wanted: &'static str) -> Found<(&'a Entry, &'a [u8])> {
         match self.index.values.get(key) {
             None => Ok(None),
             Some(entry) if entry.elements.is_some() => Err(self.wrong(key, entry, wanted)),
@@ -313,7 +316,7 @@ impl<'a> Metadata<'a> {
     }
 
     /// An array, with the number of its elements.
-    fn array(&self, key: &str, wanted: &'static str) -> Result<Option<(&'a Entry, usize, &'a [u8])>, Error> {
+    fn array(&self, key: &str, wanted: &'static str) -> Found<(&'a Entry, usize, &'a [u8])> {
         match self.index.values.get(key).map(|entry| (entry, entry.elements)) {
             None => Ok(None),
             Some((entry, None)) => Err(self.wrong(key, entry, wanted)),

@@ -248,8 +248,17 @@ fn rule(pre_tokenizer: &Value) -> Result<&'static str> {
             _ => return Err(unsupported("pre_tokenizer", step)),
         }
     }
-    let known = RULES.iter().find(|(_, rule)| *rule == expressions);
+    let expressions: Vec<String> = expressions.into_iter().map(spelt_out).collect();
+    let known = RULES.iter().find(|(_, rule)| {
+        rule.len() == expressions.len()
+            && rule.iter().zip(&expressions).all(|(ours, theirs)| spelt_out(ours) == *theirs)
+    });
     known.map(|(name, _)| *name).ok_or_else(|| unsupported("pre_tokenizer", pre_tokenizer))
+}
+
+/// An expression with line ends written out and quotes bare: files write them in several ways.
+fn spelt_out(expression: &str) -> String {
+    expression.replace('\r', "\\r").replace('\n', "\\n").replace("\\\"", "\"")
 }
 
 fn unsupported(what: &'static str, found: &Value) -> TokenizerSpecError {

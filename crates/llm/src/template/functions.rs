@@ -7,10 +7,10 @@ use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
+use super::clock;
 use super::instructions::{CONCATENATE, KEEP, MULTIPLY};
 use super::limits::Limits;
 use super::python::{self, JsonStyle};
-use super::{clock, instructions};
 
 /// Values nested deeper are refused, so that whoever walks them needs no more stack than that.
 const DEPTH_MAX: usize = 64;
@@ -262,6 +262,3 @@ fn tojson(value: &Value, indent: Option<usize>, options: Kwargs) -> Result<Value
         Error::new(ErrorKind::InvalidOperation, format!("{} cannot be written as JSON", value.kind()))
     })
 }
-
-/// Keeps the names of the watch where they cannot be missed.
-const _: () = assert!(instructions::KEEP.as_bytes()[0] == b' ');

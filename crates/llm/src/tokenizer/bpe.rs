@@ -8,17 +8,16 @@ use super::pairs::Pairs;
 use super::tokens::Tokens;
 use super::{PreTokenizer, TokenizerError};
 
-/// No token.
-const NONE: u32 = u32::MAX;
+/// Two tokens, to the place of their merge in the list and the token that they become.
+type Merges = HashMap<(u32, u32), (u32, u32)>;
 
 /// Merges bytes to tokens within the pieces that a rule cuts.
 #[derive(Debug)]
 pub(super) struct Bpe {
     rule: PreTokenizer,
     /// The token of each byte alone.
-    bytes: [u32; 256],
-    /// Two tokens, to the place of their merge in the list and the token that they become.
-    merges: HashMap<(u32, u32), (u32, u32)>,
+    bytes: Box<[Option<u32>; 256]>,
+    merges: Merges,
     /// Tokens by their bytes, where a piece that is a token is taken whole.
     whole: Option<HashMap<Box<[u8]>, u32>>,
 }
@@ -34,7 +33,7 @@ impl Bpe {
         let mergeable =
             tokens.iter().filter(|(_, kind, _)| matches!(kind, TokenKind::Normal | TokenKind::Unused));
         let whole = whole.then(|| mergeable.map(|(id, _, bytes)| (bytes.into(), id)).collect());
-        Ok(Bpe { rule, bytes: bytes(tokens, spec)?, merges: ranks(merges, tokens, spec)?, whole })
+        Ok(Bpe { rule, bytes: bytes(tokens), merges: ranks(merges, tokens, spec)?, whole })
     }
 
     /// Appends the tokens of `text`.
@@ -51,26 +50,22 @@ impl Bpe {
             return;
         }
         pairs.clear();
-        piece.iter().for_each(|&byte| pairs.push(self.bytes[usize::from(byte)], 1));
+        let symbols = piece.iter().filter_map(|&byte| self.bytes[usize::from(byte)]);
+        symbols.for_each(|id| pairs.push(id, 1));
         pairs.merge(|left, right, _| self.merges.get(&(left.id, right.id)).copied());
         ids.extend(pairs.symbols().map(|(symbol, _)| symbol.id));
     }
 }
 
-/// The token of each byte, or that for what is unknown.
-fn bytes(tokens: &Tokens, spec: &TokenizerSpec) -> Result<[u32; 256], TokenizerError> {
-    let mut bytes = [spec.unknown.unwrap_or(NONE); 256];
+/// The token of each byte. Some vocabularies lack control characters; like the reference, these are then left out.
+fn bytes(tokens: &Tokens) -> Box<[Option<u32>; 256]> {
+    let mut bytes = Box::new([None; 256]);
     for (id, kind, text) in tokens.iter() {
         if let (TokenKind::Normal, &[byte]) = (kind, text) {
-            bytes[usize::from(byte)] = id;
+            bytes[usize::from(byte)] = Some(id);
         }
     }
-    // Texts are UTF-8, in which these bytes cannot be.
-    let needed = (0..=255).filter(|byte| !matches!(byte, 0xc0 | 0xc1 | 0xf5..=0xff));
-    match needed.into_iter().find(|&byte: &u8| bytes[usize::from(byte)] == NONE) {
-        Some(byte) => Err(TokenizerError::Byte(byte)),
-        None => Ok(bytes),
-    }
+    bytes
 }
 
 /// Merges by the identities of what they join; none makes a control token.
@@ -78,7 +73,7 @@ fn ranks(
     merges: &[(String, String)],
     tokens: &Tokens,
     spec: &TokenizerSpec,
-) -> Result<HashMap<(u32, u32), (u32, u32)>, TokenizerError> {
+) -> Result<Merges, TokenizerError> {
     let by_text: HashMap<&str, u32> =
         (0..).zip(&spec.tokens).map(|(id, token)| (token.text.as_str(), id)).collect();
     let mut ranks = HashMap::with_capacity(merges.len());

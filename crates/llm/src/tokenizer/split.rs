@@ -511,6 +511,7 @@ const CASED_LETTERS: [(char, char); 84] = [
 ];
 
 #[cfg(test)]
+#[allow(clippy::panic)]
 mod tests {
     use super::*;
 

@@ -51,7 +51,7 @@ impl PartialOrd for Score {
 impl Spm {
     pub(super) fn new(tokens: &Tokens, spec: &TokenizerSpec) -> Result<Spm, TokenizerError> {
         let mut bytes = Box::new([NONE; 256]);
-        let mut by_text = HashMap::new();
+        let mut by_text: HashMap<Box<str>, _> = HashMap::new();
         for ((id, kind, _), token) in tokens.iter().zip(&spec.tokens) {
             match kind {
                 TokenKind::Byte(byte) => bytes[usize::from(byte)] = id,
@@ -67,7 +67,7 @@ impl Spm {
             (Some(_), Some(unknown)) => Fallback::Unknown(unknown),
             (Some(byte), None) => return Err(TokenizerError::Byte(byte)),
         };
-        let text_bytes_max = by_text.keys().map(|text: &Box<str>| text.len()).max().unwrap_or(0);
+        let text_bytes_max = by_text.keys().map(|text| text.len()).max().unwrap_or(0);
         Ok(Spm { by_text, fallback, text_bytes_max, add_space_prefix: spec.add_space_prefix })
     }
 

@@ -155,9 +155,66 @@ fn what_cannot_be_built_is_said() {
     let TokenizerKind::Bpe { merges, .. } = &mut missing.kind else { panic!() };
     merges.push(("x".to_owned(), "yz".to_owned()));
     assert_eq!(error(missing), TokenizerError::Merge { at: 8, text: "xyz".to_owned() });
-    let mut missing = bpe("gpt-2");
-    missing.tokens[65].text = "nothing".to_owned();
+    let mut missing = spm();
+    missing.tokens[3 + 65].kind = TokenKind::Unused;
+    missing.unknown = None;
     assert_eq!(error(missing), TokenizerError::Byte(65));
+}
+
+/// Some vocabularies have no token for a control character: it is left out, and no control token comes in its place.
+#[test]
+fn bytes_without_a_token_are_left_out() {
+    let mut spec = bpe("gpt-2");
+    spec.tokens[4].text = "nothing".to_owned();
+    spec.unknown = spec.eos;
+    let tokenizer = Tokenizer::new(&spec).unwrap();
+    assert_eq!(tokenizer.encode("h\u{4}e", Special::AsText), [b'h', b'e'].map(u32::from));
+}
+
+/// Descriptions that make no sense: whatever comes of them is an error or a tokenizer that works.
+#[test]
+fn odd_descriptions_never_do_harm() {
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = move |below: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random % below as u64) as usize
+    };
+    let texts = ["", "▁", "<s>", "Ġ", "hello", "é", "\u{0}", "<0x41>", "h", "<|x|>", "▁▁", "\n", "##a", "中"];
+    let kinds = [
+        TokenKind::Normal,
+        TokenKind::Control,
+        TokenKind::UserDefined,
+        TokenKind::Unused,
+        TokenKind::Byte(9),
+    ];
+    let mut built = 0;
+    for round in 0..3000 {
+        let mut spec = match round % 3 {
+            0 => bpe("llama-bpe"),
+            1 => spm(),
+            _ => TokenizerSpec {
+                kind: TokenizerKind::WordPiece { lowercase: true, strip_accents: true },
+                unknown: Some(0),
+                ..spm()
+            },
+        };
+        for _ in 0..next(6) {
+            let at = next(spec.tokens.len());
+            spec.tokens[at] = token(texts[next(texts.len())], kinds[next(kinds.len())], next(3) as f32 - 1.0);
+        }
+        spec.tokens.truncate(1 + next(400));
+        let Ok(tokenizer) = Tokenizer::new(&spec) else { continue };
+        built += 1;
+        let text: String = (0..20).map(|_| texts[next(texts.len())]).collect();
+        for special in [Special::Parse, Special::AsText] {
+            let ids = tokenizer.encode_prompt(&text, special);
+            std::hint::black_box(&ids);
+            std::hint::black_box(tokenizer.decode(&ids));
+        }
+    }
+    assert!(built > 300, "{built}");
 }
 
 #[test]

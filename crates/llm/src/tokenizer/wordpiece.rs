@@ -40,13 +40,13 @@ impl WordPiece {
         lowercase: bool,
         strip_accents: bool,
     ) -> Result<WordPiece, TokenizerError> {
-        let mut by_text = HashMap::new();
+        let mut by_text: HashMap<Box<str>, u32> = HashMap::new();
         for ((id, kind, _), token) in tokens.iter().zip(&spec.tokens) {
             if kind == TokenKind::Normal {
                 by_text.entry(token.text.as_str().into()).or_insert(id);
             }
         }
-        let chars_max = by_text.keys().map(|text: &Box<str>| text.chars().count()).max().unwrap_or(0);
+        let chars_max = by_text.keys().map(|text| text.chars().count()).max().unwrap_or(0);
         let unknown = spec.unknown.ok_or(TokenizerError::Byte(0))?;
         let (accents, others) = (Set::of(r"\p{Mn}"), Set::of(r"[\p{Cc}\p{Cf}\p{Co}]"));
         Ok(WordPiece { by_text, unknown, chars_max, lowercase, strip_accents, accents, others })
