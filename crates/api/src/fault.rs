@@ -52,6 +52,10 @@ pub struct Fault {
     pub retry_after: Option<Duration>,
     /// Another HTTP status than the code's own.
     pub http_status: Option<StatusCode>,
+    /// The field of the request that it is about, for protocols that say so apart.
+    pub field: Option<String>,
+    /// A word for programs, for protocols that have one: `context_length_exceeded`.
+    pub reason: Option<&'static str>,
 }
 
 impl Code {
@@ -140,7 +144,8 @@ impl From<control::ErrorCode> for Code {
 impl Fault {
     /// A fault of `code` that tells the client `message`.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Fault { code, message: message.into(), cause: None, retry_after: None, http_status: None }
+        let (cause, retry_after, http_status) = (None, None, None);
+        Fault { code, message: message.into(), cause, retry_after, http_status, field: None, reason: None }
     }
 
     /// [`Code::InvalidArgument`].
@@ -168,6 +173,20 @@ impl Fault {
     #[must_use]
     pub fn with_status(mut self, status: StatusCode) -> Self {
         self.http_status = Some(status);
+        self
+    }
+
+    /// Says which field of the request it is about.
+    #[must_use]
+    pub fn about(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into());
+        self
+    }
+
+    /// Adds a word for programs.
+    #[must_use]
+    pub fn because(mut self, reason: &'static str) -> Self {
+        self.reason = Some(reason);
         self
     }
 

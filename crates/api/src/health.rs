@@ -1,9 +1,10 @@
 //! Health and metrics: what monitors ask.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use http::{Method, StatusCode};
-use serving::DeployedMetrics;
+use serving::{DeployedMetrics, EndReason, GENERATION_US_BOUNDS, HistogramSnapshot, NamedLanguage};
 
 use crate::http::{Access, Call, Permission, Response, Route, Template, bytes_reply, handler};
 use crate::{Fault, vertex};
@@ -38,6 +39,7 @@ async fn well(_: Call) -> Result<Response, Fault> {
 async fn metrics(call: Call) -> Result<Response, Fault> {
     let mut text = call.metrics.render();
     deployed(&mut text, &call.app.router.metrics());
+    languages(&mut text, call.app.router.languages(None));
     Ok(bytes_reply(StatusCode::OK, "text/plain; version=0.0.4", text))
 }
 
@@ -66,4 +68,86 @@ fn deployed(text: &mut String, models: &[DeployedMetrics]) {
             );
         }
     }
+}
+
+/// What every language model's engine does and has done, under the names that vLLM has for it. A model deployed
+/// twice is one engine, and told once.
+fn languages(text: &mut String, mut models: Vec<NamedLanguage>) {
+    let mut seen = Vec::new();
+    models.retain(|model| {
+        let engine = Arc::as_ptr(&model.language);
+        let first = !seen.contains(&engine);
+        seen.push(engine);
+        first
+    });
+    type Figure = (&'static str, &'static str, fn(&llm::Counters) -> f64);
+    const FIGURES: [Figure; 8] = [
+        ("num_requests_running", "gauge", |c| c.running as f64),
+        ("num_requests_waiting", "gauge", |c| c.waiting as f64),
+        ("kv_cache_usage_perc", "gauge", |c| c.blocks_used as f64 / c.blocks_total.max(1) as f64),
+        ("prefix_cache_queries_total", "counter", |c| c.prompt_tokens as f64),
+        ("prefix_cache_hits_total", "counter", |c| c.cached_tokens as f64),
+        ("prompt_tokens_total", "counter", |c| c.prompt_tokens as f64),
+        ("generation_tokens_total", "counter", |c| c.completion_tokens as f64),
+        ("num_preemptions_total", "counter", |c| c.preemptions as f64),
+    ];
+    let models: Vec<(String, &NamedLanguage)> = models.iter().map(|model| (labels(model), model)).collect();
+    for (name, kind, figure) in FIGURES {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "# TYPE vllm:{name} {kind}");
+        for (labels, model) in &models {
+            let _ = writeln!(text, "vllm:{name}{{{labels}}} {}", figure(&model.language.counters()));
+        }
+    }
+    let _ = writeln!(text, "# TYPE vllm:request_success_total counter");
+    for (labels, model) in &models {
+        for reason in EndReason::ALL {
+            let (word, count) = (word(reason), model.language.metrics().ended(reason));
+            let _ =
+                writeln!(text, "vllm:request_success_total{{{labels},finished_reason=\"{word}\"}} {count}");
+        }
+    }
+    type Times = (&'static str, fn(&serving::LanguageMetrics) -> HistogramSnapshot);
+    const TIMES: [Times; 3] = [
+        ("time_to_first_token_seconds", |m| m.first_token_us()),
+        ("inter_token_latency_seconds", |m| m.between_tokens_us()),
+        ("e2e_request_latency_seconds", |m| m.whole_us()),
+    ];
+    for (name, times) in TIMES {
+        let _ = writeln!(text, "# TYPE vllm:{name} histogram");
+        for (labels, model) in &models {
+            histogram(text, name, labels, &times(model.language.metrics()));
+        }
+    }
+}
+
+/// The labels of a model's figures. Names are free text: what would end a label is escaped.
+fn labels(model: &NamedLanguage) -> String {
+    let name = model.name.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    format!("model_name=\"{name}\",engine=\"{}\"", model.deployed.id)
+}
+
+fn word(reason: EndReason) -> &'static str {
+    match reason {
+        EndReason::Stop => "stop",
+        EndReason::Length => "length",
+        EndReason::Abort => "abort",
+        EndReason::Error => "error",
+    }
+}
+
+fn histogram(text: &mut String, name: &str, labels: &str, times: &HistogramSnapshot) {
+    let mut total = 0;
+    for (i, count) in times.buckets.iter().enumerate() {
+        total += count;
+        let end =
+            GENERATION_US_BOUNDS.get(i).map_or_else(|| "+Inf".to_owned(), |us| seconds(*us).to_string());
+        let _ = writeln!(text, "vllm:{name}_bucket{{{labels},le=\"{end}\"}} {total}");
+    }
+    let _ = writeln!(text, "vllm:{name}_sum{{{labels}}} {}", seconds(times.sum));
+    let _ = writeln!(text, "vllm:{name}_count{{{labels}}} {total}");
+}
+
+fn seconds(us: u64) -> f64 {
+    us as f64 / 1e6
 }

@@ -1,12 +1,13 @@
 //! The only crate that knows HTTP and wire JSON: one folder a protocol, none importing another.
 //!
-//! [`http`] is the server: connections, limits, routes, keys. [`vertex`], [`storage`] and [`admin`] are
+//! [`http`] is the server: connections, limits, routes, keys. [`vertex`], [`openai`], [`storage`] and [`admin`] are
 //! protocols: they turn wire requests into calls of `control` and `serving` and turn the answers back.
 
 pub mod admin;
 mod fault;
 mod health;
 pub mod http;
+pub mod openai;
 pub mod storage;
 pub mod vertex;
 
@@ -20,6 +21,9 @@ pub use fault::{Code, Fault};
 pub(crate) fn routes() -> Result<http::Routes, vertex::SchemaError> {
     let mut routes = http::Routes::default();
     for route in health::routes().into_iter().chain(admin::routes()).chain(storage::routes()) {
+        routes.add(route);
+    }
+    for route in openai::routes() {
         routes.add(route);
     }
     for route in vertex::routes()? {

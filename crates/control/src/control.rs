@@ -29,6 +29,8 @@ pub struct Options {
     pub storage: StorageOptions,
     /// How jobs use the machine.
     pub jobs: JobOptions,
+    /// How language models are loaded.
+    pub language: serving::LanguageOptions,
     /// What the endpoints are published to.
     pub router: serving::Router,
 }
@@ -39,7 +41,8 @@ impl Options {
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
         let (storage, jobs) = (StorageOptions::default(), JobOptions::default());
-        Options { data_dir: data_dir.into(), workers, storage, jobs, router: serving::Router::new() }
+        let (language, router) = (serving::LanguageOptions::default(), serving::Router::new());
+        Options { data_dir: data_dir.into(), workers, storage, jobs, language, router }
     }
 }
 
@@ -81,7 +84,7 @@ impl Control {
             store: Arc::new(store),
             keys,
             running: Running::default(),
-            loader: Loader::new(options.workers),
+            loader: Loader::new(options.workers, options.language),
             publisher: Publisher::new(options.router.clone()),
             runner: Arc::new(Runner::new()),
             options,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use serving::LanguageOptions;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 
 use crate::artifact::{Artifacts, Digest};
@@ -16,18 +17,20 @@ pub(crate) struct Loader {
     slots: Mutex<HashMap<Digest, Slot>>,
     /// Bounds the loads that go on at once.
     turns: Semaphore,
+    language: LanguageOptions,
 }
 
 impl Loader {
-    /// Loads up to `concurrent` models at once.
-    pub(crate) fn new(concurrent: usize) -> Self {
-        Loader { slots: Mutex::default(), turns: Semaphore::new(concurrent.max(1)) }
+    /// Loads up to `concurrent` models at once, language models within `language`.
+    pub(crate) fn new(concurrent: usize, language: LanguageOptions) -> Self {
+        Loader { slots: Mutex::default(), turns: Semaphore::new(concurrent.max(1)), language }
     }
 
     /// The model in the artifact `digest`: loaded already, or loaded now after every byte was verified.
     ///
     /// # Errors
-    /// `DataLoss` if the artifact is damaged or gone; `InvalidArgument` if it is no model that can be served.
+    /// `DataLoss` if the artifact is damaged or gone; `InvalidArgument` if it is no model that can be served;
+    /// `ResourceExhausted`, with the figures, if there is not the memory for it.
     pub(crate) async fn load(&self, artifacts: &Artifacts, digest: &Digest) -> Result<Arc<serving::Model>> {
         let slot = self.slot(digest);
         let mut slot = slot.lock().await;
@@ -36,11 +39,11 @@ impl Loader {
         }
         let _turn = self.turns.acquire().await.map_err(|e| Error::internal("loading a model", e))?;
         let directory = artifacts.verify_and_open(digest).await.map_err(|e| lost(digest, e))?;
-        let loaded = tokio::task::spawn_blocking(move || serving::Model::load(&directory)).await;
+        let (identity, language) = (digest.hex(), self.language);
+        let load = move || serving::Model::load_with(&directory, &identity, &language);
+        let loaded = tokio::task::spawn_blocking(load).await;
         let loaded = loaded.map_err(|e| Error::internal("loading a model", e))?;
-        let model = Arc::new(
-            loaded.map_err(|e| Error::invalid(format!("this is no model that can be served: {e}")))?,
-        );
+        let model = Arc::new(loaded.map_err(refusal)?);
         *slot = Arc::downgrade(&model);
         Ok(model)
     }
@@ -53,6 +56,13 @@ impl Loader {
         });
         Arc::clone(slots.entry(*digest).or_default())
     }
+}
+
+fn refusal(error: serving::LoadError) -> Error {
+    if error.is_out_of_memory() {
+        return Error::new(ErrorCode::ResourceExhausted, format!("this model is not loaded: {error}"));
+    }
+    Error::invalid(format!("this is no model that can be served: {error}"))
 }
 
 /// `error`, or, where a registered artifact is gone, that it is lost: whoever found it damaged first has

@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands;
 
-/// Model as a Service that you own: train, register, deploy, predict, batch, evaluate and explain.
+/// Model as a Service that you own: train, register, deploy, predict, chat, batch, evaluate and explain.
 #[derive(Debug, Parser)]
 #[command(name = "meuse", version, max_term_width = 100, propagate_version = true)]
 #[command(after_help = "Start here: `meuse quickstart`. Exit codes: 0 done, 1 failed, 2 bad usage.")]
@@ -26,7 +26,7 @@ pub enum Command {
     Quickstart(crate::quickstart::Quickstart),
     /// Train a model on a CSV file and register it as a version
     Train(commands::train::Train),
-    /// Register a model that was made elsewhere (ONNX) as a version
+    /// Register a model that was made elsewhere (ONNX, GGUF) as a version
     Import(commands::import::Import),
     /// Put a version behind an endpoint, and wait until it serves
     Deploy(commands::deploy::Deploy),
@@ -34,6 +34,8 @@ pub enum Command {
     Undeploy(commands::undeploy::Undeploy),
     /// Ask a deployed model
     Predict(commands::predict::Predict),
+    /// Talk to a language model
+    Chat(commands::chat::Chat),
     /// Predict every row of a file or of objects in a bucket
     Batch(commands::batch::Batch),
     /// Measure a version on labelled rows

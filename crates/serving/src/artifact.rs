@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use formats::manifest::{MANIFEST_FILE, MODEL_FILE, Manifest, ManifestError};
 
+use crate::language::with_causes;
+
 /// Why an artifact cannot be served. Texts name files of the artifact, never the server's paths.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -18,7 +20,7 @@ pub enum LoadError {
         source: std::io::Error,
     },
     /// There is no model.
-    #[error("the artifact holds no model: it needs exactly one `.onnx` file; it has {found}")]
+    #[error("the artifact holds no model: it needs exactly one `.onnx` or `.gguf` file; it has {found}")]
     NoModel {
         /// What is there instead.
         found: String,
@@ -53,6 +55,17 @@ pub enum LoadError {
         /// Why.
         source: tensor::LoadError,
     },
+    /// A language model's file cannot be served, or not on this machine.
+    #[error("`{file}`: {}", with_causes(&**source))]
+    Language {
+        /// The file, within the artifact.
+        file: String,
+        /// Why.
+        source: Box<llm::LoadError>,
+    },
+    /// The system gives no thread for a language model's engine.
+    #[error("the language model's engine cannot be started: {0}")]
+    Engine(std::io::Error),
     /// The parts of a model trained here contradict each other.
     #[error("the artifact contradicts itself: {reason}")]
     Inconsistent {
@@ -61,12 +74,22 @@ pub enum LoadError {
     },
 }
 
+impl LoadError {
+    /// Whether the model is a good one, for which this machine has not the memory.
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self, LoadError::Language { source, .. } if matches!(**source, llm::LoadError::Memory { .. }))
+    }
+}
+
 /// What an artifact directory holds.
 #[derive(Debug)]
-pub(crate) struct Artifact {
-    /// Of a model trained here.
-    pub(crate) manifest: Option<Manifest>,
-    pub(crate) onnx: PathBuf,
+pub(crate) enum Artifact {
+    /// A model trained here.
+    Trained { manifest: Box<Manifest>, onnx: PathBuf },
+    /// A network made elsewhere.
+    Onnx(PathBuf),
+    /// A language model; of one in several files, the first.
+    Language(PathBuf),
 }
 
 /// Formats that are recognised by name and refused: the end of the name, what it is, what to do instead.
@@ -101,15 +124,31 @@ pub(crate) fn find(dir: &Path) -> Result<Artifact, LoadError> {
     let manifest_path = dir.join(MANIFEST_FILE);
     if manifest_path.is_file() {
         let bytes = fs::read(&manifest_path).map_err(|source| unreadable(MANIFEST_FILE, source))?;
-        return Ok(Artifact { manifest: Some(Manifest::parse(&bytes)?), onnx: dir.join(MODEL_FILE) });
+        let manifest = Box::new(Manifest::parse(&bytes)?);
+        return Ok(Artifact::Trained { manifest, onnx: dir.join(MODEL_FILE) });
     }
     let files = list(dir)?;
-    let onnx: Vec<&String> = files.iter().filter(|f| f.to_ascii_lowercase().ends_with(".onnx")).collect();
-    match onnx.as_slice() {
-        [only] => Ok(Artifact { manifest: None, onnx: dir.join(only) }),
+    let models: Vec<&String> = files.iter().filter(|file| is_onnx(file) || is_gguf(file)).collect();
+    match models.as_slice() {
+        [only] if is_gguf(only) => Ok(Artifact::Language(dir.join(only))),
+        [only] => Ok(Artifact::Onnx(dir.join(only))),
         [] => Err(refusal(&files)),
         several => Err(LoadError::SeveralModels { found: quoted(several) }),
     }
+}
+
+fn is_onnx(file: &str) -> bool {
+    file.to_ascii_lowercase().ends_with(".onnx")
+}
+
+/// Whether a file is a language model, and not the second or a later part of one: `…-00002-of-00005.gguf`.
+fn is_gguf(file: &str) -> bool {
+    let lower = file.to_ascii_lowercase();
+    let Some(stem) = lower.strip_suffix(".gguf") else { return false };
+    let digits = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
+    let part =
+        stem.rsplit_once("-of-").filter(|(_, all)| digits(all)).and_then(|(rest, _)| rest.rsplit_once('-'));
+    part.is_none_or(|(_, part)| !digits(part) || part == "00001")
 }
 
 fn refusal(files: &[String]) -> LoadError {
@@ -175,8 +214,9 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, b"x").unwrap();
         }
-        let artifact = find(dir.path()).map_err(|e| e.to_string())?;
-        Ok(artifact.onnx.strip_prefix(dir.path()).unwrap().to_owned())
+        let (Artifact::Onnx(path) | Artifact::Language(path) | Artifact::Trained { onnx: path, .. }) =
+            find(dir.path()).map_err(|e| e.to_string())?;
+        Ok(path.strip_prefix(dir.path()).unwrap().to_owned())
     }
 
     #[test]
@@ -184,6 +224,15 @@ mod tests {
         assert_eq!(found(&["net.onnx", "net.onnx.data", "README.md"]).unwrap(), Path::new("net.onnx"));
         assert_eq!(found(&["1/model.ONNX", "config.pbtxt"]).unwrap(), Path::new("1/model.ONNX"));
         assert!(found(&["a.onnx", "b.onnx"]).unwrap_err().contains("several models (`a.onnx`, `b.onnx`)"));
+    }
+
+    #[test]
+    fn a_language_model_is_one_file_or_its_parts() {
+        assert_eq!(found(&["m.gguf", "README.md"]).unwrap(), Path::new("m.gguf"));
+        let parts = ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"];
+        assert_eq!(found(&parts).unwrap(), Path::new(parts[0]));
+        assert!(found(&["a.gguf", "b.gguf"]).unwrap_err().contains("several models"));
+        assert!(found(&["a.gguf", "b.onnx"]).unwrap_err().contains("several models"));
     }
 
     #[test]

@@ -67,8 +67,9 @@ impl HistogramSnapshot {
     }
 }
 
+/// Observations by bucket.
 #[derive(Debug)]
-struct Histogram<const N: usize> {
+pub(crate) struct Histogram<const N: usize> {
     buckets: [AtomicU64; N],
     sum: AtomicU64,
 }
@@ -86,7 +87,12 @@ impl<const N: usize> Histogram<N> {
         self.sum.fetch_add(value, Relaxed);
     }
 
-    fn snapshot(&self) -> HistogramSnapshot {
+    /// Adds a time, by bounds in microseconds.
+    pub(crate) fn add_time(&self, bounds: &[u64], time: Duration) {
+        self.add(bounds, micros(time));
+    }
+
+    pub(crate) fn snapshot(&self) -> HistogramSnapshot {
         let buckets = self.buckets.iter().map(|b| b.load(Relaxed)).collect();
         HistogramSnapshot { buckets, sum: self.sum.load(Relaxed) }
     }

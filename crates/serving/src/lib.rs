@@ -3,6 +3,7 @@
 //! - [`Runtime`] is the port behind which every kind of model predicts.
 //! - [`Model`] is a loaded version: instances or rows in, [`Predictions`] and [`Explanation`]s out; synchronous, used
 //!   by jobs as by the router.
+//! - [`Language`] is the part of a loaded version that is a language model: prompts in, tokens out.
 //! - [`Router`] serves models to many callers at once: a routing table that is swapped atomically, a traffic
 //!   split, a bounded queue for each deployed model, deadlines, and batches formed of what waits.
 //!
@@ -18,6 +19,7 @@ mod explain;
 #[cfg(test)]
 mod fixture;
 mod gradients;
+mod language;
 mod model;
 mod plan;
 mod pool;
@@ -32,6 +34,10 @@ pub use batcher::Limits;
 pub use counters::{BATCH_ROWS_BOUNDS, CounterSnapshot, HistogramSnapshot, TIME_US_BOUNDS};
 pub use error::{PredictError, ServeError};
 pub use explain::{Attribution, Explain, Explanation, Method};
+pub use language::{
+    EndReason, GENERATION_US_BOUNDS, Language, LanguageMetrics, LanguageOptions, LanguageRoute,
+    LanguageRouteError, NamedLanguage, Outcome, PromptError,
+};
 pub use model::Model;
 pub use predictions::{PredictionRow, Predictions};
 pub use router::{Answer, Call, Deployed, DeployedMetrics, ExplainAnswer, Route, Router, RoutingTable};

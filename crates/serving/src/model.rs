@@ -11,11 +11,12 @@ use formats::rows::{RowBlock, RowFault};
 use tensor::features::FeatureStep;
 use tensor::{Data, Dim, OnnxModel, Signature, Tensors};
 
-use crate::artifact::{self, LoadError};
+use crate::artifact::{self, Artifact, LoadError};
 use crate::batcher::{Rows, Run};
 use crate::bind;
 use crate::error::PredictError;
 use crate::gradients::Gradients;
+use crate::language::{Language, LanguageOptions};
 use crate::plan::Plan;
 use crate::predictions::{Form, Predictions};
 use crate::runtime::{Runtime, RuntimeError};
@@ -27,6 +28,7 @@ pub struct Model {
     plan: Plan,
     form: Arc<Form>,
     pub(crate) trained: Option<Trained>,
+    language: Option<Arc<Language>>,
 }
 
 /// What a model trained here has beyond a runtime.
@@ -44,26 +46,36 @@ pub(crate) struct Trained {
 
 impl Model {
     /// Loads an artifact: a directory with `meuse.json` and what goes with it, as training here writes it, or
-    /// with exactly one `.onnx` file made elsewhere.
+    /// with exactly one `.onnx` or `.gguf` file made elsewhere.
     ///
     /// # Errors
     /// If there is no such model, or it is of a format that is not served; the text says what to do instead.
     pub fn load(dir: &Path) -> Result<Model, LoadError> {
-        let artifact = artifact::find(dir)?;
-        let onnx = OnnxModel::load(&artifact.onnx).map_err(|source| {
-            let file = artifact.onnx.strip_prefix(dir).unwrap_or(&artifact.onnx).display().to_string();
-            LoadError::Onnx { file, source }
-        })?;
-        match artifact.manifest {
-            None => Ok(Model::from_runtime(Box::new(onnx))),
-            Some(manifest) => Model::trained(Box::new(onnx), manifest, dir),
+        Model::load_with(dir, "local", &LanguageOptions::default())
+    }
+
+    /// As [`Model::load`]; a language model within `options`, and with `identity`, such as the artifact's digest,
+    /// in its fingerprint.
+    ///
+    /// # Errors
+    /// As [`Model::load`]; [`LoadError::is_out_of_memory`] tells whether another machine could serve it.
+    pub fn load_with(dir: &Path, identity: &str, options: &LanguageOptions) -> Result<Model, LoadError> {
+        match artifact::find(dir)? {
+            Artifact::Trained { manifest, onnx } => Model::trained(network(dir, &onnx)?, *manifest, dir),
+            Artifact::Onnx(onnx) => Ok(Model::from_runtime(network(dir, &onnx)?)),
+            Artifact::Language(file) => {
+                let language = Language::load(dir, &file, identity, options)?;
+                let speechless = NotTensors(Signature { inputs: Vec::new(), outputs: Vec::new() });
+                let model = Model::from_runtime(Box::new(speechless));
+                Ok(Model { language: Some(Arc::new(language)), ..model })
+            }
         }
     }
 
     /// A model of `runtime` alone: instances bind to its signature, outputs read as they are.
     pub fn from_runtime(runtime: Box<dyn Runtime>) -> Model {
         let plan = Plan::new(runtime.signature());
-        Model { runtime, plan, form: Arc::new(Form::Tensors), trained: None }
+        Model { runtime, plan, form: Arc::new(Form::Tensors), trained: None, language: None }
     }
 
     fn trained(runtime: Box<dyn Runtime>, mut manifest: Manifest, dir: &Path) -> Result<Model, LoadError> {
@@ -96,6 +108,19 @@ impl Model {
     /// [`columns`](Self::columns) instead.
     pub fn signature(&self) -> &Signature {
         self.runtime.signature()
+    }
+
+    /// The language model that this is, if it is one. Such a model predicts nothing.
+    pub fn language(&self) -> Option<&Arc<Language>> {
+        self.language.as_ref()
+    }
+
+    /// Refuses to predict with a language model.
+    fn predicts(&self) -> Result<(), PredictError> {
+        match self.language {
+            None => Ok(()),
+            Some(_) => Err(PredictError::BadRequest { message: SPEAKS.to_owned() }),
+        }
     }
 
     /// The columns that instances and rows of a model trained here have.
@@ -131,6 +156,7 @@ impl Model {
     /// # Errors
     /// If a column is missing, or the model fails.
     pub fn predict_rows(&self, block: &RowBlock) -> Result<(Predictions, Vec<RowFault>), PredictError> {
+        self.predicts()?;
         let (inputs, faults) = match &self.trained {
             Some(trained) => {
                 let (tensor, faults) = trained
@@ -146,6 +172,7 @@ impl Model {
 
     /// The tensors of instances, one row each.
     pub(crate) fn bind(&self, instances: &[Value]) -> Result<Tensors, PredictError> {
+        self.predicts()?;
         match &self.trained {
             Some(trained) => trained.tensors(instances),
             None => bind::instances(&self.plan.inputs, instances),
@@ -176,6 +203,32 @@ impl Model {
     pub(crate) fn read_rows(&self, rows: Rows) -> Predictions {
         self.read(rows.outputs, rows.range)
     }
+}
+
+/// What a language model says when it is asked for predictions.
+const SPEAKS: &str = "this is a language model, which predicts no instances: ask it in the OpenAI protocol, \
+                      `/v1/chat/completions` with the model's name, or with `meuse chat`";
+
+/// Stands where a language model has no runtime for tensors.
+struct NotTensors(Signature);
+
+impl Runtime for NotTensors {
+    fn signature(&self) -> &Signature {
+        &self.0
+    }
+
+    fn predict(&self, _: &Tensors) -> Result<Tensors, RuntimeError> {
+        Err(RuntimeError::new(SPEAKS))
+    }
+}
+
+/// The network in the file `onnx` of the artifact in `dir`.
+fn network(dir: &Path, onnx: &Path) -> Result<Box<dyn Runtime>, LoadError> {
+    let loaded = OnnxModel::load(onnx).map_err(|source| {
+        let file = onnx.strip_prefix(dir).unwrap_or(onnx).display().to_string();
+        LoadError::Onnx { file, source }
+    })?;
+    Ok(Box::new(loaded))
 }
 
 impl Trained {

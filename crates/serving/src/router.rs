@@ -114,19 +114,29 @@ struct Shared {
     binding: Slots,
 }
 
-type Table = HashMap<String, Arc<LiveRoute>>;
+/// Routes by their endpoints' resource names.
+pub(crate) type Table = HashMap<String, Arc<LiveRoute>>;
 
 /// A route with its queues.
-struct LiveRoute {
-    live: Vec<Arc<Live>>,
+pub(crate) struct LiveRoute {
+    pub(crate) live: Vec<Arc<Live>>,
     split: Split,
     /// Requests so far, which the split counts on.
     turn: Arc<AtomicU64>,
 }
 
-struct Live {
-    deployed: Arc<Deployed>,
-    batcher: Arc<Batcher>,
+/// A deployed model with its queue.
+pub(crate) struct Live {
+    pub(crate) deployed: Arc<Deployed>,
+    pub(crate) batcher: Arc<Batcher>,
+}
+
+impl LiveRoute {
+    /// The next deployed model by the traffic split; `None` when nothing takes traffic.
+    pub(crate) fn draw(&self) -> Option<&Arc<Live>> {
+        let turn = self.turn.fetch_add(1, Relaxed);
+        self.split.choose(turn).and_then(|i| self.live.get(i))
+    }
 }
 
 /// Explanations that may wait or run; further ones are refused as overloaded.
@@ -258,6 +268,11 @@ impl Router {
         Ok(ExplainAnswer { explanations, predictions, deployed: live.deployed.clone() })
     }
 
+    /// What is served now.
+    pub(crate) fn table(&self) -> Arc<Table> {
+        self.shared.table.load_full()
+    }
+
     fn choose(&self, endpoint: &str, deployed: Option<&str>) -> Result<Arc<Live>, ServeError> {
         let table = self.shared.table.load();
         let endpoint_name = || endpoint.to_owned();
@@ -267,11 +282,7 @@ impl Router {
             Some(id) => route.live.iter().find(|live| live.deployed.id == id).ok_or_else(|| {
                 ServeError::UnknownDeployed { endpoint: endpoint_name(), deployed: id.to_owned() }
             })?,
-            None => {
-                let turn = route.turn.fetch_add(1, Relaxed);
-                let chosen = route.split.choose(turn).and_then(|i| route.live.get(i));
-                chosen.ok_or_else(|| ServeError::NothingDeployed { endpoint: endpoint_name() })?
-            }
+            None => route.draw().ok_or_else(|| ServeError::NothingDeployed { endpoint: endpoint_name() })?,
         };
         Ok(live.clone())
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use control::{Control, Principal};
 use http::request::Parts;
+use tokio::sync::Semaphore;
 
 use super::path::{Segments, percent_decode};
 use super::{Limits, Metrics, RequestBody, Template};
@@ -18,12 +19,15 @@ pub struct App {
     pub router: serving::Router,
     /// What a client may take.
     pub limits: Limits,
+    /// How many prompts are made of requests at once: it takes a processor each.
+    pub(crate) preparing: Arc<Semaphore>,
 }
 
 impl App {
     /// An application with the default limits.
     pub fn new(control: Control, router: serving::Router) -> Self {
-        App { control, router, limits: Limits::default() }
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        App { control, router, limits: Limits::default(), preparing: Arc::new(Semaphore::new(processors)) }
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Limits {
     pub predict_timeout: Duration,
     /// Time for one explanation, its queue included.
     pub explain_timeout: Duration,
+    /// Time for one answer of a language model, its queue included.
+    pub answer_timeout: Duration,
     /// The longest that one `:wait` waits.
     pub wait_timeout: Duration,
     /// Time to finish what is running once asked to stop.
@@ -48,6 +50,7 @@ impl Default for Limits {
             streams_max: 128,
             predict_timeout: Duration::from_secs(60),
             explain_timeout: Duration::from_secs(120),
+            answer_timeout: Duration::from_secs(600),
             wait_timeout: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(30),
         }

@@ -23,6 +23,18 @@ pub enum ReplyBody {
     Stream(Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>),
 }
 
+impl ReplyBody {
+    /// Keeps `guard` until the body has been sent or given up.
+    pub(super) fn hold(self, guard: impl Send + 'static) -> Self {
+        match self {
+            ReplyBody::Full(bytes) => ReplyBody::Full(bytes),
+            ReplyBody::Stream(stream) => ReplyBody::Stream(Box::pin(stream.inspect(move |_| {
+                let _ = &guard;
+            }))),
+        }
+    }
+}
+
 impl Body for ReplyBody {
     type Data = Bytes;
     type Error = std::io::Error;

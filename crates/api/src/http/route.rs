@@ -31,6 +31,8 @@ pub struct Protocol {
     pub name: &'static str,
     /// The shape of its errors.
     pub render: fn(&Fault) -> Response,
+    /// The header, if it has one, that says how many milliseconds passed before a reply began.
+    pub timing: Option<&'static str>,
 }
 
 /// One address with who may call it and what answers.
@@ -188,7 +190,11 @@ mod tests {
                 template: Template::parse(pattern).unwrap(),
                 pattern: (*pattern).to_owned(),
                 access: Access::Public,
-                protocol: Protocol { name: "test", render: |_| bytes_reply(StatusCode::IM_A_TEAPOT, "", "") },
+                protocol: Protocol {
+                    name: "test",
+                    render: |_| bytes_reply(StatusCode::IM_A_TEAPOT, "", ""),
+                    timing: None,
+                },
                 handler: handler(|_| async { Ok(bytes_reply(StatusCode::OK, "", "")) }),
             });
         }

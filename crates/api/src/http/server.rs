@@ -6,7 +6,7 @@ use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use http::header::{ALLOW, CONNECTION, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -142,10 +142,12 @@ async fn converse(server: Arc<Server>, stream: TcpStream, mut stopping: watch::R
             async move {
                 activity.requests.fetch_add(1, Ordering::Relaxed);
                 activity.open.fetch_add(1, Ordering::Relaxed);
-                let _open = Defer(|| {
+                let open = Defer(move || {
                     activity.open.fetch_sub(1, Ordering::Relaxed);
                 });
-                Ok::<_, Infallible>(server.answer(request).await)
+                let response = server.answer(request).await;
+                // A reply that comes piece by piece is under way until its last one.
+                Ok::<_, Infallible>(response.map(|body| body.hold(open)))
             }
         })
     };
@@ -197,7 +199,7 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
 impl Server {
     /// Answers whatever comes: a fault in its protocol's shape, a panic as a fault.
     async fn answer(&self, request: Request<Incoming>) -> Response {
-        let id = self.request_ids.next();
+        let (id, begun) = (self.request_ids.next(), Instant::now());
         let version = request.version();
         let (route, outcome) = match self.admit(request).await {
             Ok((route, call)) => (Some(route), AssertUnwindSafe((route.handler)(call)).catch_unwind().await),
@@ -212,6 +214,10 @@ impl Server {
             Err(fault) => refuse(route, &fault, &id),
         };
         response.headers_mut().insert(HeaderName::from_static("x-request-id"), id);
+        if let Some(header) = route.and_then(|route| route.protocol.timing) {
+            let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            response.headers_mut().insert(HeaderName::from_static(header), HeaderValue::from(took_ms));
+        }
         if version <= Version::HTTP_11 && self.stopping.load(Ordering::Relaxed) {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }

@@ -27,7 +27,7 @@ use crate::http::{
 use crate::{Code, Fault};
 
 /// How this protocol says no: `{"error": {code, message, errors: [{domain, reason, message}]}}`.
-pub const PROTOCOL: Protocol = Protocol { name: "storage", render };
+pub const PROTOCOL: Protocol = Protocol { name: "storage", render, timing: None };
 
 /// The routes of this protocol.
 pub fn routes() -> Vec<Route> {

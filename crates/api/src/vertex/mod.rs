@@ -32,7 +32,7 @@ use crate::http::{Protocol, Response, Route, bytes_reply, json_reply};
 pub use schema::SchemaError;
 
 /// How this protocol says no: `{"error": {code, message, status, details}}`.
-pub const PROTOCOL: Protocol = Protocol { name: "vertex", render };
+pub const PROTOCOL: Protocol = Protocol { name: "vertex", render, timing: None };
 
 /// The routes of this protocol.
 ///

@@ -3,6 +3,7 @@
 mod error;
 mod names;
 mod operations;
+mod speech;
 mod storage;
 pub mod wire;
 
@@ -13,6 +14,7 @@ use serde_json::Value;
 pub use error::ClientError;
 pub use names::ModelRef;
 pub(crate) use names::id_from;
+pub use speech::{Speech, Spoken};
 pub use storage::{is_uri, split_gs};
 
 use crate::failure::{Failure, Result};

@@ -47,7 +47,9 @@ impl Deploy {
             return Ok(());
         }
         output.table(&endpoints::table(std::slice::from_ref(&endpoint)));
-        output.note(format!("Try it: meuse predict {name} 'some text'"));
+        let speaks = client.language_model(name).await.is_ok();
+        let verb = if speaks { "chat" } else { "predict" };
+        output.note(format!("Try it: meuse {verb} {name} 'some text'"));
         Ok(())
     }
 }

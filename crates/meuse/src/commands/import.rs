@@ -9,10 +9,10 @@ use crate::connection::Connection;
 use crate::failure::{Failure, Result};
 use crate::show::{Output, Style};
 
-/// Register a model that was made elsewhere (ONNX) as a version.
+/// Register a model that was made elsewhere (ONNX, GGUF) as a version.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Takes an .onnx file, or a directory that holds one. Pickles, joblib files and others that\n\
+    after_help = "Takes an .onnx or .gguf file, or a directory that holds one. Pickles, joblib files and others that\n\
 run code when opened are refused: export to ONNX first."
 )]
 pub struct Import {

@@ -1,6 +1,7 @@
 //! One file a command: what it takes, what it does, what it prints.
 
 pub mod batch;
+pub mod chat;
 pub mod deploy;
 pub mod doctor;
 pub mod endpoints;
@@ -33,6 +34,7 @@ pub async fn run(command: Command, output: &Output) -> Result<()> {
         Command::Deploy(command) => command.run(output).await,
         Command::Undeploy(command) => command.run(output).await,
         Command::Predict(command) => command.run(output).await,
+        Command::Chat(command) => command.run(output).await,
         Command::Batch(command) => command.run(output).await,
         Command::Evaluate(command) => command.run(output).await,
         Command::Explain(command) => command.run(output).await,

@@ -31,6 +31,12 @@ pub struct Serve {
     /// Let requests name files below this directory as file://… (may be given several times)
     #[arg(long, value_name = "DIR")]
     pub files: Vec<PathBuf>,
+    /// Tokens, prompt and answer, that a language model's conversations may have [default: as the model was made for]
+    #[arg(long, value_name = "TOKENS", default_value_t = 0, hide_default_value = true)]
+    pub context: usize,
+    /// MiB that one language model may take [default: what the machine has available]
+    #[arg(long, value_name = "MIB", default_value_t = 0, hide_default_value = true)]
+    pub model_memory: u64,
     /// Whose credentials open buckets elsewhere (gs://, s3://, az://)
     #[arg(long, value_enum, default_value_t = Cloud::Environment)]
     pub cloud: Cloud,
@@ -77,6 +83,8 @@ impl Serve {
     fn options(&self) -> control::Options {
         let mut options = control::Options::new(&self.data);
         options.storage.file_roots.clone_from(&self.files);
+        options.language.context_max = self.context;
+        options.language.memory_max = self.model_memory.saturating_mul(1 << 20);
         options.storage.cloud = match self.cloud {
             Cloud::Off => CloudAccess::Off,
             Cloud::Environment => CloudAccess::Environment,

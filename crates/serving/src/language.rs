@@ -1,0 +1,166 @@
+//! [`Language`]: a language model in memory, and the engine that answers for it.
+
+mod metrics;
+mod prompt;
+mod routing;
+
+use std::fmt::Write as _;
+use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use llm::template::ChatTemplate;
+use llm::tokenizer::Tokenizer;
+use llm::{
+    Counters, Engine, EngineOptions, GenerateRequest, Isa, LoadOptions, LoadedModel, Sink, SubmitError,
+    Ticket,
+};
+
+use crate::artifact::LoadError;
+
+pub use metrics::{EndReason, GENERATION_US_BOUNDS, LanguageMetrics};
+pub use prompt::PromptError;
+pub use routing::{LanguageRoute, LanguageRouteError, NamedLanguage, Outcome};
+
+/// How language models are loaded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LanguageOptions {
+    /// Tokens, prompt and answer, that a conversation may have; 0 takes what the model was made for.
+    pub context_max: usize,
+    /// Bytes that one model may take; 0 takes what the machine has available.
+    pub memory_max: u64,
+}
+
+/// A language model: text goes in and out through [`Language::submit`]. Shared by all requests.
+pub struct Language {
+    tokenizer: Tokenizer,
+    /// Or why there is none.
+    template: Result<ChatTemplate, String>,
+    /// What the template's source says, for what it has no place for.
+    template_source: String,
+    /// `None` only while it is being dropped.
+    engine: Option<Engine>,
+    metrics: Arc<LanguageMetrics>,
+    /// Makes of a project's name what prefixes are shared by. Not to be guessed from outside.
+    salts: RandomState,
+    fingerprint: String,
+    created_s: u64,
+}
+
+impl Language {
+    /// Loads the GGUF file `file` of the artifact in `dir` and starts its engine. `identity` stands for the
+    /// artifact's content.
+    pub(crate) fn load(
+        dir: &Path,
+        file: &Path,
+        identity: &str,
+        options: &LanguageOptions,
+    ) -> Result<Language, LoadError> {
+        let name = || file.strip_prefix(dir).unwrap_or(file).display().to_string();
+        let wanted = LoadOptions {
+            context_max: options.context_max,
+            memory_max: options.memory_max,
+            ..LoadOptions::default()
+        };
+        let loaded = LoadedModel::open(file, &wanted)
+            .map_err(|source| LoadError::Language { file: name(), source: Box::new(source) })?;
+        let LoadedModel { model, tokenizer, chat_template, .. } = loaded;
+        let engine = Engine::start(model, EngineOptions::default()).map_err(LoadError::Engine)?;
+        let template_source = chat_template.unwrap_or_default();
+        let changed = std::fs::metadata(file).and_then(|about| about.modified()).ok();
+        let created = changed.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        Ok(Language {
+            template: prompt::template(&template_source, &tokenizer),
+            template_source,
+            tokenizer,
+            engine: Some(engine),
+            metrics: Arc::default(),
+            salts: RandomState::new(),
+            fingerprint: fingerprint(identity),
+            created_s: created.map_or(0, |time| time.as_secs()),
+        })
+    }
+
+    /// Its tokens.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Whether the conversation's template speaks of `word`, such as `tools`.
+    pub fn template_mentions(&self, word: &str) -> bool {
+        self.template_source.contains(word)
+    }
+
+    /// Tokens, prompt and answer together, that a conversation can have.
+    pub fn context(&self) -> usize {
+        self.engine.as_ref().map_or(0, Engine::context)
+    }
+
+    /// Names all that an answer's bits depend on besides the request: the file's content, the instruction set and
+    /// the program's version. Two answers to one request with one seed under one fingerprint are the same.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// When the file was stored, in seconds since 1970.
+    pub fn created_s(&self) -> u64 {
+        self.created_s
+    }
+
+    /// What the engine does now and has done.
+    pub fn counters(&self) -> Counters {
+        self.engine.as_ref().map(Engine::counters).unwrap_or_default()
+    }
+
+    /// How answers went.
+    pub fn metrics(&self) -> &LanguageMetrics {
+        &self.metrics
+    }
+
+    /// Hands a request of `project` to the engine. Prefixes are shared within a project and never beyond it,
+    /// whatever salt the request has. Compiling a constraint takes up to a tenth of a second: not for async threads.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`].
+    pub fn submit(&self, project: &str, request: GenerateRequest, sink: Sink) -> Result<Ticket, SubmitError> {
+        let salt = self.salts.hash_one(project);
+        let engine = self.engine.as_ref().ok_or(SubmitError::Stopped)?;
+        engine.submit(GenerateRequest { salt, ..request }, LanguageMetrics::watch(&self.metrics, sink))
+    }
+}
+
+impl Drop for Language {
+    fn drop(&mut self) {
+        // The engine's end waits for the step under way: not on the thread, perhaps an async one, that happens to
+        // be the last to let go.
+        let engine = self.engine.take();
+        let ending = std::thread::Builder::new().name("meuse-unload".into());
+        // Without a thread the closure is dropped here, and the engine with it.
+        let _ = ending.spawn(move || drop(engine));
+    }
+}
+
+impl std::fmt::Debug for Language {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Language").field("fingerprint", &self.fingerprint).finish_non_exhaustive()
+    }
+}
+
+/// `fp_{content}_{instruction set}_{version}`.
+fn fingerprint(identity: &str) -> String {
+    let content: String = identity.chars().take(12).collect();
+    format!("fp_{content}_{}_{}", Isa::best().name(), env!("CARGO_PKG_VERSION"))
+}
+
+/// An error with its causes, on one line.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        // Writing to a string does not fail.
+        let _ = write!(text, ": {cause}");
+        next = cause.source();
+    }
+    text
+}

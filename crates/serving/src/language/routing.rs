@@ -1,0 +1,167 @@
+//! From a model's name, as protocols without endpoints give it, to what answers.
+
+use std::sync::Arc;
+
+use llm::SubmitError;
+
+use super::Language;
+use crate::counters::{Counters, bump};
+use crate::router::{Deployed, LiveRoute, Router};
+
+/// A language model that was chosen for a request.
+#[derive(Clone)]
+pub struct LanguageRoute {
+    /// The endpoint's resource name.
+    pub endpoint: String,
+    /// What was chosen there.
+    pub deployed: Arc<Deployed>,
+    /// Its model.
+    pub language: Arc<Language>,
+    counters: Arc<Counters>,
+}
+
+/// Why no language model was chosen. The texts are safe to send to the client.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LanguageRouteError {
+    /// Nothing is called so.
+    #[error("the model `{name}` does not exist in project {project}; deploy it first")]
+    Unknown {
+        /// The name asked for.
+        name: String,
+        /// The project looked into.
+        project: String,
+    },
+    /// The endpoint is there, and nothing behind it takes traffic.
+    #[error("the model `{name}` is not served: nothing behind its endpoint takes traffic")]
+    NotServing {
+        /// The name asked for.
+        name: String,
+        /// The endpoint's resource name.
+        endpoint: String,
+    },
+    /// What answers there answers with numbers or labels.
+    #[error("`{name}` is not a language model: ask it for predictions")]
+    NotLanguage {
+        /// The name asked for.
+        name: String,
+    },
+}
+
+/// How a routed request ended, for the deployed model's counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The request did not fit the model.
+    BadRequest,
+    /// The client left.
+    Cancelled,
+    /// The deadline passed.
+    Expired,
+    /// The model failed.
+    Failed,
+}
+
+/// A language model with the name that it answers to.
+#[derive(Debug, Clone)]
+pub struct NamedLanguage {
+    /// The name.
+    pub name: String,
+    /// The endpoint's resource name.
+    pub endpoint: String,
+    /// What is deployed there.
+    pub deployed: Arc<Deployed>,
+    /// Its model.
+    pub language: Arc<Language>,
+}
+
+impl LanguageRoute {
+    /// Counts how the request ended, where it did not end well.
+    pub fn count(&self, outcome: Outcome) {
+        bump(match outcome {
+            Outcome::BadRequest => &self.counters.bad_requests,
+            Outcome::Cancelled => &self.counters.cancelled,
+            Outcome::Expired => &self.counters.expired,
+            Outcome::Failed => &self.counters.failed,
+        });
+    }
+
+    /// Counts a request that the engine did not take.
+    pub fn count_refusal(&self, error: &SubmitError) {
+        match error {
+            SubmitError::Full { .. } => bump(&self.counters.overloaded),
+            SubmitError::PromptTooLong { .. } | SubmitError::Invalid { .. } => {
+                self.count(Outcome::BadRequest)
+            }
+            SubmitError::Stopped => self.count(Outcome::Failed),
+        }
+    }
+}
+
+impl Router {
+    /// The language model that answers to `name` in `project`, by the traffic split of its endpoint: an endpoint's
+    /// id, a model's id or what people call it, in this order.
+    ///
+    /// # Errors
+    /// If there is none, or what is called so is no language model.
+    pub fn language(&self, project: &str, name: &str) -> Result<LanguageRoute, LanguageRouteError> {
+        let table = self.table();
+        let candidates = table.iter().filter(|(endpoint, _)| project_of(endpoint) == project);
+        let named = candidates.filter_map(|(endpoint, route)| {
+            let rank = rank(endpoint, route, name)?;
+            let speaks = route.live.iter().any(|live| live.deployed.model.language().is_some());
+            Some(((!speaks, rank, endpoint), route))
+        });
+        let Some(((_, _, endpoint), route)) = named.min_by(|a, b| a.0.cmp(&b.0)) else {
+            return Err(LanguageRouteError::Unknown { name: name.to_owned(), project: project.to_owned() });
+        };
+        let live = route.draw().ok_or_else(|| LanguageRouteError::NotServing {
+            name: name.to_owned(),
+            endpoint: endpoint.clone(),
+        })?;
+        let language = live.deployed.model.language().cloned();
+        let language = language.ok_or_else(|| LanguageRouteError::NotLanguage { name: name.to_owned() })?;
+        let counters = live.batcher.counters.clone();
+        bump(&counters.requests);
+        Ok(LanguageRoute { endpoint: endpoint.clone(), deployed: live.deployed.clone(), language, counters })
+    }
+
+    /// Every deployed language model of `project`, or of all projects, by name and then by endpoint.
+    pub fn languages(&self, project: Option<&str>) -> Vec<NamedLanguage> {
+        let table = self.table();
+        let mut found = Vec::new();
+        for (endpoint, route) in table.iter() {
+            if project.is_some_and(|project| project_of(endpoint) != project) {
+                continue;
+            }
+            for live in &route.live {
+                let Some(language) = live.deployed.model.language() else { continue };
+                found.push(NamedLanguage {
+                    name: live.deployed.display_name.clone(),
+                    endpoint: endpoint.clone(),
+                    deployed: live.deployed.clone(),
+                    language: language.clone(),
+                });
+            }
+        }
+        found.sort_by(|a, b| {
+            (&a.name, &a.endpoint, &a.deployed.id).cmp(&(&b.name, &b.endpoint, &b.deployed.id))
+        });
+        found
+    }
+}
+
+/// How well the endpoint answers to `name`: the smaller the better. `None` if it does not.
+fn rank(endpoint: &str, route: &LiveRoute, name: &str) -> Option<u8> {
+    let last = |resource: &str| resource.rsplit('/').next() == Some(name);
+    if last(endpoint) {
+        return Some(0);
+    }
+    if route.live.iter().any(|live| last(&live.deployed.model_name)) {
+        return Some(1);
+    }
+    route.live.iter().any(|live| live.deployed.display_name == name).then_some(2)
+}
+
+/// The project in a resource name.
+fn project_of(resource: &str) -> &str {
+    resource.strip_prefix("projects/").and_then(|rest| rest.split('/').next()).unwrap_or_default()
+}
