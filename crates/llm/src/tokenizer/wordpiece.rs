@@ -14,8 +14,10 @@ const WORD_CHARS_MAX: usize = 100;
 
 /// Normalises text, cuts it into words, and words into the longest tokens there are.
 pub(super) struct WordPiece {
-    /// With `▁` before what begins a word.
-    by_text: HashMap<Box<str>, u32>,
+    /// Tokens that begin a word.
+    beginnings: HashMap<Box<str>, u32>,
+    /// Tokens that go on with one.
+    continuations: HashMap<Box<str>, u32>,
     unknown: u32,
     /// Characters of the longest token.
     chars_max: usize,
@@ -29,7 +31,7 @@ pub(super) struct WordPiece {
 
 impl std::fmt::Debug for WordPiece {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WordPiece").field("tokens", &self.by_text.len()).finish_non_exhaustive()
+        f.debug_struct("WordPiece").field("beginnings", &self.beginnings.len()).finish_non_exhaustive()
     }
 }
 
@@ -40,16 +42,30 @@ impl WordPiece {
         lowercase: bool,
         strip_accents: bool,
     ) -> Result<WordPiece, TokenizerError> {
-        let mut by_text: HashMap<Box<str>, u32> = HashMap::new();
+        let mut beginnings: HashMap<Box<str>, u32> = HashMap::new();
+        let mut continuations: HashMap<Box<str>, u32> = HashMap::new();
         for ((id, kind, _), token) in tokens.iter().zip(&spec.tokens) {
             if kind == TokenKind::Normal {
-                by_text.entry(token.text.as_str().into()).or_insert(id);
+                match token.text.strip_prefix('▁') {
+                    Some(text) => beginnings.entry(text.into()).or_insert(id),
+                    None => continuations.entry(token.text.as_str().into()).or_insert(id),
+                };
             }
         }
-        let chars_max = by_text.keys().map(|text| text.chars().count()).max().unwrap_or(0);
+        let texts = beginnings.keys().chain(continuations.keys());
+        let chars_max = texts.map(|text| text.chars().count()).max().unwrap_or(0);
         let unknown = spec.unknown.ok_or(TokenizerError::Byte(0))?;
         let (accents, others) = (Set::of(r"\p{Mn}"), Set::of(r"[\p{Cc}\p{Cf}\p{Co}]"));
-        Ok(WordPiece { by_text, unknown, chars_max, lowercase, strip_accents, accents, others })
+        Ok(WordPiece {
+            beginnings,
+            continuations,
+            unknown,
+            chars_max,
+            lowercase,
+            strip_accents,
+            accents,
+            others,
+        })
     }
 
     /// Appends the tokens of `text`.
@@ -96,27 +112,22 @@ impl WordPiece {
             ids.push(self.unknown);
             return;
         }
-        let mut candidate = String::with_capacity(word.len() + '▁'.len_utf8());
-        let mut start = 0;
-        while start < word.len() {
-            candidate.clear();
-            if start == 0 {
-                candidate.push('▁');
-            }
-            let mark = candidate.len();
-            candidate.extend(word[start..].chars().take(self.chars_max));
-            while candidate.len() > mark && !self.by_text.contains_key(candidate.as_str()) {
-                candidate.pop();
-            }
-            match self.by_text.get(candidate.as_str()) {
-                Some(&id) if candidate.len() > mark => ids.push(id),
-                _ => {
-                    ids.truncate(before);
-                    ids.push(self.unknown);
-                    return;
-                }
-            }
-            start += candidate.len() - mark;
+        let mut rest = word;
+        while !rest.is_empty() {
+            let known = if rest.len() == word.len() { &self.beginnings } else { &self.continuations };
+            let ends = rest.char_indices().map(|(at, c)| at + c.len_utf8()).take(self.chars_max);
+            let found = ends
+                .collect::<Vec<_>>()
+                .into_iter()
+                .rev()
+                .find_map(|end| Some((end, *known.get(&rest[..end])?)));
+            let Some((end, id)) = found else {
+                ids.truncate(before);
+                ids.push(self.unknown);
+                return;
+            };
+            ids.push(id);
+            rest = &rest[end..];
         }
     }
 }
