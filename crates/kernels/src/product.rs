@@ -21,10 +21,14 @@ use crate::isa::Isa;
 #[cfg(target_arch = "x86_64")]
 use crate::isa::Kind;
 use crate::matrix::Matrix;
+use crate::packed::BLOCK;
 use crate::pool::Pool;
 
-/// Vectors that a kernel takes in one call: their sums stay in the first-level cache.
+/// Vectors that a kernel takes in one call at most: their sums stay in the first-level cache.
 const GROUP: usize = 64;
+/// Their codes stay in the second-level cache while a task's panels pass: bytes for all, and about those for a block.
+const GROUP_BYTES: usize = 192 << 10;
+const COLUMN_BYTES: usize = 64;
 /// Panels that a kernel takes in one call: each activation is loaded once for both.
 const PAIR: usize = 2;
 /// The largest panel, in rows.
@@ -66,12 +70,14 @@ pub fn matmul(pool: &Pool, isa: Isa, outs: &mut [(&Matrix, &mut [f32])], activat
     let products: Vec<Product<'_>> =
         outs.iter_mut().map(|(matrix, out)| Product { matrix, out: Shared(out.as_mut_ptr()) }).collect();
     let parts = parts(&products, pool.threads(), m);
+    let blocks = activations.cols().div_ceil(BLOCK).max(1);
+    let group = (GROUP_BYTES / (COLUMN_BYTES * blocks) / 8 * 8).clamp(8, GROUP);
     pool.run(parts.len(), |index| {
         let part = parts[index];
         let product = &products[part.product];
         let mut sums = Sums([0.0; GROUP * PAIR * PANEL_ROWS_MAX]);
-        for first in (0..m).step_by(GROUP) {
-            product.group(isa, activations, part, first..m.min(first + GROUP), &mut sums);
+        for first in (0..m).step_by(group) {
+            product.group(isa, activations, part, first..m.min(first + group), &mut sums);
         }
     });
 }
@@ -116,8 +122,11 @@ impl Product<'_> {
             let panels = PAIR.min(part.last - panel);
             let call = Call { matrix: self.matrix, panel, panels, activations, first, count };
             let sums = &mut sums.0[..count * panels * rows];
-            call.run(isa, sums);
             let (from, to) = (panel * rows, ((panel + panels) * rows).min(self.matrix.rows()));
+            for column in 0..count {
+                expect_write(self.out.get().wrapping_add((first + column) * self.matrix.rows() + from));
+            }
+            call.run(isa, sums);
             for (column, sums) in sums.chunks_exact(panels * rows).enumerate() {
                 let (eights, rest) = sums[..to - from].as_chunks::<8>();
                 // SAFETY: `out` has `m * rows` numbers (asserted), `first + column` is below `m`, and these rows of it
@@ -134,6 +143,20 @@ impl Product<'_> {
             }
         }
     }
+}
+
+/// Asks for the memory at `at`, which a kernel's results will go to, while the kernel computes: each vector's results lie
+/// a row of them apart, and waiting for them one after another took a twentieth of a prompt's time.
+#[inline(always)]
+fn expect_write(at: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, that no address makes fault; every x86-64 has the instruction.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
 }
 
 #[repr(C, align(64))]
