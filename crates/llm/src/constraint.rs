@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use llguidance::api::{GrammarInit, ParserLimits, TopLevelGrammar};
 use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, SimpleVob, TokEnv, TokRxInfo, TokTrie};
-use llguidance::{Logger, Matcher, ParserFactory};
+use llguidance::{JsonCompileOptions, Logger, Matcher, ParserFactory};
 
 use crate::sampler::TokenMask;
 use crate::vocabulary::Vocabulary;
@@ -154,8 +154,24 @@ fn grammar(constraint: &Constraint) -> Result<TopLevelGrammar, ConstraintError> 
     if depth(source) > DEPTH_MAX {
         return Err(ConstraintError::TooDeep);
     }
-    TopLevelGrammar::from_tagged_str(tag, source)
-        .map_err(|error| ConstraintError::Invalid(first_line(&error.to_string())))
+    let grammar = TopLevelGrammar::from_tagged_str(tag, source);
+    let mut grammar = grammar.map_err(|error| ConstraintError::Invalid(first_line(&error.to_string())))?;
+    for schema in grammar.grammars.iter_mut().filter_map(|grammar| grammar.json_schema.as_mut()) {
+        if !schema.is_object() {
+            return Err(ConstraintError::Invalid("the schema must be a JSON object".into()));
+        }
+        // Overwrites options that the schema itself might carry.
+        json_options().apply_to(schema);
+    }
+    Ok(grammar)
+}
+
+/// Space between JSON's parts is bounded: small models can otherwise write nothing else to the end.
+fn json_options() -> JsonCompileOptions {
+    JsonCompileOptions {
+        whitespace_pattern: Some(r"[\x20\x0A\x0D\x09]{1,40}".into()),
+        ..JsonCompileOptions::default()
+    }
 }
 
 /// The deepest nesting of brackets, whatever they mean; one after a backslash is none.
@@ -287,6 +303,10 @@ mod tests {
             Constraint::Regex("((a{1,1000}){1,1000}){1,1000}".into()),
             Constraint::Regex("x".repeat(SOURCE_BYTES_MAX + 1)),
             Constraint::JsonSchema("{".into()),
+            Constraint::JsonSchema("true".into()),
+            Constraint::JsonSchema(
+                r#"{"x-guidance":{"whitespace_pattern":"((a{1,999}){1,999}){1,999}"}}"#.into(),
+            ),
             Constraint::JsonSchema("{\"a\":".repeat(10_000)),
             Constraint::JsonSchema(r##"{"$ref":"#"}"##.into()),
             Constraint::JsonSchema(r#"{"$ref":"http://169.254.169.254/"}"#.into()),

@@ -256,7 +256,7 @@ fn company_changes_no_bit_of_any_family() {
 #[test]
 fn a_file_that_cannot_be_run_is_refused_by_name() {
     let refuse = |file: Gguf, options: &LoadOptions| {
-        load::decoder(&file, options, Isa::SCALAR).err().expect("it was loaded").to_string()
+        load::decoder(&file, options, Isa::SCALAR).expect_err("it was loaded").to_string()
     };
     let options = LoadOptions::default();
     let strange = Gguf::from_bytes(Writer::new("mamba").finish()).unwrap();
