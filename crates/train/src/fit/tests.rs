@@ -360,7 +360,7 @@ fn integrated_gradients_of_an_embedding_are_complete_and_fall_on_the_telling_wor
         );
         let (manifest, network) = network(&run(&yaml, block(&["text", "label"], &rows)).unwrap());
         let features = FeatureStep::new(&manifest).unwrap();
-        let input = features.from_values(&["the cat here".into()]).unwrap();
+        let input = features.from_values(&[Value::Text("the cat here".to_owned())]).unwrap();
         let baseline = features.baseline().unwrap();
         let values = integrated(&network, &input, &baseline, 0, 100);
         let answer = |t: &Tensor| f64::from(network.predict(t).unwrap().as_f32().unwrap()[0]);
