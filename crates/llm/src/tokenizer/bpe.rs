@@ -77,12 +77,16 @@ fn ranks(
     let by_text: HashMap<&str, u32> =
         (0..).zip(&spec.tokens).map(|(id, token)| (token.text.as_str(), id)).collect();
     let mut ranks = HashMap::with_capacity(merges.len());
+    let mut joint = String::new();
     for ((at, rank), (left, right)) in (0..).zip(0..).zip(merges) {
         let id = |text: &str| {
             let id = by_text.get(text).copied();
             id.ok_or_else(|| TokenizerError::Merge { at, text: text.to_owned() })
         };
-        let joined = id(&format!("{left}{right}"))?;
+        joint.clear();
+        joint.push_str(left);
+        joint.push_str(right);
+        let joined = id(&joint)?;
         if !matches!(tokens.kind(joined), Some(TokenKind::Control | TokenKind::Unknown)) {
             ranks.entry((id(left)?, id(right)?)).or_insert((rank, joined));
         }

@@ -130,18 +130,27 @@ fn put_bytes(model: &TokenizerKind, token: &TokenSpec, kind: TokenKind, out: &mu
     }
 }
 
-/// The byte that GPT-2's alphabet writes with this letter: printable bytes stand for themselves, the others for the
-/// characters from U+0100 on, in order.
+/// The byte that GPT-2's alphabet writes with this letter.
 fn byte_of(c: char) -> Option<u8> {
-    let printable = |byte: u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
-    match u8::try_from(u32::from(c)) {
-        Ok(byte) => printable(byte).then_some(byte),
-        Err(_) => {
-            let place = (c as usize).checked_sub(0x100)?;
-            (0..=255).filter(|&byte| !printable(byte)).nth(place)
-        }
-    }
+    ALPHABET.get(c as usize).copied().flatten()
 }
+
+/// Bytes by their letters: printable bytes stand for themselves, the others for the characters from U+0100 on, in order.
+const ALPHABET: [Option<u8>; 0x144] = {
+    let mut alphabet = [None; 0x144];
+    let mut letter = 0x100;
+    let mut byte = 0;
+    while byte <= 0xff {
+        if matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff) {
+            alphabet[byte] = Some(byte as u8);
+        } else {
+            alphabet[letter] = Some(byte as u8);
+            letter += 1;
+        }
+        byte += 1;
+    }
+    alphabet
+};
 
 #[cfg(test)]
 mod tests {
