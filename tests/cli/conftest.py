@@ -23,7 +23,7 @@ class Cli:
         env = {name: value for name, value in os.environ.items() if not name.startswith("MEUSE_")}
         self.env = env | {"NO_COLOR": "1"} | settings
 
-    def run(self, *args, stdin: str | None = None, code: int = 0) -> subprocess.CompletedProcess:
+    def run(self, *args, stdin: str | None = None, code: int = 0, timeout_s: int = TIMEOUT_S) -> subprocess.CompletedProcess:
         done = subprocess.run(
             [BIN, *map(str, args)],
             cwd=self.home,
@@ -31,7 +31,7 @@ class Cli:
             input=stdin if stdin is not None else "",
             capture_output=True,
             text=True,
-            timeout=TIMEOUT_S,
+            timeout=timeout_s,
         )
         assert done.returncode == code, f"{args}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done

@@ -12,7 +12,7 @@ def test_a_line_of_two_gigabytes_costs_one_row(cli, server, model, tmp_path):
         file.write(b"text\na bee makes honey\n")
         file.seek(LINE_BYTES, 1)
         file.write(b"\nthe capital of France\n")
-    cli.run("batch", model, "--input", big, "--output", tmp_path / "out")
+    cli.run("batch", model, "--input", big, "--output", tmp_path / "out", timeout_s=600)
     results = {path.name: path.read_text() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     predicted = "".join(text for name, text in results.items() if "results" in name)
     failed = "".join(text for name, text in results.items() if "error" in name)
