@@ -63,6 +63,7 @@ def test_the_model_chooses(client, qwen):
     # A small model may answer in words; what looks like a call must not remain in them.
     if answer.finish_reason == "tool_calls":
         assert {call.function.name for call in answer.message.tool_calls} <= {"get_weather", "get_time"}
+        assert all(json.loads(call.function.arguments) is not None for call in answer.message.tool_calls)
     else:
         assert "<tool_call>" not in answer.message.content
     silent = client.chat.completions.create(**wanted(qwen, tool_choice="none", max_tokens=20))
@@ -90,9 +91,15 @@ def test_responses_call_too(client, qwen):
     events = list(client.responses.create(**wanted, stream=True))
     [done] = [event for event in events if event.type == "response.function_call_arguments.done"]
     assert done.arguments == call.arguments
-    follow = [*[{"role": "user", "content": ASKED[0]["content"]}], call.model_dump(exclude_none=True), {"type": "function_call_output", "call_id": call.call_id, "output": "31 degrees, clear"}]
-    answer = client.responses.create(model=qwen, input=follow, tools=[flat], temperature=0, max_output_tokens=60)
-    assert "31" in answer.output_text
+    result = '{"degrees": 31, "sky": "clear"}'
+    follow = [*ASKED, call.model_dump(exclude_none=True), {"type": "function_call_output", "call_id": call.call_id, "output": result}]
+    answer = client.responses.create(model=qwen, input=follow, tools=[flat], temperature=0, max_output_tokens=40)
+    # The same conversation as a chat.
+    made = {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+    turns = [*ASKED, {"role": "assistant", "tool_calls": [made]}, {"role": "tool", "tool_call_id": call.call_id, "content": result}]
+    chat = client.chat.completions.create(model=qwen, messages=turns, tools=[WEATHER], temperature=0, max_tokens=40)
+    assert answer.usage.input_tokens == chat.usage.prompt_tokens
+    assert answer.output_text == chat.choices[0].message.content
 
 
 def test_what_cannot_be_kept_is_said(client, smol, qwen):

@@ -51,8 +51,14 @@ pub(super) async fn prepared<T: Send + 'static>(
     done.await.map_err(|e| Fault::internal("preparing the request", e))?
 }
 
+/// The longest name of a model, in bytes.
+const NAME_BYTES_MAX: usize = 256;
+
 /// The language model called `name` in `project`.
 pub(super) fn find(app: &App, project: &str, name: &str) -> Result<LanguageRoute, Fault> {
+    if name.len() > NAME_BYTES_MAX {
+        return Err(super::fields::invalid("model", "is longer than any name"));
+    }
     app.router.language(project, name).map_err(|error| match &error {
         LanguageRouteError::Unknown { .. } => {
             Fault::not_found(error.to_string()).about("model").because("model_not_found")

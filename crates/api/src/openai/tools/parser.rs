@@ -84,7 +84,8 @@ impl Parser {
     pub(in crate::openai) fn finish(&mut self, pieces: &mut Vec<Piece>) {
         let held = std::mem::take(&mut self.held);
         match (self.style, self.state) {
-            (Some(Style::Bare), State::Start) => match bare_calls(&held, &self.names) {
+            (Some(Style::Tagged), State::Start) if held.trim().is_empty() => {}
+            (Some(_), State::Start) => match bare_calls(&held, &self.names) {
                 Some(calls) => pieces.extend(calls),
                 None => say(&held, pieces),
             },
@@ -93,7 +94,6 @@ impl Parser {
                 Some(call) => pieces.push(call),
                 None => say(&format!("{OPEN}{held}"), pieces),
             },
-            (Some(Style::Tagged), State::Start) if held.trim().is_empty() => {}
             _ => say(&held, pieces),
         }
     }
@@ -118,8 +118,10 @@ impl Parser {
         }
         let keep = (1..OPEN.len()).rev().find(|&len| self.held.ends_with(&OPEN[..len])).unwrap_or(0);
         let free = self.held.len() - keep;
-        // White space before a call is the template's, not the reader's.
-        if self.state == State::Start && self.held[..free].trim().is_empty() {
+        // White space before a call is the template's, not the reader's. What begins like a bare call is decided
+        // at the end: models leave the markers out at times.
+        let begun = self.held[..free].trim_start();
+        if self.state == State::Start && (begun.is_empty() || begun.starts_with('{')) {
             return false;
         }
         self.state = State::Text;
@@ -252,6 +254,16 @@ mod tests {
     fn a_call_need_not_be_closed() {
         let answer = "<tool_call>\n{\"name\": \"f\", \"arguments\": \"{\\\"a\\\": 1}\"}";
         assert_eq!(parse(Style::Tagged, answer, 5), [call("f", "{\"a\": 1}")]);
+    }
+
+    #[test]
+    fn markers_may_be_missing() {
+        let answer = "{\"name\": \"f\", \"arguments\": {}}\n{\"name\": \"g\", \"arguments\": {}}";
+        let other = "{\"name\": \"h\", \"arguments\": {}}";
+        for size in 1..20 {
+            assert_eq!(parse(Style::Tagged, answer, size), [call("f", "{}"), call("g", "{}")]);
+            assert_eq!(parse(Style::Tagged, other, size), [text(other)]);
+        }
     }
 
     #[test]
