@@ -11,6 +11,8 @@ use crate::{invariants, licences, python, runner};
 const LONG: Duration = Duration::from_secs(40 * 60);
 /// For one suite under `tests/`.
 const SUITE: Duration = Duration::from_secs(15 * 60);
+/// Model files that the crates' tests use, by their names in `tests/models/fetch.py`.
+const TEST_MODELS: [&str; 2] = ["smollm2-135m", "qwen2.5-coder-0.5b"];
 
 type Run = Box<dyn Fn(&Path) -> Result<Tally, String>>;
 
@@ -90,8 +92,10 @@ fn parts(root: &Path) -> Result<Vec<Part>, String> {
             check(docs)
         }),
         part("rust", "the crates' own tests", |root| {
+            let python = test_python(root)?;
             let mut tests = cargo(root, &["test", "--release", "--locked", "--workspace", "--no-fail-fast"]);
-            runner::run_tests(tests.env("MEUSE_PYTHON", test_python(root)?), LONG)
+            tests.env("MEUSE_TEST_MODELS", test_models(root, &python)?);
+            runner::run_tests(tests.env("MEUSE_PYTHON", python), LONG)
         }),
     ];
     for directory in suites(root)? {
@@ -184,12 +188,35 @@ fn test_python(root: &Path) -> Result<PathBuf, String> {
     }
 }
 
+/// A Python for one suite: with the packages of its own requirements where it has any, for those that hold a part of
+/// the program against another implementation.
+fn suite_python(root: &Path, directory: &Path) -> Result<PathBuf, String> {
+    let own = directory.join("requirements.txt");
+    if !own.exists() {
+        return test_python(root);
+    }
+    let name = directory.file_name().unwrap_or_default().to_string_lossy();
+    python::environment(&root.join("target").join(format!("python-{name}")), &own)
+}
+
+/// The directory of the model files that tests use, fetched by name and digest.
+fn test_models(root: &Path, python: &Path) -> Result<PathBuf, String> {
+    let directory = root.join("target").join("models");
+    let mut fetch = Command::new(python);
+    fetch.current_dir(root).arg("tests/models/fetch.py").args(TEST_MODELS);
+    fetch.env("MEUSE_TEST_MODELS", &directory);
+    match runner::run(&mut fetch, LONG)? {
+        true => Ok(directory),
+        false => Err("the model files for the tests could not be fetched".to_owned()),
+    }
+}
+
 /// Runs one suite with pytest. It finds the program in `MEUSE_BIN` and starts its own server.
 fn suite(root: &Path, directory: &Path) -> Result<Tally, String> {
     if !runner::run(&mut cargo(root, &["build", "--release", "--locked", "--package", "meuse"]), LONG)? {
         return Err("the program could not be built".to_owned());
     }
-    let python = test_python(root)?;
+    let python = suite_python(root, directory)?;
     let mut pytest = Command::new(&python);
     pytest.current_dir(root).args(["-m", "pytest", "-q", "-ra", "-p", "no:cacheprovider", "--tb=short"]);
     pytest.arg(directory);
