@@ -4,6 +4,8 @@ import base64
 import csv
 import io
 import random
+import urllib.error
+import urllib.request
 
 import pytest
 from PIL import Image
@@ -76,22 +78,41 @@ def test_pictures_are_told_apart(cli, model, tmp_path):
             reply = cli.json("predict", model, "--image", file)
             assert reply["predictions"][0]["label"] == shape, (shape, form, reply)
             text = base64.b64encode(file.read_bytes()).decode()
-            for instance in (f'"{text}"', f'{{"photo": "{text}"}}', f'{{"photo": {{"b64": "{text}"}}}}', f'{{"b64": "{text}"}}'):
+            for instance in (f'"{text}"', f'{{"photo": "{text}"}}', f'"data:image/{form};base64,{text}"'):
                 assert cli.json("predict", model, "--instance", instance)["predictions"] == reply["predictions"]
 
 
-def test_a_batch_names_its_pictures_and_keeps_the_names(cli, model, table, tmp_path):
-    """Names with an address are read from buckets; what cannot be read is a failed row."""
-    bucket = next(job for job in cli.json("jobs")["jobs"] if job["displayName"] == "bars")
-    assert bucket["state"] == "PIPELINE_STATE_SUCCEEDED"
-    text = base64.b64encode((table / "photos" / "0.png").read_bytes()).decode()
-    (tmp_path / "inputs.csv").write_text(f"photo\n{text}\nabsent.png\nno picture\n")
-    cli.run("batch", model, "--input", tmp_path / "inputs.csv", "--output", tmp_path / "out")
-    results = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
-    predicted = "".join(path.read_text() for path in results if "results" in path.name)
-    failed = "".join(path.read_text() for path in results if "error" in path.name)
-    assert "standing" in predicted and predicted.count("\n") == 2, predicted
-    assert "absent.png" in failed and "expected an image file" in failed, failed
+def put(cli, server, bucket: str, name: str, content: bytes) -> None:
+    """Stores an object through the storage API, as `google-cloud-storage` would."""
+    key = (cli.home / "meuse-data" / "admin.key").read_text().strip()
+    headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+
+    def post(path, body):
+        request = urllib.request.Request(server.url + path, body, headers, method="POST")
+        try:
+            urllib.request.urlopen(request, timeout=30).read()
+        except urllib.error.HTTPError as error:
+            assert error.code == 409, error.read()
+
+    post("/storage/v1/b?project=default", f'{{"name": "{bucket}"}}'.encode())
+    post(f"/upload/storage/v1/b/{bucket}/o?uploadType=media&name={name}", content)
+
+
+def test_a_batch_reads_its_pictures_from_buckets_and_keeps_their_names(cli, server, model, table, tmp_path):
+    """By address and beside the table, or the file itself; what cannot be read is a failed row."""
+    picture = (table / "photos" / "0.png").read_bytes()
+    put(cli, server, "pictures", "elsewhere.png", picture)
+    put(cli, server, "pictures", "table/beside.png", picture)
+    lines = ["photo", "gs://pictures/elsewhere.png", "beside.png", base64.b64encode(picture).decode()]
+    lines += ["absent.png", "no picture"]
+    put(cli, server, "pictures", "table/rows.csv", "\n".join(lines).encode() + b"\n")
+    cli.run("batch", model, "--input", "gs://pictures/table/rows.csv", "--output", tmp_path / "out")
+    results = {path.name: path.read_text() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    rows = list(csv.DictReader(io.StringIO("".join(text for name, text in results.items() if "results" in name))))
+    assert [row["photo"] for row in rows] == lines[1:4]
+    assert [row["predicted_shape"] for row in rows] == ["standing"] * 3
+    failed = "".join(text for name, text in results.items() if "error" in name)
+    assert failed.count("\n") == 2 and "absent.png" in failed and "expected an image file" in failed, failed
 
 
 def test_explained_pixel_by_pixel(cli, model, table):
