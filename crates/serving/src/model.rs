@@ -8,7 +8,7 @@ use std::sync::Arc;
 use formats::Value;
 use formats::manifest::{FittedFeature, Manifest, Task};
 use formats::rows::{RowBlock, RowFault};
-use tensor::features::FeatureStep;
+use tensor::features::{ColumnKind, FeatureStep};
 use tensor::{Data, Dim, OnnxModel, Signature, Tensors};
 
 use crate::artifact::{self, Artifact, LoadError};
@@ -34,6 +34,8 @@ pub struct Model {
 /// What a model trained here has beyond a runtime.
 pub(crate) struct Trained {
     pub(crate) features: FeatureStep,
+    /// Whether any column holds image files.
+    pictures: bool,
     /// Of the training rows, by numeric column.
     pub(crate) means: HashMap<String, f64>,
     /// Without the features: their tables are in the feature step.
@@ -100,7 +102,8 @@ impl Model {
         let mut model = Model::from_runtime(runtime);
         model.form = Arc::new(form);
         let means = means(&std::mem::take(&mut manifest.features));
-        model.trained = Some(Trained { features, means, manifest, gradients, input });
+        let pictures = features.columns().iter().any(|column| column.kind == ColumnKind::Image);
+        model.trained = Some(Trained { features, pictures, means, manifest, gradients, input });
         Ok(model)
     }
 
@@ -126,6 +129,12 @@ impl Model {
     /// The columns that instances and rows of a model trained here have.
     pub fn columns(&self) -> Option<&[tensor::features::InputColumn]> {
         self.trained.as_ref().map(|t| t.features.columns())
+    }
+
+    /// Whether instances become tensors in time that grows with their bytes. A small image file may hold a large
+    /// picture.
+    pub(crate) fn binds_quickly(&self) -> bool {
+        !self.trained.as_ref().is_some_and(|trained| trained.pictures)
     }
 
     /// The labels that a classifier trained here chooses from.
@@ -206,8 +215,8 @@ impl Model {
 }
 
 /// What a language model says when it is asked for predictions.
-const SPEAKS: &str = "this is a language model, which predicts no instances: ask it in the OpenAI protocol, \
-                      `/v1/chat/completions` with the model's name, or with `meuse chat`";
+const SPEAKS: &str = "this is a language model, which predicts no instances: ask it by its name through a protocol \
+                      for language models, or with `meuse chat`";
 
 /// Stands where a language model has no runtime for tensors.
 struct NotTensors(Signature);

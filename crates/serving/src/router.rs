@@ -143,7 +143,7 @@ impl LiveRoute {
 const EXPLAINING_MAX: usize = 64;
 /// Large requests that may wait to be bound on a model thread.
 const BINDING_MAX: usize = 256;
-/// Requests with more bytes than this are bound on a model thread.
+/// Requests with more bytes than this are bound on a model thread, as are all with image files.
 const INLINE_BYTES_MAX: usize = 64 << 10;
 
 impl Router {
@@ -297,7 +297,10 @@ impl Router {
         let counters = &live.batcher.counters;
         let result = match not_empty(&instances) {
             Err(e) => Err(e),
-            Ok(()) if instances.iter().map(value_bytes).sum::<usize>() <= INLINE_BYTES_MAX => {
+            Ok(())
+                if live.deployed.model.binds_quickly()
+                    && instances.iter().map(value_bytes).sum::<usize>() <= INLINE_BYTES_MAX =>
+            {
                 live.deployed.model.bind(&instances)
             }
             Ok(()) => {

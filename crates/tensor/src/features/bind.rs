@@ -45,11 +45,6 @@ impl<'a> From<&'a Value> for Cell<'a> {
             Value::Number(n) => Cell::Number(*n),
             Value::Bool(b) => Cell::Bool(*b),
             Value::Null => Cell::Missing,
-            // As clients of TensorFlow Serving and Vertex AI wrap bytes.
-            Value::Record(fields) => match fields.as_slice() {
-                [(name, Value::Text(data))] if name == "b64" => Cell::Text(data),
-                _ => Cell::Other(value.kind()),
-            },
             other => Cell::Other(other.kind()),
         }
     }
@@ -71,11 +66,7 @@ impl<'a> Instance<'a> {
     /// Finds the columns of `step` in `value`.
     pub(crate) fn new(step: &FeatureStep, value: &'a Value) -> Result<Self, String> {
         let columns = step.columns();
-        let bytes = |fields: &[(String, Value)]| matches!(fields, [(name, _)] if name == "b64");
         match value {
-            Value::Record(fields) if columns.len() == 1 && columns[0].name != "b64" && bytes(fields) => {
-                Ok(Instance::Single(value))
-            }
             Value::Record(fields) => Self::record(step, value, fields),
             Value::Numbers(numbers) if numbers.len() == columns.len() => {
                 Ok(Instance::Numbers(numbers.clone()))
