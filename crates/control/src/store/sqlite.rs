@@ -65,11 +65,35 @@ enum Read {
     },
 }
 
-/// Documents in one SQLite file. Dropping it ends its threads once their queues are empty.
+/// Documents in one SQLite file. Dropping it answers what is queued and closes the file: a copy of the directory
+/// taken afterwards is whole.
 #[derive(Debug)]
 pub struct SqliteStore {
     writer: mpsc::Sender<Commit>,
     readers: mpsc::Sender<Read>,
+    // Last, so that the channels are closed before the threads are waited for.
+    _threads: Threads,
+}
+
+/// Threads that are waited for when this is dropped.
+#[derive(Debug, Default)]
+struct Threads(Vec<thread::JoinHandle<()>>);
+
+impl Threads {
+    fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
+        let spawned = thread::Builder::new().name(name.to_owned()).spawn(run);
+        self.0.push(spawned.map_err(|e| StoreError::Failed(e.into()))?);
+        Ok(())
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        for thread in self.0.drain(..) {
+            // One that panicked has answered nobody; its callers were told.
+            let _ = thread.join();
+        }
+    }
 }
 
 impl SqliteStore {
@@ -83,16 +107,17 @@ impl SqliteStore {
         let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         check(&connection, path)?;
         migrate(&mut connection, path)?;
+        let mut threads = Threads::default();
         let (writer, commits) = mpsc::channel(QUEUE);
-        spawn("metadata-writer", move || write_loop(connection, commits))?;
+        threads.spawn("metadata-writer", move || write_loop(connection, commits))?;
         let (readers, reads) = mpsc::channel(QUEUE);
         let reads = Arc::new(Mutex::new(reads));
         for _ in 0..READERS {
             let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
             let reads = Arc::clone(&reads);
-            spawn("metadata-reader", move || read_loop(&connection, &reads))?;
+            threads.spawn("metadata-reader", move || read_loop(&connection, &reads))?;
         }
-        Ok(SqliteStore { writer, readers })
+        Ok(SqliteStore { writer, readers, _threads: threads })
     }
 }
 
@@ -127,11 +152,6 @@ async fn ask<R, T>(to: &mpsc::Sender<R>, request: impl FnOnce(Reply<T>) -> R) ->
         Ok(Err(_)) => Err(StoreError::Failed("its thread ended".into())),
         Err(_) => Err(StoreError::Timeout),
     }
-}
-
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
-    let spawned = thread::Builder::new().name(name.to_owned()).spawn(run);
-    spawned.map(drop).map_err(|e| StoreError::Failed(e.into()))
 }
 
 /// Makes the file private before SQLite opens it: SQLite gives its side files the mode of the main one.
@@ -442,6 +462,22 @@ mod tests {
         SqliteStore::open(&path).unwrap().commit(vec![Write::Insert(written.clone())]).await.unwrap();
         let store = SqliteStore::open(&path).unwrap();
         assert_eq!(store.get(Kind::Model, "m").await.unwrap(), Some(written));
+    }
+
+    #[tokio::test]
+    async fn a_dropped_store_has_closed_its_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("meuse.db");
+        for n in 0..20 {
+            let store = SqliteStore::open(&path).unwrap();
+            store.commit(vec![Write::Insert(document(&format!("m{n}")))]).await.unwrap();
+            drop(store);
+            // SQLite leaves the write-ahead log only for the sole connection.
+            let alone = Connection::open(&path).unwrap();
+            alone.busy_timeout(Duration::ZERO).unwrap();
+            let mode: String = alone.query_row("PRAGMA journal_mode = DELETE", [], |row| row.get(0)).unwrap();
+            assert_eq!(mode, "delete");
+        }
     }
 
     #[cfg(unix)]
