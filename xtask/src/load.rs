@@ -81,7 +81,7 @@ fn plan(arguments: &[String]) -> Result<Plan, String> {
 }
 
 fn connection(plan: &Plan, barrier: &Barrier) -> Result<Seen, String> {
-    let connected = connect(&plan.address);
+    let connected = connect(&plan.address, TIMEOUT);
     barrier.wait();
     let mut stream = connected?;
     let mut buffer = vec![0; HEAD_MAX];
@@ -103,11 +103,12 @@ fn connection(plan: &Plan, barrier: &Barrier) -> Result<Seen, String> {
     }
 }
 
-fn connect(address: &str) -> Result<TcpStream, String> {
+/// A connection on which nothing waits: neither small writes, nor reads for longer than `patience`.
+pub(crate) fn connect(address: &str, patience: Duration) -> Result<TcpStream, String> {
     let failed = |error| format!("{address} cannot be reached: {error}");
     let stream = TcpStream::connect(address).map_err(failed)?;
     stream.set_nodelay(true).map_err(failed)?;
-    stream.set_read_timeout(Some(TIMEOUT)).map_err(failed)?;
+    stream.set_read_timeout(Some(patience)).map_err(failed)?;
     Ok(stream)
 }
 

@@ -2,7 +2,7 @@
 //!
 //! - `cargo xtask test [--only PART[,PART]] [--list]`: every check and every test; the last line counts them.
 //! - `cargo xtask bench NAME [ARGUMENTS]`: one of the measurements in `benches/`.
-//! - `cargo xtask load URL …`: a load generator, used by the measurements.
+//! - `cargo xtask load URL …`, `cargo xtask streams URL …`: load generators, used by the measurements.
 //! - `cargo xtask protos`: makes the API's descriptors again.
 
 // A command-line tool answers on standard output.
@@ -15,6 +15,7 @@ mod load;
 mod protos;
 mod python;
 mod runner;
+mod streams;
 mod tally;
 mod test;
 
@@ -24,6 +25,7 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: cargo xtask test [--only PART[,PART]] [--list]
        cargo xtask bench NAME [ARGUMENTS]
        cargo xtask load URL [--connections N] [--seconds S] [--body FILE] [--bearer KEY]
+       cargo xtask streams URL --bodies FILE [--bearer KEY]
        cargo xtask protos";
 
 fn main() -> ExitCode {
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         "test" => test::run(&root, rest),
         "bench" => bench::run(&root, rest),
         "load" => load::run(rest),
+        "streams" => streams::run(rest),
         "protos" => return protos::run(&root),
         _ => Err(USAGE.to_owned()),
     };

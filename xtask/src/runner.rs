@@ -11,7 +11,7 @@ const GRACE: Duration = Duration::from_secs(20);
 
 /// Runs to the end; `Ok(true)` when it succeeded.
 pub(crate) fn run(command: &mut Command, limit: Duration) -> Result<bool, String> {
-    let child = command.spawn().map_err(|error| not_started(command, &error))?;
+    let child = as_from_a_shell(command).spawn().map_err(|error| not_started(command, &error))?;
     wait(child, &name(command), limit)
 }
 
@@ -19,7 +19,7 @@ pub(crate) fn run(command: &mut Command, limit: Duration) -> Result<bool, String
 /// runs no test, is itself a failed test.
 pub(crate) fn run_tests(command: &mut Command, limit: Duration) -> Result<Tally, String> {
     command.stdout(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| not_started(command, &error))?;
+    let mut child = as_from_a_shell(command).spawn().map_err(|error| not_started(command, &error))?;
     let output = child.stdout.take();
     let counting = std::thread::spawn(move || {
         let mut tally = Tally::default();
@@ -41,11 +41,27 @@ pub(crate) fn run_tests(command: &mut Command, limit: Duration) -> Result<Tally,
 
 /// What a program prints, when it succeeds.
 pub(crate) fn output(command: &mut Command) -> Result<String, String> {
-    let done = command.stderr(Stdio::inherit()).output().map_err(|error| not_started(command, &error))?;
+    let done = as_from_a_shell(command)
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| not_started(command, &error))?;
     if !done.status.success() {
         return Err(format!("`{}` failed: {}", name(command), done.status));
     }
     Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+}
+
+/// Without what `cargo run` told this program of its own package. Build scripts look at it: a `cargo build` from here
+/// would compile again what one from a shell has compiled, and the other way round.
+fn as_from_a_shell(command: &mut Command) -> &mut Command {
+    const TOLD: [&str; 6] =
+        ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_", "OUT_DIR"];
+    for (name, _) in std::env::vars_os() {
+        if TOLD.iter().any(|told| name.to_string_lossy().starts_with(told)) {
+            command.env_remove(name);
+        }
+    }
+    command
 }
 
 fn wait(mut child: Child, name: &str, limit: Duration) -> Result<bool, String> {

@@ -99,6 +99,10 @@ fn languages(text: &mut String, mut models: Vec<NamedLanguage>) {
             let _ = writeln!(text, "vllm:{name}{{{labels}}} {}", figure(&model.language.counters()));
         }
     }
+    let _ = writeln!(text, "# TYPE meuse:model_loaded gauge");
+    for (labels, model) in &models {
+        let _ = writeln!(text, "meuse:model_loaded{{{labels}}} {}", u8::from(model.language.is_loaded()));
+    }
     let _ = writeln!(text, "# TYPE vllm:request_success_total counter");
     for (labels, model) in &models {
         for reason in EndReason::ALL {

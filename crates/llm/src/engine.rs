@@ -39,6 +39,14 @@ pub struct Model {
     pub context_max: usize,
 }
 
+impl Model {
+    /// Tokens, prompt and answer together, that a sequence can reach in an engine of this model.
+    #[must_use]
+    pub fn sequence_tokens_max(&self) -> usize {
+        self.context_max.min((self.blocks as usize).saturating_mul(self.block_len))
+    }
+}
+
 impl std::fmt::Debug for Model {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Model { blocks, block_len, context_max, .. } = self;
@@ -61,6 +69,8 @@ pub struct EngineOptions {
     pub running_max: usize,
     /// Requests that wait.
     pub waiting_max: usize,
+    /// Without a request for so long, the engine ends and gives its memory back; zero keeps it.
+    pub idle_max: Duration,
 }
 
 impl Default for EngineOptions {
@@ -71,6 +81,7 @@ impl Default for EngineOptions {
             step_time: Duration::from_millis(400),
             running_max: 64,
             waiting_max: 256,
+            idle_max: Duration::ZERO,
         }
     }
 }
@@ -285,7 +296,7 @@ impl Engine {
         self.shared.sequence_tokens_max
     }
 
-    /// Whether the thread has ended: nothing will be answered any more.
+    /// Whether the thread has ended, idle or broken: nothing will be answered any more.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.shared.inbox().stopped

@@ -166,6 +166,6 @@ pub enum SubmitError {
         message: String,
     },
     /// The engine has stopped.
-    #[error("the model is being unloaded; try again")]
+    #[error("the model is not loaded at present; try again in a few seconds")]
     Stopped,
 }

@@ -12,6 +12,7 @@ pub mod failure;
 pub mod quickstart;
 pub mod server;
 pub mod show;
+mod time;
 
 use std::process::ExitCode;
 

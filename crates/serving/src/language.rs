@@ -3,21 +3,22 @@
 mod metrics;
 mod prompt;
 mod routing;
+mod standby;
 
 use std::fmt::Write as _;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use llm::template::ChatTemplate;
 use llm::tokenizer::Tokenizer;
 use llm::{
-    Counters, Engine, EngineOptions, GenerateRequest, Isa, LoadOptions, LoadedModel, Sink, SubmitError,
-    Ticket,
+    Counters, EngineOptions, GenerateRequest, Isa, LoadOptions, LoadedModel, Sink, SubmitError, Ticket,
 };
 
 use crate::artifact::LoadError;
+use standby::Standby;
 
 pub use metrics::{EndReason, GENERATION_US_BOUNDS, LanguageMetrics};
 pub use prompt::PromptError;
@@ -30,6 +31,8 @@ pub struct LanguageOptions {
     pub context_max: usize,
     /// Bytes that one model may take; 0 takes what the machine has available.
     pub memory_max: u64,
+    /// A model that nobody asks for so long gives its memory back, until somebody does; zero keeps it.
+    pub idle_max: Duration,
 }
 
 /// A language model: text goes in and out through [`Language::submit`]. Shared by all requests.
@@ -39,8 +42,10 @@ pub struct Language {
     template: Result<ChatTemplate, String>,
     /// What the template's source says, for what it has no place for.
     template_source: String,
+    /// Tokens, prompt and answer together, that a conversation can have.
+    context: usize,
     /// `None` only while it is being dropped.
-    engine: Option<Engine>,
+    standby: Option<Standby>,
     metrics: Arc<LanguageMetrics>,
     /// Makes of a project's name what prefixes are shared by. Not to be guessed from outside.
     salts: RandomState,
@@ -66,7 +71,9 @@ impl Language {
         let loaded = LoadedModel::open(file, &wanted)
             .map_err(|source| LoadError::Language { file: name(), source: Box::new(source) })?;
         let LoadedModel { model, tokenizer, chat_template, .. } = loaded;
-        let engine = Engine::start(model, EngineOptions::default()).map_err(LoadError::Engine)?;
+        let context = model.sequence_tokens_max();
+        let engine = EngineOptions { idle_max: options.idle_max, ..EngineOptions::default() };
+        let standby = Standby::start(file, wanted, engine, model)?;
         let template_source = chat_template.unwrap_or_default();
         let changed = std::fs::metadata(file).and_then(|about| about.modified()).ok();
         let created = changed.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
@@ -74,7 +81,8 @@ impl Language {
             template: prompt::template(&template_source, &tokenizer),
             template_source,
             tokenizer,
-            engine: Some(engine),
+            context,
+            standby: Some(standby),
             metrics: Arc::default(),
             salts: RandomState::new(),
             fingerprint: fingerprint(identity),
@@ -94,7 +102,7 @@ impl Language {
 
     /// Tokens, prompt and answer together, that a conversation can have.
     pub fn context(&self) -> usize {
-        self.engine.as_ref().map_or(0, Engine::context)
+        self.context
     }
 
     /// Names all that an answer's bits depend on besides the request: the file's content, the instruction set and
@@ -110,7 +118,12 @@ impl Language {
 
     /// What the engine does now and has done.
     pub fn counters(&self) -> Counters {
-        self.engine.as_ref().map(Engine::counters).unwrap_or_default()
+        self.standby.as_ref().map(Standby::counters).unwrap_or_default()
+    }
+
+    /// Whether it is in memory. Where it is not, it is loaded for the next request.
+    pub fn is_loaded(&self) -> bool {
+        self.standby.as_ref().is_some_and(Standby::is_loaded)
     }
 
     /// How answers went.
@@ -119,13 +132,14 @@ impl Language {
     }
 
     /// Hands a request of `project` to the engine. Prefixes are shared within a project and never beyond it,
-    /// whatever salt the request has. Compiling a constraint takes up to a tenth of a second: not for async threads.
+    /// whatever salt the request has. A model that gave its memory back is loaded first, and compiling a constraint
+    /// takes up to a tenth of a second: not for async threads.
     ///
     /// # Errors
-    /// As [`Engine::submit`].
+    /// As [`llm::Engine::submit`].
     pub fn submit(&self, project: &str, request: GenerateRequest, sink: Sink) -> Result<Ticket, SubmitError> {
         let salt = self.salts.hash_one(project);
-        let engine = self.engine.as_ref().ok_or(SubmitError::Stopped)?;
+        let engine = self.standby.as_ref().ok_or(SubmitError::Stopped)?.engine()?;
         engine.submit(GenerateRequest { salt, ..request }, LanguageMetrics::watch(&self.metrics, sink))
     }
 }
@@ -134,10 +148,10 @@ impl Drop for Language {
     fn drop(&mut self) {
         // The engine's end waits for the step under way: not on the thread, perhaps an async one, that happens to
         // be the last to let go.
-        let engine = self.engine.take();
+        let standby = self.standby.take();
         let ending = std::thread::Builder::new().name("meuse-unload".into());
         // Without a thread the closure is dropped here, and the engine with it.
-        let _ = ending.spawn(move || drop(engine));
+        let _ = ending.spawn(move || drop(standby));
     }
 }
 

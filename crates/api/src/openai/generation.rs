@@ -165,7 +165,7 @@ impl Generation {
             return Err(self.failed(
                 Outcome::Failed,
                 Code::Unavailable,
-                "the model is being unloaded; try again",
+                "the model stopped before its answer was complete; try again",
             ));
         }
         for (prompt, event) in events {

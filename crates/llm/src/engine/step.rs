@@ -149,7 +149,7 @@ impl Worker {
         Worker { model, desk, batch: Batch::default() }
     }
 
-    /// Steps until the handle is dropped or the model breaks.
+    /// Steps until the handle is dropped, nobody asks for too long, or the model breaks.
     pub(super) fn run(mut self) {
         let _notice = EndNotice(Arc::clone(&self.desk.shared));
         let mut idle = true;
@@ -205,10 +205,21 @@ impl Desk {
     /// Takes what has arrived; waits for it where there is nothing else to do. False when the engine is to stop.
     fn take_in(&mut self, idle: bool) -> bool {
         let shared = Arc::clone(&self.shared);
+        let idle_max = shared.options.idle_max;
+        let since = Instant::now();
         let mut inbox = shared.inbox();
         while idle && inbox.arrived.is_empty() && !inbox.stopping {
             // With requests at hand, cancellations and deadlines are to be seen.
-            let longest = if self.jobs.is_empty() { Duration::from_secs(3600) } else { IDLE };
+            let longest = match (self.jobs.is_empty(), idle_max.is_zero()) {
+                (false, _) => IDLE,
+                (true, true) => Duration::from_secs(3600),
+                (true, false) => idle_max.saturating_sub(since.elapsed()),
+            };
+            if longest.is_zero() {
+                // Under the lock: whoever comes next is told, and nobody's request is lost.
+                inbox.stopped = true;
+                return false;
+            }
             let waited = shared.wake.wait_timeout(inbox, longest);
             inbox = waited.unwrap_or_else(PoisonError::into_inner).0;
             if !self.jobs.is_empty() {

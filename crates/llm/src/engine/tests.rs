@@ -342,3 +342,23 @@ proptest! {
         settle(&crowd, 2 * requests.len() as u64);
     }
 }
+
+#[test]
+fn an_idle_engine_ends_and_a_busy_one_does_not() {
+    let idle_max = Duration::from_millis(300);
+    let options = EngineOptions { idle_max, ..EngineOptions::default() };
+    let engine = Engine::start(model(64), options).unwrap();
+    for _ in 0..4 {
+        std::thread::sleep(idle_max / 3);
+        answer(&engine, GenerateRequest::new(prompt("hello"), 5));
+    }
+    let begun = Instant::now();
+    while !engine.is_stopped() {
+        assert!(begun.elapsed() < PATIENCE, "it does not end");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(begun.elapsed() >= idle_max / 2);
+    let refused =
+        engine.submit(GenerateRequest::new(prompt("late"), 5), Box::new(|_| ControlFlow::Continue(())));
+    assert_eq!(refused.unwrap_err(), SubmitError::Stopped);
+}

@@ -33,7 +33,7 @@ pub struct Create {
     #[arg(long, value_parser = ["viewer", "invoker", "deployer", "admin"])]
     pub role: String,
     /// When it stops working, from now: 12h, 30d, 8w [default: never]
-    #[arg(long, value_name = "TIME", value_parser = lifetime)]
+    #[arg(long, value_name = "TIME", value_parser = crate::time::span)]
     pub expires: Option<jiff::SignedDuration>,
     /// Which server, and the project that the key is for.
     #[command(flatten)]
@@ -78,9 +78,9 @@ impl Create {
     async fn run(&self, output: &Output) -> Result<()> {
         let client = self.connection.client()?;
         let mut body = json!({"project": self.connection.project, "role": self.role});
-        if let Some(lifetime) = self.expires {
+        if let Some(span) = self.expires {
             let end = jiff::Timestamp::now()
-                .checked_add(lifetime)
+                .checked_add(span)
                 .map_err(|_| Failure::usage("--expires is too far away"))?;
             body["expires"] = json!(end.to_string());
         }
@@ -128,36 +128,5 @@ impl Delete {
             output.line(format!("Withdrew the key {}.", self.id));
         }
         Ok(())
-    }
-}
-
-/// Reads `90s`, `30m`, `12h`, `30d`, `8w`.
-fn lifetime(text: &str) -> std::result::Result<jiff::SignedDuration, String> {
-    let wrong = || format!("`{text}` is no time; write a number and s, m, h, d or w, such as 30d");
-    let unit = text.chars().last().ok_or_else(wrong)?;
-    let number: i64 =
-        text.strip_suffix(unit).and_then(|n| n.parse().ok()).filter(|n| *n > 0).ok_or_else(wrong)?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        'd' => 86_400,
-        'w' => 604_800,
-        _ => return Err(wrong()),
-    };
-    number.checked_mul(seconds).map(jiff::SignedDuration::from_secs).ok_or_else(wrong)
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn lifetimes_are_read() {
-        assert_eq!(lifetime("30d").unwrap(), jiff::SignedDuration::from_hours(720));
-        for wrong in ["", "d", "30", "-1d", "0d", "30y", "999999999999999999w"] {
-            assert!(lifetime(wrong).is_err(), "{wrong}");
-        }
     }
 }

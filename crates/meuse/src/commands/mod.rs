@@ -1,6 +1,7 @@
 //! One file a command: what it takes, what it does, what it prints.
 
 pub mod batch;
+pub mod bench;
 pub mod chat;
 pub mod deploy;
 pub mod doctor;
@@ -42,6 +43,7 @@ pub async fn run(command: Command, output: &Output) -> Result<()> {
         Command::Endpoints(command) => command.run(output).await,
         Command::Jobs(command) => command.run(output).await,
         Command::Keys(command) => command.run(output).await,
+        Command::Bench(command) => command.run(output).await,
         Command::Doctor(command) => command.run(output).await,
     }
 }

@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use control::storage::CloudAccess;
@@ -37,6 +38,10 @@ pub struct Serve {
     /// MiB that one language model may take [default: what the machine has available]
     #[arg(long, value_name = "MIB", default_value_t = 0, hide_default_value = true)]
     pub model_memory: u64,
+    /// A language model that nobody asks for so long, such as 15m, gives its memory back until somebody does
+    /// [default: never]
+    #[arg(long, value_name = "TIME", value_parser = crate::time::span)]
+    pub unload_idle: Option<jiff::SignedDuration>,
     /// Whose credentials open buckets elsewhere (gs://, s3://, az://)
     #[arg(long, value_enum, default_value_t = Cloud::Environment)]
     pub cloud: Cloud,
@@ -85,6 +90,8 @@ impl Serve {
         options.storage.file_roots.clone_from(&self.files);
         options.language.context_max = self.context;
         options.language.memory_max = self.model_memory.saturating_mul(1 << 20);
+        options.language.idle_max =
+            self.unload_idle.map_or(Duration::ZERO, jiff::SignedDuration::unsigned_abs);
         options.storage.cloud = match self.cloud {
             Cloud::Off => CloudAccess::Off,
             Cloud::Environment => CloudAccess::Environment,

@@ -3,15 +3,11 @@
 //! The test starts itself as another process, which opens a prepared data directory, takes up its job and
 //! dies where `MEUSE_FAULT` says.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
-
-mod jobs_common;
-
 use std::path::Path;
 use std::process::{Command, Output};
 
+use crate::common::*;
 use control::{JobState, ServingStatus};
-use jobs_common::*;
 
 /// Steps at which a job is killed, spread over all that it takes.
 const KILLS: u64 = 20;
@@ -38,7 +34,7 @@ fn runtime() -> tokio::runtime::Runtime {
 
 fn run_child(directory: &Path, job: &str, fault: &str) -> Output {
     Command::new(std::env::current_exe().unwrap())
-        .args(["child", "--exact", "--ignored", "--nocapture"])
+        .args(["jobs_crash::child", "--exact", "--ignored", "--nocapture"])
         .env("MEUSE_CHILD_DIR", directory)
         .env("MEUSE_CHILD_JOB", job)
         .env("MEUSE_FAULT", fault)
@@ -172,7 +168,7 @@ fn a_full_disk_fails_the_job_and_leaves_nothing() {
         let directory = place.path().join(step.to_string());
         copy(template.path(), &directory);
         let full = Command::new(std::env::current_exe().unwrap())
-            .args(["child_of_a_full_disk", "--exact", "--ignored", "--nocapture"])
+            .args(["jobs_crash::child_of_a_full_disk", "--exact", "--ignored", "--nocapture"])
             .env("MEUSE_CHILD_DIR", &directory)
             .env("MEUSE_CHILD_JOB", &job)
             .env("MEUSE_FAULT", format!("disk_full@{step}"))

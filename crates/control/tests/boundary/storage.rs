@@ -1,7 +1,5 @@
 //! Storage and artifacts through their public doors, on a directory of their own.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
-
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;

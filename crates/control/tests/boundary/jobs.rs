@@ -1,16 +1,12 @@
 //! Jobs through their public door: what they make of good and of bad rows.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
-
-mod jobs_common;
-
 use std::path::Path;
 
+use crate::common::*;
 use control::{
     Control, ErrorCode, Job, JobCollection, JobKind, JobState, ListQuery, NewBatch, NewEvaluation,
     OperationResult, RowFormat,
 };
-use jobs_common::*;
 use serde_json::{Value, json};
 
 struct Place {

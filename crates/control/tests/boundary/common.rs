@@ -1,8 +1,5 @@
 //! What the tests of jobs share: a data directory with a bucket and a model.
 
-// Each test binary compiles its own copy and uses a part of it.
-#![allow(dead_code)]
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

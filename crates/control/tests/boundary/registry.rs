@@ -1,7 +1,5 @@
 //! The registry, endpoints, datasets, evaluations, operations and keys of one data directory, from outside.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;

@@ -1,8 +1,5 @@
 //! The metadata store under `kill -9`: what was acknowledged is there, and every commit is whole.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![cfg(unix)]
-
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -46,7 +43,7 @@ async fn acknowledged_commits_survive_and_none_is_half() {
     let path = directory.path().join("meuse.db");
     for round in 0..10u64 {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "write_until_killed", "--nocapture"])
+            .args(["--exact", "store_crash::write_until_killed", "--nocapture"])
             .env(CHILD, &path)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

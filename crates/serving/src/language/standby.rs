@@ -1,0 +1,190 @@
+//! [`Standby`]: a model's engine, loaded again when it is asked for after it has ended.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use llm::{Counters, Engine, EngineOptions, LoadOptions, LoadedModel, SubmitError};
+
+use crate::artifact::LoadError;
+
+/// Between the beginnings of two loads: a model that breaks at once must not take the whole machine.
+const RELOAD_PAUSE: Duration = Duration::from_secs(3);
+
+/// How long a request waits for a load that another has begun.
+const LOAD_PATIENCE: Duration = Duration::from_secs(120);
+
+/// An engine that runs, or that can be loaded again: one ends when nobody asks for long, and when its model breaks.
+pub(super) struct Standby {
+    file: PathBuf,
+    load: LoadOptions,
+    engine: EngineOptions,
+    /// The files as they were when their content was verified.
+    verified: Vec<FileState>,
+    slot: Mutex<Slot>,
+    changed: Condvar,
+}
+
+struct Slot {
+    state: State,
+    /// When the last load began.
+    begun: Instant,
+}
+
+enum State {
+    /// It answers, or has ended since.
+    Loaded(Arc<Engine>),
+    Loading,
+    /// The last load failed.
+    Failed,
+}
+
+/// What tells whether a file was changed, by whatever means: writing sets the time of its last change, and nothing
+/// sets that back.
+#[derive(Debug, PartialEq, Eq)]
+struct FileState {
+    path: PathBuf,
+    bytes: u64,
+    modified: SystemTime,
+    /// The inode, and its last change in seconds and nanoseconds.
+    inode: (u64, i64, i64),
+}
+
+impl Standby {
+    /// Starts the engine of a model that was loaded from `file` with `load`.
+    pub(super) fn start(
+        file: &Path,
+        load: LoadOptions,
+        engine: EngineOptions,
+        model: llm::Model,
+    ) -> Result<Standby, LoadError> {
+        let verified = states(file).map_err(LoadError::Engine)?;
+        let running = Engine::start(model, engine).map_err(LoadError::Engine)?;
+        let slot = Slot { state: State::Loaded(Arc::new(running)), begun: Instant::now() };
+        let file = file.to_owned();
+        Ok(Standby { file, load, engine, verified, slot: Mutex::new(slot), changed: Condvar::new() })
+    }
+
+    /// An engine that answers, after loading it where it has ended. That takes a while: not for async threads.
+    ///
+    /// # Errors
+    /// [`SubmitError::Stopped`] if it cannot be loaded now; the log says why.
+    pub(super) fn engine(&self) -> Result<Arc<Engine>, SubmitError> {
+        let until = Instant::now() + LOAD_PATIENCE;
+        let mut slot = self.slot();
+        loop {
+            match &slot.state {
+                State::Loaded(engine) if !engine.is_stopped() => return Ok(Arc::clone(engine)),
+                State::Loading => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Err(SubmitError::Stopped);
+                    }
+                    let waited = self.changed.wait_timeout(slot, left);
+                    slot = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
+                State::Loaded(_) | State::Failed if slot.begun.elapsed() < RELOAD_PAUSE => {
+                    return Err(SubmitError::Stopped);
+                }
+                State::Loaded(_) | State::Failed => break,
+            }
+        }
+        let ended = std::mem::replace(&mut slot.state, State::Loading);
+        slot.begun = Instant::now();
+        drop(slot);
+        // Its thread's end gives its memory back, which the next one may need.
+        drop(ended);
+        let loaded = self.load();
+        let mut slot = self.slot();
+        slot.state = loaded.as_ref().map_or(State::Failed, |engine| State::Loaded(Arc::clone(engine)));
+        self.changed.notify_all();
+        drop(slot);
+        loaded.map_err(|error| {
+            tracing::error!(file = %self.file.display(), "a language model cannot be loaded again: {error}");
+            SubmitError::Stopped
+        })
+    }
+
+    fn load(&self) -> Result<Arc<Engine>, String> {
+        let begun = Instant::now();
+        if states(&self.file).map_err(|error| error.to_string())? != self.verified {
+            return Err("its files were changed since they were verified; deploy it again".to_owned());
+        }
+        let loaded = LoadedModel::open(&self.file, &self.load).map_err(|error| super::with_causes(&error))?;
+        let engine = Engine::start(loaded.model, self.engine).map_err(|error| error.to_string())?;
+        tracing::info!(seconds = begun.elapsed().as_secs_f64(), "a language model was loaded again");
+        Ok(Arc::new(engine))
+    }
+
+    /// What the present engine does and has done; nothing while there is none.
+    pub(super) fn counters(&self) -> Counters {
+        match &self.slot().state {
+            State::Loaded(engine) => engine.counters(),
+            State::Loading | State::Failed => Counters::default(),
+        }
+    }
+
+    /// Whether requests are answered without a load before.
+    pub(super) fn is_loaded(&self) -> bool {
+        matches!(&self.slot().state, State::Loaded(engine) if !engine.is_stopped())
+    }
+
+    /// The lock guards plain values that are whole between any two statements.
+    fn slot(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The states of the files beside `file`: a model may lie in several.
+fn states(file: &Path) -> io::Result<Vec<FileState>> {
+    let directory = file.parent().unwrap_or(file);
+    let mut states = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let about = entry.metadata()?;
+        if about.is_file() {
+            let inode = inode(&about);
+            states.push(FileState {
+                path: entry.path(),
+                bytes: about.len(),
+                modified: about.modified()?,
+                inode,
+            });
+        }
+    }
+    states.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(states)
+}
+
+#[cfg(unix)]
+fn inode(about: &std::fs::Metadata) -> (u64, i64, i64) {
+    use std::os::unix::fs::MetadataExt;
+    (about.ino(), about.ctime(), about.ctime_nsec())
+}
+
+#[cfg(not(unix))]
+fn inode(_: &std::fs::Metadata) -> (u64, i64, i64) {
+    (0, 0, 0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_written_to_is_another_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("model.gguf");
+        std::fs::write(&file, "aaaa").unwrap();
+        let before = states(&file).unwrap();
+        assert_eq!(states(&file).unwrap(), before);
+        std::thread::sleep(Duration::from_millis(20));
+        let modified = std::fs::metadata(&file).unwrap().modified().unwrap();
+        std::fs::write(&file, "bbbb").unwrap();
+        std::fs::File::options().write(true).open(&file).unwrap().set_modified(modified).unwrap();
+        assert_ne!(states(&file).unwrap(), before);
+    }
+}
