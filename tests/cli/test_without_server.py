@@ -9,7 +9,7 @@ import pytest
 from conftest import BIN, DATA, Cli, Server
 
 COMMANDS = (
-    "serve quickstart train import deploy undeploy predict batch evaluate explain models endpoints jobs keys doctor"
+    "serve quickstart train import deploy undeploy predict batch evaluate explain models endpoints jobs keys bench doctor"
 ).split()
 
 
@@ -38,6 +38,9 @@ def test_help_names_every_command(nowhere):
         ("batch", "m", "--input", "x.csv"),
         ("batch", "m", "--input", "gs://b/x.csv", "--output", "here", "--no-wait"),
         ("jobs", "--watch"),
+        ("bench",),
+        ("bench", "machine", "--threads", "many"),
+        ("serve", "--unload-idle", "soon"),
         ("keys", "create", "--role", "king"),
         ("keys", "create", "--role", "viewer", "--expires", "30y"),
         ("serve", "--listen", "8080"),
@@ -145,3 +148,12 @@ def test_doctor_without_a_server(tmp_path):
     report = json.loads(Cli(tmp_path).run("doctor", "--data-dir", "file", "--json", code=1).stdout)
     verdicts = {check["check"]: check["verdict"] for check in report["checks"]}
     assert report["healthy"] is False and verdicts["data"] == "bad" and verdicts["disk"] in ("good", "bad")
+
+
+def test_the_machine_is_measured(nowhere):
+    found = json.loads(nowhere.run("bench", "machine", "--threads", "1", "--json").stdout)
+    assert found["threads"] == 1
+    assert found["bytesPerSecond"] > 1e6 and found["int8OperationsPerSecond"] > 1e6
+    assert found["instructionSet"] in nowhere.run("bench", "machine").stdout
+    refused = Cli(nowhere.home, MEUSE_ISA="mmx").run("bench", "machine", code=2)
+    assert "mmx" in refused.stderr and "scalar" in refused.stderr

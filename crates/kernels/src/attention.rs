@@ -307,18 +307,21 @@ impl Block<'_> {
         }
         let weights = weights.chunks(STEP * KEYS);
         for ((rows, weights), sums) in rows.chunks(STEP).zip(weights).zip(sums.chunks_mut(STEP * dim)) {
-            // Keys that some of these rows do not see must not be touched for those: what lies there is not theirs.
-            let from = rows.iter().map(|row| row.first).max().unwrap_or(0).saturating_sub(self.start);
-            let to = rows.iter().map(|row| row.end).min().unwrap_or(0).min(self.end) - self.start;
-            let alike = rows.iter().all(|row| {
-                row.first.saturating_sub(self.start) == from && row.end.min(self.end) - self.start == to
-            });
+            // Keys that some of these rows do not see must not be touched for those: what lies there is not theirs. What
+            // all see is added for all at once, the keys after it row by row: in the same order for each.
+            let seen = |row: &Row| {
+                let from = row.first.saturating_sub(self.start);
+                (from, (row.end.min(self.end) - self.start).max(from))
+            };
+            let from = seen(&rows[0]).0;
+            let to = rows.iter().map(|row| seen(row).1).min().unwrap_or(from);
+            let together = to > from && rows.iter().all(|row| seen(row).0 == from);
             let all = Values { pages: values, dim };
             assert!(weights.len() >= rows.len() * KEYS && sums.len() >= rows.len() * dim);
             let (weights, sums) = (weights.as_ptr(), sums.as_mut_ptr());
             // SAFETY: there are weights and sums for these rows (asserted), and pages for all keys that a row sees.
             unsafe {
-                if alike {
+                if together {
                     let by = |row: usize| rows[row].correction;
                     match rows.len() {
                         1 => all.add::<L, 1>([by(0)], from, to, weights, sums),
@@ -326,12 +329,13 @@ impl Block<'_> {
                         3 => all.add::<L, 3>([by(0), by(1), by(2)], from, to, weights, sums),
                         _ => all.add::<L, 4>([by(0), by(1), by(2), by(3)], from, to, weights, sums),
                     }
-                } else {
-                    for (index, row) in rows.iter().enumerate() {
-                        let from = row.first.saturating_sub(self.start);
-                        let to = row.end.min(self.end) - self.start;
+                }
+                for (index, row) in rows.iter().enumerate() {
+                    let (first, last) = seen(row);
+                    let (first, by) = if together { (to, 1.0) } else { (first, row.correction) };
+                    if first < last || !together {
                         let (weights, sums) = (weights.add(index * KEYS), sums.add(index * dim));
-                        all.add::<L, 1>([row.correction], from, to, weights, sums);
+                        all.add::<L, 1>([by], first, last, weights, sums);
                     }
                 }
             }

@@ -22,8 +22,8 @@ use std::arch::x86_64::*;
 
 use formats::Format;
 
-use super::Call;
 use super::unroll::{eight, for_panels};
+use super::{Call, expect_read};
 use crate::activations::{Column, Wide};
 use crate::dequantize::{IQ4_VALUES, MXFP4_DOUBLED};
 use crate::packed::Layout;
@@ -117,6 +117,7 @@ unsafe fn blocks<F: Packed, T: Tile + Made<F::Tile>, const P: usize>(
         *sums.add(index) = _mm256_setzero_ps();
     }
     let stride = call.activations.m();
+    let ahead = P * call.panel(0).len();
     let (mut columns, mut wide) = (call.columns(), call.wide());
     for _ in 0..call.panel(0).len() / layout.super_bytes(ROWS) {
         let heads: [F::Head; P] = for_panels!(|p| F::head(panels[p]));
@@ -138,6 +139,7 @@ unsafe fn blocks<F: Packed, T: Tile + Made<F::Tile>, const P: usize>(
                 _ => {}
             }
             for panel in &mut panels {
+                expect_read(panel.wrapping_add(ahead), layout.block_bytes(ROWS));
                 *panel = panel.add(layout.block_bytes(ROWS));
             }
             // Past the last block these point beyond the arrays, and are not read.

@@ -13,8 +13,8 @@ use std::arch::x86_64::*;
 
 use formats::Format;
 
-use super::Call;
 use super::unroll::{eight, for_panels};
+use super::{Call, expect_read};
 use crate::activations::Column;
 use crate::dequantize::{IQ4_VALUES, MXFP4_DOUBLED};
 use crate::packed::Layout;
@@ -87,6 +87,7 @@ unsafe fn blocks<F: Packed, const P: usize>(call: &Call<'_>, mut panels: [*const
         *sums.add(index) = _mm512_setzero_ps();
     }
     let stride = call.activations.m();
+    let ahead = P * call.panel(0).len();
     let mut columns = call.columns();
     for _ in 0..call.panel(0).len() / layout.super_bytes(ROWS) {
         let heads: [F::Head; P] = for_panels!(|p| F::head(panels[p]));
@@ -109,6 +110,7 @@ unsafe fn blocks<F: Packed, const P: usize>(call: &Call<'_>, mut panels: [*const
                 at += 1;
             }
             for panel in &mut panels {
+                expect_read(panel.wrapping_add(ahead), layout.block_bytes(ROWS));
                 *panel = panel.add(layout.block_bytes(ROWS));
             }
             // Past the last block this points beyond the array, and is not read.
