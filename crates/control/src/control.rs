@@ -4,6 +4,7 @@ use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use crate::artifact::{Artifacts, Digest};
 use crate::jobs::Runner;
@@ -75,7 +76,7 @@ impl Control {
     /// If the directory cannot be used, another process has it, or its metadata is damaged.
     pub async fn open(options: Options) -> Result<Self> {
         create_private_dir(&options.data_dir)?;
-        let lock = lock(&options.data_dir)?;
+        let lock = lock(&options.data_dir).await?;
         let store = SqliteStore::open(&store::file_in(&options.data_dir)).map_err(unusable)?;
         let keys = KeyRing::open(&options.data_dir, &store).await?;
         let inner = Inner {
@@ -238,8 +239,14 @@ fn create_private_dir(directory: &Path) -> Result<()> {
     })
 }
 
+/// How long a directory that another has open is waited for: a program that was told to end may still be
+/// writing its last page, and a child that is just being started has its parent's files for a moment.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+
+const LOCK_RETRY: Duration = Duration::from_millis(20);
+
 /// Takes the data directory for this process. The lock goes with the process, however it ends.
-fn lock(data_dir: &Path) -> Result<File> {
+async fn lock(data_dir: &Path) -> Result<File> {
     let path = data_dir.join("lock");
     let failed = |e: std::io::Error| {
         Error::precondition(format!("the data directory {} cannot be used: {e}", data_dir.display()))
@@ -247,31 +254,34 @@ fn lock(data_dir: &Path) -> Result<File> {
     };
     let mut file =
         File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::Error(error)) => return Err(failed(error)),
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            // Only for the message: the file says it or it does not.
-            let _ = file.take(32).read_to_string(&mut holder);
-            let holder = if holder.trim().is_empty() {
-                String::new()
-            } else {
-                format!(" (process {})", holder.trim())
-            };
-            return Err(Error::new(
-                ErrorCode::FailedPrecondition,
-                format!(
-                    "the data directory {} is in use by another Meuse{holder}; stop that one, use its address, or \
-                     choose another directory",
-                    data_dir.display()
-                ),
-            ));
+    let until = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => tokio::time::sleep(LOCK_RETRY).await,
+            Err(TryLockError::WouldBlock) => return Err(in_use(data_dir, file)),
         }
     }
     file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
     writeln!(file, "{}", std::process::id()).map_err(failed)?;
     Ok(file)
+}
+
+/// What to say when another holds the lock `file` of `data_dir`.
+fn in_use(data_dir: &Path, file: File) -> Error {
+    let mut holder = String::new();
+    // Only for the message: the file says it or it does not.
+    let _ = file.take(32).read_to_string(&mut holder);
+    let holder = match holder.trim() {
+        "" => String::new(),
+        process => format!(" (process {process})"),
+    };
+    Error::precondition(format!(
+        "the data directory {} is in use by another Meuse{holder}; stop that one, use its address, or choose \
+         another directory",
+        data_dir.display()
+    ))
 }
 
 /// The store's own words, for the operator who starts the program.

@@ -164,13 +164,22 @@ impl std::fmt::Debug for dyn Vocabulary {
     }
 }
 
+/// Why an engine answers no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Nobody asked for [`EngineOptions::idle_max`].
+    Idle,
+    /// The model failed, or the handle was dropped.
+    Stopped,
+}
+
 #[derive(Default)]
 struct Inbox {
     arrived: VecDeque<Arrival>,
     /// Set by the handle.
     stopping: bool,
     /// Set by the thread, at its end.
-    stopped: bool,
+    ended: Option<End>,
     counters: Counters,
     /// Between two requests' ends, about.
     pace: Duration,
@@ -238,7 +247,7 @@ impl Engine {
             };
         let cancelled = Arc::new(AtomicBool::new(false));
         let mut inbox = self.shared.inbox();
-        if inbox.stopping || inbox.stopped {
+        if inbox.stopping || inbox.ended.is_some() {
             return Err(SubmitError::Stopped);
         }
         let waiting = inbox.arrived.len() + inbox.counters.waiting;
@@ -296,10 +305,10 @@ impl Engine {
         self.shared.sequence_tokens_max
     }
 
-    /// Whether the thread has ended, idle or broken: nothing will be answered any more.
+    /// Why the thread has ended, if it has: nothing will be answered any more.
     #[must_use]
-    pub fn is_stopped(&self) -> bool {
-        self.shared.inbox().stopped
+    pub fn ended(&self) -> Option<End> {
+        self.shared.inbox().ended
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::job::Job;
-use super::{Arrival, Counters, Shared};
+use super::{Arrival, Counters, End, Shared};
 use crate::constraint::Follower;
 use crate::forward::{Batch, Forward, Span};
 use crate::request::{Event, FinishReason, RankedToken, TokenLogprob};
@@ -127,7 +127,7 @@ struct EndNotice(Arc<Shared>);
 impl Drop for EndNotice {
     fn drop(&mut self) {
         let mut inbox = self.0.inbox();
-        inbox.stopped = true;
+        inbox.ended.get_or_insert(End::Stopped);
         inbox.arrived.clear();
         inbox.counters = Counters { running: 0, waiting: 0, blocks_used: 0, ..inbox.counters };
     }
@@ -217,7 +217,7 @@ impl Desk {
             };
             if longest.is_zero() {
                 // Under the lock: whoever comes next is told, and nobody's request is lost.
-                inbox.stopped = true;
+                inbox.ended = Some(End::Idle);
                 return false;
             }
             let waited = shared.wake.wait_timeout(inbox, longest);

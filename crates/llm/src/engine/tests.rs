@@ -261,10 +261,11 @@ fn a_model_that_breaks_is_not_used_again() {
         Engine::start(Model { forward: Box::new(Broken), ..model(64) }, EngineOptions::default()).unwrap();
     assert!(answer(&engine, GenerateRequest::new(prompt("x"), 3)).failed.is_some());
     let until = Instant::now() + PATIENCE;
-    while !engine.is_stopped() {
+    while engine.ended().is_none() {
         assert!(Instant::now() < until);
         std::thread::yield_now();
     }
+    assert_eq!(engine.ended(), Some(End::Stopped));
     let refused =
         engine.submit(GenerateRequest::new(prompt("x"), 3), Box::new(|_| ControlFlow::Continue(())));
     assert_eq!(refused.unwrap_err(), SubmitError::Stopped);
@@ -353,10 +354,11 @@ fn an_idle_engine_ends_and_a_busy_one_does_not() {
         answer(&engine, GenerateRequest::new(prompt("hello"), 5));
     }
     let begun = Instant::now();
-    while !engine.is_stopped() {
+    while engine.ended().is_none() {
         assert!(begun.elapsed() < PATIENCE, "it does not end");
         std::thread::sleep(Duration::from_millis(10));
     }
+    assert_eq!(engine.ended(), Some(End::Idle));
     assert!(begun.elapsed() >= idle_max / 2);
     let refused =
         engine.submit(GenerateRequest::new(prompt("late"), 5), Box::new(|_| ControlFlow::Continue(())));

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use llm::{Counters, Engine, EngineOptions, LoadOptions, LoadedModel, SubmitError};
+use llm::{Counters, End, Engine, EngineOptions, LoadOptions, LoadedModel, SubmitError};
 
 use crate::artifact::LoadError;
 
-/// Between the beginnings of two loads: a model that breaks at once must not take the whole machine.
+/// From the beginning of a load whose model failed to the next: one that breaks at once must not take the whole
+/// machine.
 const RELOAD_PAUSE: Duration = Duration::from_secs(3);
 
 /// How long a request waits for a load that another has begun.
@@ -73,22 +74,22 @@ impl Standby {
     pub(super) fn engine(&self) -> Result<Arc<Engine>, SubmitError> {
         let until = Instant::now() + LOAD_PATIENCE;
         let mut slot = self.slot();
-        loop {
-            match &slot.state {
-                State::Loaded(engine) if !engine.is_stopped() => return Ok(Arc::clone(engine)),
-                State::Loading => {
-                    let left = until.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return Err(SubmitError::Stopped);
-                    }
-                    let waited = self.changed.wait_timeout(slot, left);
-                    slot = waited.unwrap_or_else(PoisonError::into_inner).0;
-                }
-                State::Loaded(_) | State::Failed if slot.begun.elapsed() < RELOAD_PAUSE => {
-                    return Err(SubmitError::Stopped);
-                }
-                State::Loaded(_) | State::Failed => break,
+        while matches!(slot.state, State::Loading) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(SubmitError::Stopped);
             }
+            slot = self.changed.wait_timeout(slot, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let end = match &slot.state {
+            State::Loaded(engine) => match engine.ended() {
+                None => return Ok(Arc::clone(engine)),
+                Some(end) => end,
+            },
+            State::Loading | State::Failed => End::Stopped,
+        };
+        if end == End::Stopped && slot.begun.elapsed() < RELOAD_PAUSE {
+            return Err(SubmitError::Stopped);
         }
         let ended = std::mem::replace(&mut slot.state, State::Loading);
         slot.begun = Instant::now();
@@ -127,7 +128,7 @@ impl Standby {
 
     /// Whether requests are answered without a load before.
     pub(super) fn is_loaded(&self) -> bool {
-        matches!(&self.slot().state, State::Loaded(engine) if !engine.is_stopped())
+        matches!(&self.slot().state, State::Loaded(engine) if engine.ended().is_none())
     }
 
     /// The lock guards plain values that are whole between any two statements.
