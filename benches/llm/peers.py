@@ -3,10 +3,12 @@
 import hashlib
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import sys
 import tarfile
+import urllib.request
 
 import common
 
@@ -71,6 +73,12 @@ class Meuse(common.Meuse):
         for command in [["import", str(self.path), "--name", "model"], ["deploy", "model"]]:
             subprocess.run([common.BINARY, *command], env=environment, check=True, stdout=subprocess.DEVNULL)
         return self
+
+    def load_seconds(self):
+        """How long the file took to load; it had just been stored, so that the page cache held it."""
+        request = urllib.request.Request(f"{self.url}/metrics", headers={"authorization": f"Bearer {self.key}"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return float(re.search(rb"^meuse:model_load_seconds\{.*\} (\S+)$", answer.read(), re.MULTILINE)[1])
 
 
 class LlamaServer(common.Process):

@@ -123,7 +123,7 @@ def machine_limits():
     return json.loads(done.stdout)
 
 
-def report(args, path, weights, limits, found, memory):
+def report(args, path, weights, limits, found, memory, loaded):
     middle = {
         key: {name: common.median([r[name] for r in rounds]) for name in rounds[0]} for key, rounds in found.items()
     }
@@ -158,10 +158,11 @@ def report(args, path, weights, limits, found, memory):
     common.table(rows)
     print("\ntimes: ours over theirs\n")
     common.table([("peak memory", "MiB")] + [(name, f"{value:.0f}") for name, value in memory.items()])
+    print(f"\nmeuse loads the file in {loaded:.2f} s, the page cache warm")
     if args.json:
         rounds = [{"server": name, "streams": count, "rounds": r} for (name, count), r in found.items()]
         args.json.write_text(
-            json.dumps({"machine": machine, "limits": limits, "options": vars(args), "figures": rounds, "memory_mib": memory}, default=str)
+            json.dumps({"machine": machine, "limits": limits, "options": vars(args), "figures": rounds, "memory_mib": memory, "load_seconds": loaded}, default=str)
         )
 
 
@@ -190,12 +191,13 @@ def main():
             common.note(f"starting {name}")
             servers.append(stack.enter_context(peers.SERVERS[name](path, max(args.streams), context)))
         run = Run(args, servers, ends)
+        loaded = servers[0].load_seconds()
         for server in servers:
             run.decode(server, 2)
         found = run.rounds()
         memory = {server.name: server.peak_memory_mib() for server in servers}
     limits.append(machine_limits())
-    report(args, path, weights, limits, found, memory)
+    report(args, path, weights, limits, found, memory, loaded)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@
 The weights are dequantised by the `gguf` package and computed in 32-bit floats by `transformers`. One line a
 value: `file F`, then for each continuation `prompt ids`, `tokens ids` and `margins` (the distance between the best and
 the second-best logit at each step), then `text ids` and `likelihood`, the mean negative log-likelihood of each of the
-text's tokens after the first. crates/llm/tests/reference.rs compares the engine with it.
+text's tokens after the first. crates/llm/tests/models/reference.rs compares the engine with it.
 """
 
 import pathlib

@@ -11,10 +11,14 @@ from conftest import Server, model_file
 PATIENCE_SECONDS = 60
 
 
-def loaded(server: Server) -> bool:
+def metric(server: Server, name: str) -> float:
     headers = {"authorization": f"Bearer {server.key}"}
     text = requests.get(f"{server.url}/metrics", headers=headers, timeout=10).text
-    return re.search(r"^meuse:model_loaded\{[^}]*\} (\d)$", text, re.MULTILINE)[1] == "1"
+    return float(re.search(rf"^meuse:{name}\{{[^}}]*\}} (\S+)$", text, re.MULTILINE)[1])
+
+
+def loaded(server: Server) -> bool:
+    return metric(server, "model_loaded") == 1
 
 
 def resident_mib(server: Server) -> float:
@@ -36,6 +40,7 @@ def test_an_idle_model_is_unloaded_and_loaded_again(tmp_path):
         ask = lambda: server.client().completions.create(model=name, prompt="Once upon a time", max_tokens=12, seed=1)
         before = ask()
         assert loaded(server)
+        assert 0 < metric(server, "model_load_seconds") < PATIENCE_SECONDS
         with_model = resident_mib(server)
         wait_until_unloaded(server)
         # The engine's thread frees its memory after saying that it has ended.

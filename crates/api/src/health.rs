@@ -103,6 +103,11 @@ fn languages(text: &mut String, mut models: Vec<NamedLanguage>) {
     for (labels, model) in &models {
         let _ = writeln!(text, "meuse:model_loaded{{{labels}}} {}", u8::from(model.language.is_loaded()));
     }
+    let _ = writeln!(text, "# TYPE meuse:model_load_seconds gauge");
+    for (labels, model) in &models {
+        let took = model.language.load_time().as_secs_f64();
+        let _ = writeln!(text, "meuse:model_load_seconds{{{labels}}} {took}");
+    }
     let _ = writeln!(text, "# TYPE vllm:request_success_total counter");
     for (labels, model) in &models {
         for reason in EndReason::ALL {

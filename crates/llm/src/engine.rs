@@ -252,7 +252,8 @@ impl Engine {
         }
         let waiting = inbox.arrived.len() + inbox.counters.waiting;
         if waiting >= self.shared.options.waiting_max {
-            let wait = inbox.pace.saturating_mul(waiting as u32);
+            // By then half of those who wait now have gone in: room for who was refused, and no long idle queue.
+            let wait = inbox.pace.saturating_mul(waiting as u32) / 2;
             return Err(SubmitError::Full {
                 retry_after: wait.clamp(Duration::from_secs(1), Duration::from_secs(60)),
             });

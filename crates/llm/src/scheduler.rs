@@ -281,12 +281,14 @@ impl Scheduler {
     }
 
     /// Starts waiting sequences, the best first, while there are seats, blocks and budget. Nobody is let past one
-    /// that does not fit: it would never fit otherwise.
+    /// that does not fit: it would never fit otherwise. One whose next block this very step computes for another
+    /// waits for it: of many that begin alike and come at once, the first computes for all.
     fn admit(&mut self, plan: &mut Plan, budget: &mut usize) {
         while *budget > 0 {
             let Some(place) = self.next_waiting() else { return };
             let id = self.waiting[place];
             if self.seats_taken() + self.sequences[&id].seats > self.limits.running_max
+                || self.is_being_computed(id, plan)
                 || !self.give_blocks(id)
             {
                 return;
@@ -296,6 +298,21 @@ impl Scheduler {
             self.start(id);
             self.run_chunk(id, plan, budget);
         }
+    }
+
+    /// Whether the plan computes, for another sequence, the first block of this one that is not known yet.
+    fn is_being_computed(&self, id: SequenceId, plan: &Plan) -> bool {
+        let sequence = &self.sequences[&id];
+        let prompt = &sequence.tokens[..sequence.tokens.len() - 1];
+        let known = known_prefix(&self.blocks, sequence.salt, prompt).0.len();
+        let end = (known + 1) * self.limits.block_len;
+        let Some(beginning) = prompt.get(..end) else { return false };
+        plan.runs.iter().any(|run| {
+            let other = &self.sequences[&run.sequence];
+            (run.start..run.start + run.len).contains(&(end - 1))
+                && other.salt == sequence.salt
+                && other.tokens.get(..end) == Some(beginning)
+        })
     }
 
     fn seats_taken(&self) -> usize {

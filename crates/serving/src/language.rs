@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use llm::template::ChatTemplate;
 use llm::tokenizer::Tokenizer;
@@ -68,12 +68,13 @@ impl Language {
             memory_max: options.memory_max,
             ..LoadOptions::default()
         };
+        let begun = Instant::now();
         let loaded = LoadedModel::open(file, &wanted)
             .map_err(|source| LoadError::Language { file: name(), source: Box::new(source) })?;
         let LoadedModel { model, tokenizer, chat_template, .. } = loaded;
         let context = model.sequence_tokens_max();
         let engine = EngineOptions { idle_max: options.idle_max, ..EngineOptions::default() };
-        let standby = Standby::start(file, wanted, engine, model)?;
+        let standby = Standby::start(file, wanted, engine, model, begun)?;
         let template_source = chat_template.unwrap_or_default();
         let changed = std::fs::metadata(file).and_then(|about| about.modified()).ok();
         let created = changed.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
@@ -124,6 +125,11 @@ impl Language {
     /// Whether it is in memory. Where it is not, it is loaded for the next request.
     pub fn is_loaded(&self) -> bool {
         self.standby.as_ref().is_some_and(Standby::is_loaded)
+    }
+
+    /// How long it took to be loaded, the last time: reading, packing, starting the engine.
+    pub fn load_time(&self) -> Duration {
+        self.standby.as_ref().map(Standby::load_time).unwrap_or_default()
     }
 
     /// How answers went.

@@ -43,6 +43,7 @@ struct Desk {
     next_job: JobId,
     counters: Counters,
     pace: Duration,
+    /// When a request last ended, or the first of those at hand came.
     last_end: Instant,
     /// Tokens a second in steps that compute prompts.
     rate: f64,
@@ -247,6 +248,10 @@ impl Desk {
         };
         match self.scheduler.add(new) {
             Ok(sequence) => {
+                if self.jobs.is_empty() {
+                    // Time in which nobody asked says nothing of the pace.
+                    self.last_end = Instant::now();
+                }
                 self.next_job += 1;
                 self.owners.insert(sequence, (self.next_job, 0));
                 self.jobs.insert(self.next_job, Job::new(arrival, sequence));

@@ -67,6 +67,26 @@ fn a_prefix_is_computed_once_for_a_tenant() {
 }
 
 #[test]
+fn a_prefix_that_many_bring_at_once_is_computed_by_the_first() {
+    let mut scheduler = Scheduler::new(Limits { step_tokens: 100, mixed_tokens: 50, ..limits(40) });
+    let tokens: Vec<u32> = (0..12).collect();
+    let ids: Vec<_> = (100..104)
+        .map(|last| scheduler.add(prompt(&[tokens.as_slice(), &[last]].concat())).unwrap())
+        .collect();
+    let stranger = scheduler.add(NewSequence { salt: 1, ..prompt(&tokens) }).unwrap();
+    let plan = scheduler.schedule();
+    scheduler.publish(&plan);
+    assert_eq!(plan.runs[0], Run { sequence: ids[0], start: 0, len: 13, samples: true });
+    assert!(plan.runs[1..].iter().all(|run| run.sequence == stranger), "{plan:?}");
+    let plan = scheduler.schedule();
+    let others: Vec<_> =
+        ids[1..].iter().map(|&sequence| Run { sequence, start: 12, len: 1, samples: true }).collect();
+    for run in others {
+        assert!(plan.runs.contains(&run), "{plan:?}");
+    }
+}
+
+#[test]
 fn forks_share_until_they_write() {
     let mut scheduler = Scheduler::new(limits(40));
     let first = scheduler.add(NewSequence { seats: 3, ..prompt(&[1, 2, 3, 4, 5]) }).unwrap();

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -25,6 +26,8 @@ pub(super) struct Standby {
     verified: Vec<FileState>,
     slot: Mutex<Slot>,
     changed: Condvar,
+    /// How long the last load took, in microseconds.
+    load_us: AtomicU64,
 }
 
 struct Slot {
@@ -53,18 +56,26 @@ struct FileState {
 }
 
 impl Standby {
-    /// Starts the engine of a model that was loaded from `file` with `load`.
+    /// Starts the engine of a model that was loaded from `file` with `load`, since `begun`.
     pub(super) fn start(
         file: &Path,
         load: LoadOptions,
         engine: EngineOptions,
         model: llm::Model,
+        begun: Instant,
     ) -> Result<Standby, LoadError> {
         let verified = states(file).map_err(LoadError::Engine)?;
         let running = Engine::start(model, engine).map_err(LoadError::Engine)?;
-        let slot = Slot { state: State::Loaded(Arc::new(running)), begun: Instant::now() };
-        let file = file.to_owned();
-        Ok(Standby { file, load, engine, verified, slot: Mutex::new(slot), changed: Condvar::new() })
+        let slot = Slot { state: State::Loaded(Arc::new(running)), begun };
+        Ok(Standby {
+            file: file.to_owned(),
+            load,
+            engine,
+            verified,
+            slot: Mutex::new(slot),
+            changed: Condvar::new(),
+            load_us: AtomicU64::new(micros(begun)),
+        })
     }
 
     /// An engine that answers, after loading it where it has ended. That takes a while: not for async threads.
@@ -114,6 +125,7 @@ impl Standby {
         }
         let loaded = LoadedModel::open(&self.file, &self.load).map_err(|error| super::with_causes(&error))?;
         let engine = Engine::start(loaded.model, self.engine).map_err(|error| error.to_string())?;
+        self.load_us.store(micros(begun), Ordering::Relaxed);
         tracing::info!(seconds = begun.elapsed().as_secs_f64(), "a language model was loaded again");
         Ok(Arc::new(engine))
     }
@@ -126,6 +138,11 @@ impl Standby {
         }
     }
 
+    /// How long the last load took.
+    pub(super) fn load_time(&self) -> Duration {
+        Duration::from_micros(self.load_us.load(Ordering::Relaxed))
+    }
+
     /// Whether requests are answered without a load before.
     pub(super) fn is_loaded(&self) -> bool {
         matches!(&self.slot().state, State::Loaded(engine) if engine.ended().is_none())
@@ -135,6 +152,10 @@ impl Standby {
     fn slot(&self) -> MutexGuard<'_, Slot> {
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
 /// The states of the files beside `file`: a model may lie in several.

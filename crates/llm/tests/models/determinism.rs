@@ -1,12 +1,7 @@
 //! The determinism contract on a real file, through the engine: the same tokens and log-probabilities, to the last bit,
 //! alone or in company, whole or in chunks, cold or on a prefix hit, on one thread or two.
-//!
-//! Needs the directory of model files in `MEUSE_TEST_MODELS`; without it there is nothing to test.
-
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -15,7 +10,8 @@ use llm::{
     Engine, EngineOptions, Event, GenerateRequest, LoadOptions, LoadedModel, SamplingParams, Ticket, Usage,
 };
 
-const FILE: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
+use crate::{SMOLLM2, load};
+
 const ANSWER: usize = 24;
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -35,11 +31,10 @@ const PROMPTS: [&str; 8] = [
 /// An answer's tokens with the bits of their log-probabilities.
 type Answer = Vec<(u32, u32)>;
 
-fn engine(threads: usize, options: EngineOptions) -> Option<(Engine, Tokenizer)> {
-    let path = PathBuf::from(std::env::var_os("MEUSE_TEST_MODELS")?).join(FILE);
-    let load = LoadOptions { threads, kv_bytes_max: 128 << 20, ..LoadOptions::default() };
-    let LoadedModel { model, tokenizer, .. } = LoadedModel::open(path, &load).unwrap();
-    Some((Engine::start(model, options).unwrap(), tokenizer))
+fn engine(threads: usize, options: EngineOptions) -> (Engine, Tokenizer) {
+    let machine = LoadOptions { threads, ..LoadOptions::default() };
+    let LoadedModel { model, tokenizer, .. } = load(SMOLLM2, 128, machine);
+    (Engine::start(model, options).unwrap(), tokenizer)
 }
 
 /// Every second prompt is drawn from the distribution, with a seed.
@@ -78,7 +73,7 @@ fn collect(events: &mpsc::Receiver<Event>) -> (Answer, Usage) {
 #[test]
 fn company_changes_no_bit() {
     let alone_options = EngineOptions { step_tokens: 1024, ..EngineOptions::default() };
-    let Some((alone, tokenizer)) = engine(1, alone_options) else { return };
+    let (alone, tokenizer) = engine(1, alone_options);
     let ask = |engine: &Engine, nth: usize| {
         let (_ticket, events) = start(engine, request(&tokenizer, nth));
         collect(&events).0
@@ -88,7 +83,7 @@ fn company_changes_no_bit() {
 
     let small_chunks =
         EngineOptions { step_tokens: 24, mixed_tokens: 7, running_max: 8, ..EngineOptions::default() };
-    let (crowd, tokenizer) = engine(2, small_chunks).unwrap();
+    let (crowd, tokenizer) = engine(2, small_chunks);
     for warm in [false, true] {
         let open: Vec<_> = (0..PROMPTS.len()).map(|nth| start(&crowd, request(&tokenizer, nth))).collect();
         for (nth, (_ticket, events)) in open.iter().enumerate() {

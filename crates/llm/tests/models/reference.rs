@@ -1,14 +1,10 @@
 //! The two real files against what `transformers` computes from them (tests/llm_engine/reference.py).
-//!
-//! Needs the directory of model files in `MEUSE_TEST_MODELS`; without it there is nothing to test.
-
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
-
-use std::path::PathBuf;
 
 use llm::{Batch, LoadOptions, LoadedModel, Span};
 
-const EXPECTED: &str = include_str!("../../../tests/llm_engine/reference.txt");
+use crate::load;
+
+const EXPECTED: &str = include_str!("../../../../tests/llm_engine/reference.txt");
 
 /// Tokens computed at once.
 const CHUNK: usize = 256;
@@ -57,13 +53,6 @@ fn expected() -> Vec<Expected> {
     all
 }
 
-/// The file of this name, where the files are.
-fn model(file: &str) -> Option<LoadedModel> {
-    let directory = PathBuf::from(std::env::var_os("MEUSE_TEST_MODELS")?);
-    let options = LoadOptions { kv_bytes_max: 256 << 20, ..LoadOptions::default() };
-    Some(LoadedModel::open(directory.join(file), &options).unwrap())
-}
-
 /// Calls `look` with each position's logits.
 fn each_row(loaded: &mut LoadedModel, tokens: &[u32], mut look: impl FnMut(usize, &[f32])) {
     let (block_len, vocab) = (loaded.model.block_len, loaded.model.forward.vocab());
@@ -92,7 +81,7 @@ fn best(logits: &[f32]) -> u32 {
 #[test]
 fn greedy_tokens_agree_save_near_ties() {
     for Expected { file, greedy, .. } in expected() {
-        let Some(mut loaded) = model(&file) else { return };
+        let mut loaded = load(&file, 256, LoadOptions::default());
         let (mut agreed, mut steps, mut clear) = (0, 0, Vec::new());
         for Greedy { prompt, tokens, margins } in greedy {
             // The reference's own tokens are given, so that one near-tie does not end the comparison.
@@ -118,7 +107,7 @@ fn greedy_tokens_agree_save_near_ties() {
 #[test]
 fn the_perplexity_of_a_text_is_within_half_a_percent() {
     for Expected { file, text, likelihood, .. } in expected() {
-        let Some(mut loaded) = model(&file) else { return };
+        let mut loaded = load(&file, 256, LoadOptions::default());
         let mut sum = 0.0;
         each_row(&mut loaded, &text, |row, logits| {
             if let Some(&next) = text.get(row + 1) {

@@ -1,30 +1,23 @@
 //! Answers of a real model held to a schema.
-//!
-//! Needs the directory of model files in `MEUSE_TEST_MODELS`; without it there is nothing to test.
-
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use llm::tokenizer::Special;
 use llm::{
-    Constraint, Engine, EngineOptions, Event, FinishReason, GenerateRequest, LoadOptions, LoadedModel,
-    SamplingParams,
+    Constraint, Engine, EngineOptions, Event, FinishReason, GenerateRequest, LoadOptions, SamplingParams,
 };
 
-const FILE: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
+use crate::{SMOLLM2, load};
+
 const SCHEMA: &str = r#"{"type":"object","properties":{"city":{"type":"string","maxLength":20},
     "population":{"type":"integer","minimum":0,"maximum":99999999},"capital":{"type":"boolean"}},
     "required":["city","population","capital"],"additionalProperties":false}"#;
 
 #[test]
 fn a_small_model_fills_in_a_form() {
-    let Some(directory) = std::env::var_os("MEUSE_TEST_MODELS") else { return };
-    let options = LoadOptions { kv_bytes_max: 64 << 20, ..LoadOptions::default() };
-    let loaded = LoadedModel::open(PathBuf::from(directory).join(FILE), &options).unwrap();
+    let loaded = load(SMOLLM2, 64, LoadOptions::default());
     let prompt = loaded.tokenizer.encode_prompt("Paris, described as JSON:\n", Special::AsText);
     let engine = Engine::start(loaded.model, EngineOptions::default()).unwrap();
     for seed in 0..3 {
