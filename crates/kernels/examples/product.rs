@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use formats::Format;
-use kernels::{Activations, Isa, Matrix, Pool, matmul, probe};
+use kernels::{Activations, Arena, Isa, Matrix, Pool, matmul, probe};
 
 /// A matrix's format, rows and columns, and what it is.
 const SHAPES: [(&str, Format, usize, usize); 14] = [
@@ -72,8 +72,9 @@ fn measure(
 ) {
     let bytes = vec![0x11; format.row_bytes(cols).unwrap() * rows];
     let copies = (WEIGHTS / bytes.len()).max(1);
+    let arena = Arena::new(WEIGHTS + bytes.len() + (1 << 20)).expect("memory");
     let matrices: Vec<_> =
-        (0..copies).map(|_| Matrix::pack(isa, format, rows, cols, &bytes).unwrap()).collect();
+        (0..copies).map(|_| Matrix::pack(&arena, isa, format, rows, cols, &bytes).unwrap()).collect();
     for m in WIDTHS {
         let x: Vec<f32> = (0..m * cols).map(|i| (i % 97) as f32 - 48.0).collect();
         let mut activations = Activations::new();

@@ -1,5 +1,7 @@
 //! What matrices are multiplied with: vectors, as they are and in 8 bits.
 
+use std::marker::PhantomData;
+
 use crate::isa::Isa;
 #[cfg(target_arch = "x86_64")]
 use crate::isa::Kind;
@@ -33,8 +35,9 @@ pub(crate) struct Wide(pub(crate) [i16; BLOCK]);
 pub struct Activations {
     m: usize,
     cols: usize,
-    /// `[m, cols]`.
+    /// `[m, cols]`, where they are kept.
     values: Vec<f32>,
+    has_values: bool,
     /// `[blocks, m]`.
     columns: Vec<Column>,
     /// `[blocks, m]`.
@@ -68,6 +71,7 @@ impl Activations {
         write: impl Fn(usize, &mut [f32]) + Sync,
     ) {
         self.reserve(m, cols);
+        self.has_values = true;
         let values = Shared(self.values.as_mut_ptr());
         let columns = Shared(self.columns.as_mut_ptr());
         let wide = Shared(self.wide.as_mut_ptr());
@@ -83,6 +87,21 @@ impl Activations {
         });
     }
 
+    /// Room for `m` vectors of `cols` numbers, to be written block by block; `values` says whether they are also kept as
+    /// they are.
+    pub(crate) fn blocks(&mut self, m: usize, cols: usize, values: bool) -> Blocks<'_> {
+        self.reserve(m, cols);
+        self.has_values = values;
+        Blocks {
+            m,
+            cols,
+            values: values.then_some(Shared(self.values.as_mut_ptr())),
+            columns: Shared(self.columns.as_mut_ptr()),
+            wide: Shared(self.wide.as_mut_ptr()),
+            of: PhantomData,
+        }
+    }
+
     /// How many vectors there are.
     #[must_use]
     pub fn m(&self) -> usize {
@@ -96,8 +115,12 @@ impl Activations {
     }
 
     /// The vectors as they came, `[m, cols]`.
+    ///
+    /// # Panics
+    /// When they were not kept.
     #[must_use]
     pub fn values(&self) -> &[f32] {
+        assert!(self.has_values, "vectors that were not kept as they came");
         &self.values[..self.m * self.cols]
     }
 
@@ -121,6 +144,40 @@ impl Activations {
         if self.columns.len() < blocks {
             self.columns.resize(blocks, Column::default());
             self.wide.resize(blocks, Wide::default());
+        }
+    }
+}
+
+/// Vectors that several threads write, block by block.
+pub(crate) struct Blocks<'a> {
+    m: usize,
+    cols: usize,
+    values: Option<Shared<f32>>,
+    columns: Shared<Column>,
+    wide: Shared<Wide>,
+    of: PhantomData<&'a mut Activations>,
+}
+
+impl Blocks<'_> {
+    /// Takes `numbers` as block `block` of vector `vector`: [`BLOCK`] of them, or what is left of the vector.
+    ///
+    /// # Safety
+    /// No two threads may write one block at once.
+    ///
+    /// # Panics
+    /// When there is no such block, or it has another length.
+    pub(crate) unsafe fn write(&self, isa: Isa, vector: usize, block: usize, numbers: &[f32]) {
+        let first = block * BLOCK;
+        assert!(vector < self.m && first < self.cols, "block {block} of vector {vector}");
+        assert_eq!(numbers.len(), BLOCK.min(self.cols - first), "numbers of block {block}");
+        let at = block * self.m + vector;
+        // SAFETY: `reserve` made room for all blocks of all vectors, of which this is one (asserted); it is this thread's.
+        unsafe {
+            if let Some(values) = &self.values {
+                let out = values.get().add(vector * self.cols + first);
+                std::ptr::copy_nonoverlapping(numbers.as_ptr(), out, numbers.len());
+            }
+            quantize_row(isa, numbers, self.columns.get().add(at), self.wide.get().add(at), self.m);
         }
     }
 }

@@ -9,6 +9,7 @@
 use std::cell::RefCell;
 
 use crate::activations::Shared;
+use crate::expect::expect_read;
 use crate::isa::Isa;
 use crate::kv::{KvPages, PAGE_TOKENS};
 use crate::lanes::{LANES, Lanes, lanes_fn};
@@ -207,6 +208,7 @@ lanes_fn! {
             }
             let rows = &mut rows[from..to];
             let block = Block { tile, start, end: end.min(start + KEYS) };
+            Block { tile, start: block.end, end: end.min(start + 2 * KEYS) }.expect();
             block.score::<L>(rows, &mut scratch.scores[..]);
             for (row, scores) in rows.iter_mut().zip(scratch.scores.chunks_exact_mut(KEYS)) {
                 block.weigh::<L>(row, scores);
@@ -229,6 +231,17 @@ impl Block<'_> {
         let pages = self.start / PAGE_TOKENS..self.end.div_ceil(PAGE_TOKENS);
         let (span, kv) = (self.tile.span, self.tile.args.kv);
         pages.map(move |page| (page * PAGE_TOKENS - self.start, kv.head(span.pages[page], self.tile.kv_head)))
+    }
+
+    /// Asks for its keys and values: pages lie anywhere in memory.
+    #[inline(always)]
+    fn expect(&self) {
+        if self.start < self.end {
+            for (_, (keys, values)) in self.pages() {
+                expect_read(keys.as_ptr().cast(), size_of_val(keys));
+                expect_read(values.as_ptr().cast(), size_of_val(values));
+            }
+        }
     }
 
     /// Writes products of queries and keys to `scores`, `[rows, KEYS]`.

@@ -1,6 +1,9 @@
 //! Large arrays of plain numbers, zero at first, on large pages where the system has them.
 
-use memmap2::MmapMut;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use memmap2::{MmapMut, MmapRaw};
 
 /// Memory could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -15,24 +18,58 @@ pub struct OutOfMemory {
 
 /// From this size on, large pages are asked for, in bytes: that of a large page.
 const LARGE: usize = 2 << 20;
+/// What buffers are aligned to, in bytes: what memory is read in.
+const ALIGNMENT: usize = 64;
 
-/// Zeroed bytes, aligned to a page, that cost nothing before they are written.
+/// Room for arrays that come and go together, such as a model's weights, side by side in one stretch of memory.
+///
+/// A small model's matrices are smaller than a large page each. On small ones, finding the pages took an eighth of the
+/// time of a step with few vectors.
+#[derive(Debug)]
+pub struct Arena {
+    memory: Arc<MmapRaw>,
+    taken: AtomicUsize,
+}
+
+impl Arena {
+    /// Room for `len` bytes, which cost nothing before they are written.
+    ///
+    /// # Errors
+    /// When the system does not give as much.
+    pub fn new(len: usize) -> Result<Arena, OutOfMemory> {
+        let memory = MmapMut::map_anon(len.max(1)).map_err(|source| OutOfMemory { bytes: len, source })?;
+        #[cfg(target_os = "linux")]
+        if len >= LARGE {
+            // Advice only: on a system without large pages the arrays are slower to walk, no more.
+            let _ = memory.advise(memmap2::Advice::HugePage);
+        }
+        Ok(Arena { memory: Arc::new(memory.into()), taken: AtomicUsize::new(0) })
+    }
+
+    /// `len` zero bytes of it; bytes of their own where it has fewer left.
+    pub(crate) fn take(&self, len: usize) -> Result<Buffer, OutOfMemory> {
+        let room = len.next_multiple_of(ALIGNMENT);
+        let end = |start: usize| start.checked_add(room).filter(|&end| end <= self.memory.len());
+        match self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, end) {
+            Ok(start) => Ok(Buffer { memory: Arc::clone(&self.memory), start, len }),
+            Err(_) => Buffer::zeroed(len),
+        }
+    }
+}
+
+/// Zeroed bytes, aligned to a line of memory, that cost nothing before they are written.
 #[derive(Debug)]
 pub(crate) struct Buffer {
-    map: MmapMut,
+    /// Shared with other buffers, each of which has a stretch of its own.
+    memory: Arc<MmapRaw>,
+    start: usize,
     len: usize,
 }
 
 impl Buffer {
-    /// `len` zero bytes.
+    /// `len` zero bytes in memory of their own.
     pub(crate) fn zeroed(len: usize) -> Result<Buffer, OutOfMemory> {
-        let map = MmapMut::map_anon(len.max(1)).map_err(|source| OutOfMemory { bytes: len, source })?;
-        #[cfg(target_os = "linux")]
-        if len >= LARGE {
-            // Advice only: on a system without large pages the array is slower to walk, no more.
-            let _ = map.advise(memmap2::Advice::HugePage);
-        }
-        Ok(Buffer { map, len })
+        Ok(Buffer { memory: Arena::new(len)?.memory, start: 0, len })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -40,10 +77,35 @@ impl Buffer {
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.map[..self.len]
+        // SAFETY: `start + len` is within the memory, which this keeps; nobody else has these bytes.
+        unsafe { std::slice::from_raw_parts(self.memory.as_ptr().add(self.start), self.len) }
     }
 
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.map[..self.len]
+        // SAFETY: as for `bytes`.
+        unsafe { std::slice::from_raw_parts_mut(self.memory.as_mut_ptr().add(self.start), self.len) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_of_an_arena_lie_apart_and_outlive_it() {
+        let arena = Arena::new(1000).expect("memory");
+        let mut buffers: Vec<Buffer> =
+            [100, 1, 0, 300, 600, 400].iter().map(|&len| arena.take(len).expect("memory")).collect();
+        drop(arena);
+        for (index, buffer) in buffers.iter_mut().enumerate() {
+            assert!(buffer.bytes().iter().all(|&byte| byte == 0));
+            assert_eq!(buffer.bytes().as_ptr().align_offset(ALIGNMENT), 0);
+            buffer.bytes_mut().fill(index as u8 + 1);
+        }
+        for (index, buffer) in buffers.iter().enumerate() {
+            assert!(buffer.bytes().iter().all(|&byte| byte == index as u8 + 1), "{index}");
+        }
+        let shared = |index: usize| Arc::ptr_eq(&buffers[0].memory, &buffers[index].memory);
+        assert_eq!([1, 2, 3, 4, 5].map(shared), [true, true, true, false, true]);
     }
 }

@@ -2,7 +2,7 @@
 
 use formats::Format;
 
-use crate::buffer::{Buffer, OutOfMemory};
+use crate::buffer::{Arena, Buffer, OutOfMemory};
 use crate::half::{bf16_to_f32, f16_to_f32, u16_at};
 use crate::isa::Isa;
 use crate::packed::{self, Layout};
@@ -61,7 +61,7 @@ pub enum PackError {
 }
 
 impl Matrix {
-    /// Packs `rows` rows of `cols` numbers, stored one after another in `bytes`.
+    /// Packs `rows` rows of `cols` numbers, stored one after another in `bytes`, in memory of `arena`.
     ///
     /// The packed copy is as large as `bytes`, to within a few percent and the last rows' padding. Takes about a
     /// second a gigabyte on one thread; packing several matrices at once is for the caller.
@@ -70,6 +70,7 @@ impl Matrix {
     /// When `cols` is not a whole number of the format's blocks, `bytes` does not have the size that follows, or there
     /// is no memory.
     pub fn pack(
+        arena: &Arena,
         isa: Isa,
         format: Format,
         rows: usize,
@@ -84,7 +85,8 @@ impl Matrix {
         let panel_bytes = panel_bytes(isa, format, cols);
         let panel_rows = isa.panel_rows();
         let panels = rows.div_ceil(panel_rows);
-        let mut data = Buffer::zeroed(panels.saturating_mul(panel_bytes))
+        let mut data = arena
+            .take(panels.saturating_mul(panel_bytes))
             .map_err(|source| PackError::Memory { format, rows, cols, source })?;
         if panel_bytes > 0 {
             let sources = bytes.chunks(row_bytes * panel_rows);
@@ -113,6 +115,12 @@ impl Matrix {
     #[must_use]
     pub fn format(&self) -> Format {
         self.format
+    }
+
+    /// Whether a product takes the other side's numbers as they are, rather than quantised.
+    #[must_use]
+    pub fn takes_values(&self) -> bool {
+        Layout::of(self.format).is_none()
     }
 
     /// Bytes that it takes, and that a product reads.

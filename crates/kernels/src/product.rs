@@ -8,15 +8,20 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod gated;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod unroll;
 
-use crate::activations::{Activations, Shared};
+use std::cell::RefCell;
 use std::ops::Range;
 
+pub use gated::{Biased, matmul_gated};
+
+use crate::activations::{Activations, Shared};
 #[cfg(target_arch = "x86_64")]
 use crate::activations::{Column, Wide};
+use crate::expect::expect_write;
 use crate::isa::Isa;
 #[cfg(target_arch = "x86_64")]
 use crate::isa::Kind;
@@ -37,9 +42,6 @@ const PANEL_ROWS_MAX: usize = 16;
 const TASKS_A_THREAD: usize = 6;
 /// A task's weights, in bytes: they stay in the second-level cache while groups of vectors pass.
 const TASK_BYTES_MAX: usize = 160 << 10;
-/// Bytes that memory is read in.
-#[cfg(target_arch = "x86_64")]
-const LINE: usize = 64;
 /// Less than this is not worth a task of its own, in bytes of weights times vectors.
 const TASK_WORK_MIN: usize = 24 << 10;
 
@@ -54,18 +56,8 @@ const TASK_WORK_MIN: usize = 24 << 10;
 pub fn matmul(pool: &Pool, isa: Isa, outs: &mut [(&Matrix, &mut [f32])], activations: &Activations) {
     let m = activations.m();
     for (matrix, out) in outs.iter() {
-        assert_eq!(
-            matrix.cols(),
-            activations.cols(),
-            "columns of the matrix and of what it is multiplied with"
-        );
+        check(matrix, isa, activations);
         assert_eq!(out.len(), m * matrix.rows(), "{m} products of {} rows", matrix.rows());
-        assert_eq!(
-            matrix.isa().panel_rows(),
-            isa.panel_rows(),
-            "packed for {:?}, run with {isa:?}",
-            matrix.isa()
-        );
     }
     if m == 0 {
         return;
@@ -73,16 +65,35 @@ pub fn matmul(pool: &Pool, isa: Isa, outs: &mut [(&Matrix, &mut [f32])], activat
     let products: Vec<Product<'_>> =
         outs.iter_mut().map(|(matrix, out)| Product { matrix, out: Shared(out.as_mut_ptr()) }).collect();
     let parts = parts(&products, pool.threads(), m);
-    let blocks = activations.cols().div_ceil(BLOCK).max(1);
-    let group = (GROUP_BYTES / (COLUMN_BYTES * blocks) / 8 * 8).clamp(8, GROUP);
+    let group = group_len(activations);
     pool.run(parts.len(), |index| {
         let part = parts[index];
         let product = &products[part.product];
-        let mut sums = Sums([0.0; GROUP * PAIR * PANEL_ROWS_MAX]);
-        for first in (0..m).step_by(group) {
-            product.group(isa, activations, part, first..m.min(first + group), &mut sums);
-        }
+        SUMS.with_borrow_mut(|sums| {
+            for first in (0..m).step_by(group) {
+                product.group(isa, activations, part, first..m.min(first + group), sums);
+            }
+        });
     });
+}
+
+/// Panics where a matrix and what it is multiplied with do not fit.
+fn check(matrix: &Matrix, isa: Isa, activations: &Activations) {
+    assert_eq!(matrix.cols(), activations.cols(), "columns of the matrix and of what it is multiplied with");
+    let packed = matrix.isa();
+    assert_eq!(packed.panel_rows(), isa.panel_rows(), "packed for {packed:?}, run with {isa:?}");
+}
+
+/// Vectors that are best taken at once.
+fn group_len(activations: &Activations) -> usize {
+    let blocks = activations.cols().div_ceil(BLOCK).max(1);
+    (GROUP_BYTES / (COLUMN_BYTES * blocks) / 8 * 8).clamp(8, GROUP)
+}
+
+/// Into how many tasks the product of `bytes` of weights with `m` vectors is best cut.
+fn task_count(bytes: usize, threads: usize, m: usize) -> usize {
+    let tasks = (bytes.saturating_mul(m) / TASK_WORK_MIN).clamp(1, threads * TASKS_A_THREAD);
+    tasks.max(bytes / TASK_BYTES_MAX)
 }
 
 /// One matrix and where its product goes.
@@ -102,8 +113,7 @@ struct Part {
 /// Cuts the products into tasks of about equal work.
 fn parts(products: &[Product<'_>], threads: usize, m: usize) -> Vec<Part> {
     let total: usize = products.iter().map(|product| product.matrix.bytes()).sum();
-    let tasks = (total.saturating_mul(m) / TASK_WORK_MIN).clamp(1, threads * TASKS_A_THREAD);
-    let bytes = (total / tasks).clamp(1, TASK_BYTES_MAX);
+    let bytes = (total / task_count(total, threads, m)).max(1);
     let mut parts = Vec::with_capacity(total / bytes + 2 * products.len());
     for (product, Product { matrix, .. }) in products.iter().enumerate() {
         let pairs = matrix.panels().div_ceil(PAIR);
@@ -126,6 +136,8 @@ impl Product<'_> {
             let call = Call { matrix: self.matrix, panel, panels, activations, first, count };
             let sums = &mut sums.0[..count * panels * rows];
             let (from, to) = (panel * rows, ((panel + panels) * rows).min(self.matrix.rows()));
+            // Each vector's results lie a row of them apart: waiting for them one after another took a twentieth of a
+            // prompt's time.
             for column in 0..count {
                 expect_write(self.out.get().wrapping_add((first + column) * self.matrix.rows() + from));
             }
@@ -148,30 +160,8 @@ impl Product<'_> {
     }
 }
 
-/// Asks for the memory at `at`, which a kernel's results will go to, while the kernel computes: each vector's results lie
-/// a row of them apart, and waiting for them one after another took a twentieth of a prompt's time.
-#[inline(always)]
-fn expect_write(at: *const f32) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a hint, that no address makes fault; every x86-64 has the instruction.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = at;
-}
-
-/// Asks for `bytes` bytes from `at` on, which the next call will read, while this one computes: the processor's own
-/// foresight ends with each page of memory, and with few vectors the wait for the next took a third of the time.
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-fn expect_read(at: *const u8, bytes: usize) {
-    use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-    for line in (0..bytes).step_by(LINE) {
-        // SAFETY: a hint, that no address makes fault; every x86-64 has the instruction.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.wrapping_add(line).cast()) };
-    }
+thread_local! {
+    static SUMS: RefCell<Sums> = const { RefCell::new(Sums([0.0; GROUP * PAIR * PANEL_ROWS_MAX])) };
 }
 
 #[repr(C, align(64))]

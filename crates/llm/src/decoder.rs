@@ -12,11 +12,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use formats::gguf::Gguf;
-use kernels::{Activations, Isa, Matrix, PAGE_TOKENS, Place, Pool, matmul, ops};
+use kernels::{Activations, Arena, Isa, Matrix, PAGE_TOKENS, Place, Pool, matmul, ops};
 
 use crate::family::Architecture;
 use crate::forward::{Batch, Forward, ForwardError, Span};
-use crate::load::LoadError;
+use crate::load::{LoadError, Need};
 use attention::{Cache, Turns};
 use rows::{each_row, room};
 use weights::{Layer, Linear, Source};
@@ -101,15 +101,18 @@ struct Scratch {
 }
 
 impl Decoder {
-    /// Reads all weights, several layers at once, and makes room for `blocks` blocks of keys and values.
+    /// Reads all weights, several layers at once, and makes room for them and for keys and values, as much as `need`
+    /// says.
     pub(crate) fn read(
         gguf: &Gguf,
         shape: Architecture,
         isa: Isa,
         threads: usize,
-        blocks: u32,
+        need: &Need,
     ) -> Result<Decoder, LoadError> {
-        let source = Source::new(gguf, isa);
+        let arena =
+            Arena::new(usize::try_from(need.weights).unwrap_or(usize::MAX)).map_err(LoadError::Weights)?;
+        let source = Source::new(gguf, isa, arena);
         let vocab = source.hidden("token_embd.weight", 0)?;
         let pool = Pool::new(threads);
         let output_norm = source.vector("output_norm.weight", shape.width)?;
@@ -127,7 +130,7 @@ impl Decoder {
             output_norm,
             output,
             layers,
-            cache: Cache::new(&shape, blocks).map_err(LoadError::Cache)?,
+            cache: Cache::new(&shape, need.blocks).map_err(LoadError::Cache)?,
             turns: Turns::new(&shape),
             shape,
             scratch: Scratch::default(),

@@ -88,6 +88,9 @@ pub enum LoadError {
         #[source]
         source: kernels::PackError,
     },
+    /// There is no memory for the weights.
+    #[error("there is no memory for the model's weights")]
+    Weights(#[source] kernels::OutOfMemory),
     /// There is not enough memory.
     #[error(
         "the model needs {} MiB: {} for its weights, {} for a key-value cache of {tokens} tokens and {} to compute; \
@@ -264,6 +267,6 @@ pub(crate) fn decoder(gguf: &Gguf, options: &LoadOptions, isa: Isa) -> Result<(N
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads,
     };
-    let decoder = Decoder::read(gguf, shape, isa, threads, need.blocks)?;
+    let decoder = Decoder::read(gguf, shape, isa, threads, &need)?;
     Ok((need, decoder))
 }

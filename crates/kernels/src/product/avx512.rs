@@ -13,10 +13,11 @@ use std::arch::x86_64::*;
 
 use formats::Format;
 
+use super::Call;
 use super::unroll::{eight, for_panels};
-use super::{Call, expect_read};
 use crate::activations::Column;
 use crate::dequantize::{IQ4_VALUES, MXFP4_DOUBLED};
+use crate::expect::expect_read;
 use crate::packed::Layout;
 
 /// Rows of a panel: 32-bit sums of a vector.

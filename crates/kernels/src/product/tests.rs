@@ -4,7 +4,7 @@ use formats::Format;
 
 use crate::dequantize::dequantize;
 use crate::random::Random;
-use crate::{Activations, Isa, Matrix, Pool, matmul};
+use crate::{Activations, Arena, Biased, Isa, Matrix, PackError, Pool, matmul, matmul_gated};
 
 /// A stored matrix of random codes, with scales around those of a trained model.
 pub(crate) fn stored(format: Format, rows: usize, cols: usize, random: &mut Random) -> Vec<u8> {
@@ -52,6 +52,11 @@ fn product(pool: &Pool, isa: Isa, matrix: &Matrix, x: &[f32], m: usize) -> Vec<f
     out
 }
 
+/// A matrix in memory of its own.
+fn pack(isa: Isa, format: Format, rows: usize, cols: usize, bytes: &[u8]) -> Result<Matrix, PackError> {
+    Matrix::pack(&Arena::new(bytes.len()).unwrap(), isa, format, rows, cols, bytes)
+}
+
 fn bits(x: &[f32]) -> Vec<u32> {
     x.iter().map(|x| x.to_bits()).collect()
 }
@@ -64,7 +69,7 @@ fn packed_rows_are_the_stored_rows() {
         let bytes = stored(format, rows, cols, &mut random);
         let expected = numbers(format, &bytes);
         for isa in Isa::available() {
-            let matrix = Matrix::pack(isa, format, rows, cols, &bytes).unwrap();
+            let matrix = pack(isa, format, rows, cols, &bytes).unwrap();
             let mut row = vec![0.0; cols];
             for (index, expected) in expected.chunks_exact(cols).enumerate() {
                 matrix.row_into(index, &mut row);
@@ -83,7 +88,7 @@ fn a_product_is_close_to_that_of_the_numbers() {
         let bytes = stored(format, rows, cols, &mut random);
         let weights = numbers(format, &bytes);
         let x: Vec<f32> = (0..m * cols).map(|_| random.normal()).collect();
-        let matrix = Matrix::pack(Isa::SCALAR, format, rows, cols, &bytes).unwrap();
+        let matrix = pack(Isa::SCALAR, format, rows, cols, &bytes).unwrap();
         let found = product(&pool, Isa::SCALAR, &matrix, &x, m);
         for (x, found) in x.chunks_exact(cols).zip(found.chunks_exact(rows)) {
             for (weights, found) in weights.chunks_exact(cols).zip(found) {
@@ -105,10 +110,10 @@ fn every_isa_and_every_width_gives_the_same_bits() {
         let (rows, cols) = (37, 256);
         let bytes = stored(format, rows, cols, &mut random);
         let x: Vec<f32> = (0..70 * cols).map(|_| random.normal()).collect();
-        let scalar = Matrix::pack(Isa::SCALAR, format, rows, cols, &bytes).unwrap();
+        let scalar = pack(Isa::SCALAR, format, rows, cols, &bytes).unwrap();
         let expected = bits(&product(&one, Isa::SCALAR, &scalar, &x, 70));
         for isa in Isa::available() {
-            let matrix = Matrix::pack(isa, format, rows, cols, &bytes).unwrap();
+            let matrix = pack(isa, format, rows, cols, &bytes).unwrap();
             for m in (1..=33).chain([64, 65, 70]) {
                 let found = product(if m % 2 == 0 { &one } else { &three }, isa, &matrix, &x[..m * cols], m);
                 assert_eq!(bits(&found), expected[..m * rows], "{format} {isa:?} m = {m}");
@@ -139,10 +144,10 @@ fn the_largest_codes_do_not_overflow() {
             }
             for sign in [1.0, -1.0] {
                 let x = vec![sign; 256];
-                let scalar = Matrix::pack(Isa::SCALAR, format, 8, 256, &bytes).unwrap();
+                let scalar = pack(Isa::SCALAR, format, 8, 256, &bytes).unwrap();
                 let expected = bits(&product(&pool, Isa::SCALAR, &scalar, &x, 1));
                 for isa in Isa::available() {
-                    let matrix = Matrix::pack(isa, format, 8, 256, &bytes).unwrap();
+                    let matrix = pack(isa, format, 8, 256, &bytes).unwrap();
                     assert_eq!(
                         bits(&product(&pool, isa, &matrix, &x, 1)),
                         expected,
@@ -163,7 +168,7 @@ fn several_matrices_share_a_call() {
     let matrices: Vec<_> = [(Format::Q4K, 40), (Format::Q8_0, 16), (Format::F16, 3), (Format::Q6K, 0)]
         .into_iter()
         .map(|(format, rows)| {
-            Matrix::pack(isa, format, rows, cols, &stored(format, rows, cols, &mut random)).unwrap()
+            pack(isa, format, rows, cols, &stored(format, rows, cols, &mut random)).unwrap()
         })
         .collect();
     let mut activations = Activations::new();
@@ -177,10 +182,48 @@ fn several_matrices_share_a_call() {
     }
 }
 
+/// As one after the other: both products, the join, the quantisation.
+#[test]
+fn joined_products_are_those_of_both() {
+    let (one, three) = (Pool::new(1), Pool::new(3));
+    let mut random = Random::new(8);
+    let cols = 256;
+    let x: Vec<f32> = (0..70 * cols).map(|_| random.normal()).collect();
+    let join =
+        |isa| move |gate: &[f32], up: &[f32], out: &mut [f32]| crate::ops::silu_mul(isa, gate, up, out);
+    for (rows, m, format) in
+        [(96, 1, Format::Q4_1), (45, 9, Format::Q6K), (33, 70, Format::F16), (7, 3, Format::Q8_0)]
+    {
+        let stored: [Vec<u8>; 2] = std::array::from_fn(|_| stored(format, rows, cols, &mut random));
+        let bias: Vec<f32> = (0..rows).map(|_| random.normal()).collect();
+        for isa in Isa::available() {
+            let [gate, up] = stored.each_ref().map(|bytes| pack(isa, format, rows, cols, bytes).unwrap());
+            let x = &x[..m * cols];
+            let mut products = [&gate, &up].map(|matrix| product(&one, isa, matrix, x, m));
+            for (sum, bias) in products[1].iter_mut().zip(bias.iter().cycle()) {
+                *sum += bias;
+            }
+            let mut joined = vec![f32::NAN; m * rows];
+            join(isa)(&products[0], &products[1], &mut joined);
+            let mut expected = Activations::new();
+            expected.quantize(&one, isa, &joined, m, rows);
+
+            let mut activations = Activations::new();
+            activations.quantize(&one, isa, x, m, cols);
+            let parts = [Biased { matrix: &gate, bias: None }, Biased { matrix: &up, bias: Some(&bias) }];
+            let mut found = Activations::new();
+            matmul_gated(&three, isa, parts, &activations, join(isa), &mut found, true);
+            assert_eq!(bits(found.values()), bits(expected.values()), "{format} {isa:?}");
+            assert_eq!(found.columns(), expected.columns(), "{format} {isa:?}");
+            assert_eq!(found.wide(), expected.wide(), "{format} {isa:?}");
+        }
+    }
+}
+
 #[test]
 fn what_does_not_fit_is_refused() {
     let refuse = |format, rows, cols, len| {
-        Matrix::pack(Isa::SCALAR, format, rows, cols, &vec![0; len]).unwrap_err().to_string()
+        pack(Isa::SCALAR, format, rows, cols, &vec![0; len]).unwrap_err().to_string()
     };
     assert!(refuse(Format::Q4K, 1, 96, 54).contains("a multiple of 256"));
     assert!(refuse(Format::Q4_0, 2, 64, 71).contains("there are 71"));

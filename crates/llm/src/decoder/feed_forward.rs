@@ -1,6 +1,6 @@
 //! The feed-forward block: one for all tokens, or experts that a router chooses for each.
 
-use kernels::{Activations, ops};
+use kernels::{Activations, matmul_gated, ops};
 
 use super::Machine;
 use super::rows::room;
@@ -10,9 +10,7 @@ use crate::family::{Architecture, Gate, Shares};
 /// What a block keeps from step to step.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    /// `[m, hidden]`.
-    gate: Vec<f32>,
-    up: Vec<f32>,
+    /// What gate and up make: `m` vectors of `hidden` numbers.
     inner: Activations,
     /// `[m, experts]`.
     router: Vec<f32>,
@@ -40,20 +38,15 @@ impl Step<'_> {
     }
 
     fn dense(&self, expert: &Expert, vectors: &Activations, scratch: &mut Scratch, added: &mut [f32]) {
-        let (m, hidden) = (vectors.m(), expert.up.matrix.rows());
-        let gate = room(&mut scratch.gate, m * hidden);
-        let up = room(&mut scratch.up, m * hidden);
-        self.machine.multiply(&mut [(&expert.gate, gate), (&expert.up, up)], vectors);
-        let (gate, up, isa) = (&*gate, &*up, self.machine.isa);
-        scratch.inner.fill(&self.machine.pool, isa, m, hidden, |row, out| {
-            let part = row * hidden..(row + 1) * hidden;
-            let (gate, up) = (&gate[part.clone()], &up[part]);
-            match self.shape.gate {
-                Gate::Silu => ops::silu_mul(isa, gate, up, out),
-                Gate::Gelu => ops::gelu_tanh_mul(isa, gate, up, out),
-                Gate::Clamped => ops::clamped_silu_mul(isa, gate, up, out),
-            }
-        });
+        let isa = self.machine.isa;
+        let join = |gate: &[f32], up: &[f32], out: &mut [f32]| match self.shape.gate {
+            Gate::Silu => ops::silu_mul(isa, gate, up, out),
+            Gate::Gelu => ops::gelu_tanh_mul(isa, gate, up, out),
+            Gate::Clamped => ops::clamped_silu_mul(isa, gate, up, out),
+        };
+        let parts = [expert.gate.biased(), expert.up.biased()];
+        let values = expert.down.matrix.takes_values();
+        matmul_gated(&self.machine.pool, isa, parts, vectors, join, &mut scratch.inner, values);
         self.machine.multiply(&mut [(&expert.down, added)], &scratch.inner);
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use formats::gguf::Gguf;
 use formats::{Format, TensorView};
-use kernels::{Isa, Matrix};
+use kernels::{Arena, Biased, Isa, Matrix};
 
 use crate::family::Architecture;
 use crate::load::LoadError;
@@ -16,6 +16,12 @@ pub(super) struct Linear {
     pub(super) matrix: Matrix,
     /// `[rows]`.
     pub(super) bias: Option<Vec<f32>>,
+}
+
+impl Linear {
+    pub(super) fn biased(&self) -> Biased<'_> {
+        Biased { matrix: &self.matrix, bias: self.bias.as_deref() }
+    }
 }
 
 /// One layer.
@@ -59,6 +65,8 @@ pub(super) struct Expert {
 pub(super) struct Source<'a> {
     gguf: &'a Gguf,
     isa: Isa,
+    /// Where matrices are packed.
+    arena: Arena,
     taken: Mutex<HashSet<String>>,
 }
 
@@ -73,8 +81,9 @@ fn bias_name(weight: &str) -> String {
 }
 
 impl<'a> Source<'a> {
-    pub(super) fn new(gguf: &'a Gguf, isa: Isa) -> Source<'a> {
-        Source { gguf, isa, taken: Mutex::new(HashSet::new()) }
+    /// The tensors of `gguf`, to be packed in `arena`.
+    pub(super) fn new(gguf: &'a Gguf, isa: Isa, arena: Arena) -> Source<'a> {
+        Source { gguf, isa, arena, taken: Mutex::new(HashSet::new()) }
     }
 
     fn find(&self, name: &str) -> Option<TensorView<'a>> {
@@ -134,7 +143,7 @@ impl<'a> Source<'a> {
         cols: usize,
         bytes: &[u8],
     ) -> Result<Matrix, LoadError> {
-        let packed = Matrix::pack(self.isa, format, rows, cols, bytes);
+        let packed = Matrix::pack(&self.arena, self.isa, format, rows, cols, bytes);
         packed.map_err(|source| LoadError::Pack { name: name.to_string(), source })
     }
 
