@@ -9,8 +9,8 @@ each N, in interleaved rounds with the servers in turning order; medians over ro
 
 - prefill: prompts of about `--prompt` tokens, one token of answer. Prompt tokens a second: all of them over the time
   until the last stream has its token. Time to first token: the median stream's.
-- decode: short prompts, `--tokens` tokens of answer (the model's end tokens are forbidden). Tokens a second: all after
-  each stream's first, over the time from the first text of any stream to the end of the last.
+- decode: short prompts, `--tokens` tokens of answer (the model's end tokens are forbidden). Tokens a second of all
+  streams, from when the last has its first text to when the first ends: while all of them are under way.
 
 The two limits of the machine are probed before and after (`meuse bench machine`), and our figures given as shares of
 them: for one stream's decode the memory bandwidth over the file's bytes, for everything else the 8-bit integer rate
@@ -99,8 +99,13 @@ class Run:
 
     def decode(self, server, count):
         streams = self.streams(server, count, 8, self.args.tokens)
-        window = max(s["end_ms"] for s in streams) - min(s["first_ms"] for s in streams)
-        return {"decode": sum(s["completion_tokens"] - 1 for s in streams) / window * 1e3}
+        begin, end = max(s["text_ms"][0] for s in streams), min(s["text_ms"][-1] for s in streams)
+        assert begin < end, f"{server.name}: no moment at which all {count} streams were under way; more --tokens"
+        # An event may bring several tokens: of a stream's tokens, the share of its events.
+        tokens = sum(
+            s["completion_tokens"] * sum(begin < at <= end for at in s["text_ms"]) / len(s["text_ms"]) for s in streams
+        )
+        return {"decode": tokens / (end - begin) * 1e3}
 
     def rounds(self):
         """{(server, streams): [figures of each round]}"""

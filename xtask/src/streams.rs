@@ -2,7 +2,7 @@
 //!
 //! One thread a stream; all send at the same moment. FILE holds one JSON body a line, each a request with
 //! `"stream": true` in OpenAI's shapes. Prints one line of JSON: for each stream the milliseconds from the common
-//! start to its first text and to its end, and the events that brought text; and what the answers' usage says.
+//! start to each event that brought text and to its end; and what the answers' usage says.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::sync::Barrier;
@@ -17,9 +17,9 @@ const LINE_MAX: u64 = 1 << 20;
 
 /// What one stream saw.
 struct Seen {
-    first: Duration,
+    /// When text came.
+    texts: Vec<Duration>,
     end: Duration,
-    events: u64,
     prompt_tokens: u64,
     completion_tokens: u64,
 }
@@ -71,13 +71,7 @@ fn stream(address: &str, request: &str, barrier: &Barrier) -> Result<Seen, Strin
     let chunked = head(&mut answer)?;
     let mut body: Box<dyn BufRead> =
         if chunked { Box::new(BufReader::new(Chunks { inner: answer, left: 0 })) } else { Box::new(answer) };
-    let mut seen = Seen {
-        first: Duration::ZERO,
-        end: Duration::ZERO,
-        events: 0,
-        prompt_tokens: 0,
-        completion_tokens: 0,
-    };
+    let mut seen = Seen { texts: Vec::new(), end: Duration::ZERO, prompt_tokens: 0, completion_tokens: 0 };
     loop {
         let line = line(&mut body)?;
         let Some(event) = line.strip_prefix("data:").map(str::trim) else {
@@ -91,10 +85,7 @@ fn stream(address: &str, request: &str, barrier: &Barrier) -> Result<Seen, Strin
         }
         seen.end = begun.elapsed();
         if brings_text(event) {
-            seen.events += 1;
-            if seen.events == 1 {
-                seen.first = seen.end;
-            }
+            seen.texts.push(seen.end);
         }
         seen.prompt_tokens = number_after(event, "\"prompt_tokens\":").unwrap_or(seen.prompt_tokens);
         seen.completion_tokens =
@@ -176,12 +167,12 @@ fn report(seen: &[Seen]) -> String {
     let streams: Vec<String> = seen
         .iter()
         .map(|s| {
+            let ms = |time: &Duration| format!("{:.3}", time.as_secs_f64() * 1e3);
+            let texts: Vec<String> = s.texts.iter().map(ms).collect();
             format!(
-                "{{\"first_ms\": {:.3}, \"end_ms\": {:.3}, \"events\": {}, \"prompt_tokens\": {}, \
-                 \"completion_tokens\": {}}}",
-                s.first.as_secs_f64() * 1e3,
-                s.end.as_secs_f64() * 1e3,
-                s.events,
+                "{{\"text_ms\": [{}], \"end_ms\": {}, \"prompt_tokens\": {}, \"completion_tokens\": {}}}",
+                texts.join(", "),
+                ms(&s.end),
                 s.prompt_tokens,
                 s.completion_tokens
             )
