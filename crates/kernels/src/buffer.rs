@@ -89,13 +89,14 @@ impl Buffer {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
     fn buffers_of_an_arena_lie_apart_and_outlive_it() {
-        let arena = Arena::new(1000).expect("memory");
+        let arena = Arena::new(1000).unwrap();
         let mut buffers: Vec<Buffer> =
-            [100, 1, 0, 300, 600, 400].iter().map(|&len| arena.take(len).expect("memory")).collect();
+            [100, 1, 0, 300, 600, 400].iter().map(|&len| arena.take(len).unwrap()).collect();
         drop(arena);
         for (index, buffer) in buffers.iter_mut().enumerate() {
             assert!(buffer.bytes().iter().all(|&byte| byte == 0));
