@@ -33,6 +33,7 @@ fn main() {
                     row: index * queries,
                     count: queries,
                     visible: keys - queries + 1,
+                    hidden: 0..0,
                     pages: &pages[index * a_sequence..(index + 1) * a_sequence],
                 })
                 .collect();

@@ -7,6 +7,7 @@
 #![allow(clippy::needless_range_loop, reason = "an index runs through several small arrays, unrolled")]
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use crate::activations::Shared;
 use crate::expect::expect_read;
@@ -31,6 +32,8 @@ pub struct Span<'a> {
     pub count: usize,
     /// How many of the sequence's keys the first query sees, itself included: its position plus one.
     pub visible: usize,
+    /// Keys that none of the queries sees, though they come before it; not the first query's own.
+    pub hidden: Range<usize>,
     /// The sequence's pages, in order; enough for all keys that are seen.
     pub pages: &'a [u32],
 }
@@ -133,6 +136,8 @@ fn tiles<'a>(args: &'a AttentionArgs<'a>, out_len: usize) -> Vec<Tile<'a>> {
             assert!(!std::mem::replace(taken, true), "a row in two spans");
         }
         let seen = if args.causal { span.visible + span.count - 1 } else { span.visible };
+        let Range { start, end } = span.hidden;
+        assert!(start <= end && end < span.visible, "keys {start}..{end} hidden from query {}", span.visible);
         assert!(span.visible > 0 && args.window != Some(0), "a query that sees nothing");
         assert!(seen <= span.pages.len() * PAGE_TOKENS, "{seen} keys in {} pages", span.pages.len());
         assert!(span.pages.iter().all(|&page| (page as usize) < args.kv.pages()), "a page that is not there");
@@ -233,6 +238,12 @@ impl Block<'_> {
         pages.map(move |page| (page * PAGE_TOKENS - self.start, kv.head(span.pages[page], self.tile.kv_head)))
     }
 
+    /// Which of its keys no query of the span sees.
+    fn hidden(&self) -> Range<usize> {
+        let at = |key: usize| key.clamp(self.start, self.start + KEYS) - self.start;
+        at(self.tile.span.hidden.start)..at(self.tile.span.hidden.end)
+    }
+
     /// Asks for its keys and values: pages lie anywhere in memory.
     #[inline(always)]
     fn expect(&self) {
@@ -290,10 +301,18 @@ impl Block<'_> {
             // Whatever lies there takes no part.
             scores[..from].fill(f32::NEG_INFINITY);
             scores[to..].fill(f32::NEG_INFINITY);
+            let hidden = self.hidden();
+            scores[hidden.clone()].fill(f32::NEG_INFINITY);
             for chunk in scores.as_chunks::<LANES>().0 {
                 greatest = L::load(chunk.as_ptr()).max(greatest);
             }
             let greatest = greatest.greatest();
+            if greatest == f32::NEG_INFINITY {
+                // Nothing was seen so far, and nothing is here.
+                scores.fill(0.0);
+                row.correction = 1.0;
+                return;
+            }
             row.correction = exp::<L>(row.greatest - greatest);
             row.greatest = greatest;
             let mut total = L::splat(0.0);
@@ -302,6 +321,7 @@ impl Block<'_> {
             }
             scores[..from].fill(0.0);
             scores[to..].fill(0.0);
+            scores[hidden].fill(0.0);
             for chunk in scores.as_chunks::<LANES>().0 {
                 total = total.add(L::load(chunk.as_ptr()));
             }

@@ -226,7 +226,13 @@ impl Forward for Decoder {
 /// A sequence's rows as attention takes them.
 fn seen<'a>(span: &'a Span, positions: &[u32]) -> kernels::Span<'a> {
     let (row, count) = (span.rows.start, span.rows.len());
-    kernels::Span { row, count, visible: positions[row] as usize + 1, pages: &span.blocks }
+    kernels::Span {
+        row,
+        count,
+        visible: positions[row] as usize + 1,
+        hidden: span.hidden.clone(),
+        pages: &span.blocks,
+    }
 }
 
 /// What one thread reads at a time.

@@ -1,6 +1,8 @@
 //! Many people's requests through one model: a thread that steps, and the handle that others hold.
 
+mod draw;
 mod job;
+mod speculate;
 mod step;
 
 use std::collections::VecDeque;
@@ -12,7 +14,7 @@ use std::time::Duration;
 
 use crate::constraint::{Compiler, Follower};
 use crate::forward::Forward;
-use crate::request::{GenerateRequest, Sink, SubmitError};
+use crate::request::{GenerateRequest, Given, Sink, SubmitError};
 use crate::scheduler::{Limits, Scheduler};
 use crate::vocabulary::Vocabulary;
 
@@ -21,6 +23,9 @@ pub const STOPS_MAX: usize = 16;
 
 /// Bytes a stop text may have.
 pub const STOP_BYTES_MAX: usize = 256;
+
+/// Rows of logits that a step computes at most, as long as no more than half as many answers run at once.
+pub(crate) const LOGITS_ROWS: usize = 128;
 
 /// Alternatives that may be asked for with each token's log-probability.
 pub const TOP_LOGPROBS_MAX: u8 = 20;
@@ -69,6 +74,8 @@ pub struct EngineOptions {
     pub running_max: usize,
     /// Requests that wait.
     pub waiting_max: usize,
+    /// Tokens guessed ahead of each answer at most, where that pays; 0 guesses nothing. Changes no answer.
+    pub draft_max: usize,
     /// Without a request for so long, the engine ends and gives its memory back; zero keeps it.
     pub idle_max: Duration,
 }
@@ -81,6 +88,7 @@ impl Default for EngineOptions {
             step_time: Duration::from_millis(400),
             running_max: 64,
             waiting_max: 256,
+            draft_max: 16,
             idle_max: Duration::ZERO,
         }
     }
@@ -105,6 +113,10 @@ pub struct Counters {
     pub cached_tokens: u64,
     /// Tokens chosen.
     pub completion_tokens: u64,
+    /// Tokens guessed ahead and computed.
+    pub drafted_tokens: u64,
+    /// Of those, right.
+    pub accepted_tokens: u64,
     /// Times that an answer gave up its blocks to another.
     pub preemptions: u64,
     /// Requests that ended, in whatever way.
@@ -213,6 +225,7 @@ impl Engine {
             blocks: model.blocks,
             step_tokens: options.step_tokens,
             mixed_tokens: options.mixed_tokens,
+            wanted_max: running_max.max(LOGITS_ROWS / 2) + LOGITS_ROWS / 2,
             running_max,
             // The handle refuses before this does; preempted answers wait here too.
             waiting_max: options.waiting_max + running_max,
@@ -282,6 +295,9 @@ impl Engine {
         if !(1..=choices).contains(&request.n) {
             return invalid("n", format!("is {}; it must be between 1 and {choices}", request.n));
         }
+        if let Some(given) = &request.given {
+            check_given(given, request, vocab, limit)?;
+        }
         if request.max_tokens == 0 {
             return invalid("max_tokens", "is 0; it must be at least 1".into());
         }
@@ -311,6 +327,35 @@ impl Engine {
     pub fn ended(&self) -> Option<End> {
         self.shared.inbox().ended
     }
+}
+
+fn check_given(
+    given: &Given,
+    request: &GenerateRequest,
+    vocab: usize,
+    limit: usize,
+) -> Result<(), SubmitError> {
+    let invalid = |field, message: String| Err(SubmitError::Invalid { field, message });
+    let (prompt, answer) = (request.prompt.len(), given.answer.len());
+    if answer == 0 {
+        return invalid("answer", "has no token; give at least one".into());
+    }
+    if prompt + answer > limit {
+        return Err(SubmitError::PromptTooLong { tokens: prompt + answer, limit });
+    }
+    if let Some(token) = given.answer.iter().find(|&&token| token as usize >= vocab) {
+        return invalid("answer", format!("names token {token}; the vocabulary has {vocab} tokens"));
+    }
+    if given.hidden.end >= prompt {
+        return invalid(
+            "hidden",
+            format!("ends at {}; the prompt's last token must be seen", given.hidden.end),
+        );
+    }
+    if request.n != 1 || request.constraint.is_some() || !request.stop.is_empty() {
+        return invalid("answer", "is given; n, stop and a constraint have no meaning with it".into());
+    }
+    Ok(())
 }
 
 fn check_stops(stops: &[String]) -> Result<(), SubmitError> {

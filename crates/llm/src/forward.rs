@@ -11,7 +11,7 @@ pub struct Batch {
     pub tokens: Vec<u32>,
     /// `[rows]`: each token's place in its sequence, from 0.
     pub positions: Vec<u32>,
-    /// One for each sequence; together they are all rows, in order.
+    /// One for each sequence, or two where some rows see less; together they are all rows, in order.
     pub spans: Vec<Span>,
     /// Blocks to be copied, in this order, before anything is computed.
     pub copies: Vec<BlockCopy>,
@@ -27,6 +27,8 @@ pub struct Span {
     /// Where its keys and values are and go: block `i` holds positions `i * block_len .. (i + 1) * block_len`. Covers
     /// the last row's position.
     pub blocks: Vec<BlockId>,
+    /// Earlier positions that these rows do not see.
+    pub hidden: Range<usize>,
 }
 
 /// Why a step was not computed.

@@ -27,7 +27,7 @@ pub use forward::{Batch, Forward, ForwardError, Span};
 pub use kernels::Isa;
 pub use load::{LoadError, LoadOptions, LoadedModel, Need};
 pub use request::{
-    Event, FinishReason, GenerateRequest, RankedToken, Sink, SubmitError, TokenLogprob, Usage,
+    Event, FinishReason, GenerateRequest, Given, RankedToken, Sink, SubmitError, TokenLogprob, Usage,
 };
 pub use sampler::{
     Candidate, History, InvalidSampling, LogProb, LogProbs, Place, SamplingParams, TokenMask, log_probs,

@@ -10,7 +10,7 @@ use formats::tokenizer::TokenizerSpec;
 use kernels::Isa;
 
 use crate::decoder::{BLOCK_LEN, Decoder};
-use crate::engine::Model;
+use crate::engine::{LOGITS_ROWS, Model};
 use crate::family::{ARCHITECTURES, Architecture};
 use crate::forward::Forward;
 use crate::tokenizer::Tokenizer;
@@ -193,13 +193,13 @@ fn kv_bytes(shape: &Architecture) -> u64 {
     (shape.layers * 2 * shape.kv_width() * 2) as u64
 }
 
-/// Numbers between layers, for steps of 512 tokens, and logits for 64 answers.
+/// Numbers between layers, for steps of 512 tokens, and a step's logits.
 fn scratch_bytes(gguf: &Gguf, shape: &Architecture) -> u64 {
     let rows = |name: &str| gguf.tensor(name).map_or(0, |view| view.rows());
     let hidden = rows("blk.0.ffn_up.weight").max(rows("blk.0.ffn_gate.weight"));
     // What is quantised is kept beside the numbers: about half as many bytes again.
     let row = 5 * shape.width + 3 * shape.query_width() + 2 * shape.kv_width() + 4 * hidden;
-    4 * (512 * row + 64 * rows("token_embd.weight")) as u64
+    4 * (512 * row + LOGITS_ROWS * rows("token_embd.weight")) as u64
 }
 
 /// A model in memory, with what is needed to speak to it.

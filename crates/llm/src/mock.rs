@@ -16,6 +16,8 @@ pub struct MockModel {
     logits: Vec<f32>,
     /// Steps until one fails; for tests of what happens then.
     fail_in: Option<usize>,
+    /// How many of the last positions are seen.
+    window: usize,
 }
 
 impl MockModel {
@@ -28,7 +30,14 @@ impl MockModel {
             cache: vec![0; blocks as usize * block_len],
             logits: Vec::new(),
             fail_in: None,
+            window: usize::MAX,
         }
+    }
+
+    /// The same, but it sees the last `window` tokens alone, and not where they stand: it comes to repeat itself.
+    #[must_use]
+    pub fn forgetful(self, window: usize) -> MockModel {
+        MockModel { window, ..self }
     }
 
     /// The same, but its step number `steps` (from 0) fails.
@@ -62,9 +71,12 @@ impl Forward for MockModel {
             for row in span.rows.clone() {
                 let position = batch.positions[row] as usize;
                 let slot = self.slot(&span.blocks, position);
-                self.cache[slot] = hash(u64::from(batch.tokens[row]), position as u64);
+                let place = if self.window == usize::MAX { position as u64 } else { 0 };
+                self.cache[slot] = hash(u64::from(batch.tokens[row]), place);
                 if batch.wanted.contains(&row) {
-                    let seen = (0..=position).map(|at| self.cache[self.slot(&span.blocks, at)]).fold(0, hash);
+                    let first = (position + 1).saturating_sub(self.window);
+                    let seen = (first..=position).filter(|at| !span.hidden.contains(at));
+                    let seen = seen.map(|at| self.cache[self.slot(&span.blocks, at)]).fold(0, hash);
                     self.logits
                         .extend((0..self.vocab as u64).map(|token| hash(seen, token) as u8 as f32 / 32.0));
                 }

@@ -1,6 +1,6 @@
 //! What is asked of the engine, and what it answers.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::time::{Duration, Instant};
 
 use crate::constraint::Constraint;
@@ -32,6 +32,19 @@ pub struct GenerateRequest {
     pub deadline: Instant,
     /// Goes on past the token that ends an answer; for measurements.
     pub ignore_end: bool,
+    /// The answer, where it is known and only its log-probabilities are wanted.
+    pub given: Option<Given>,
+}
+
+/// An answer that is to be judged, not found. Its tokens come as events, each with its log-probability; nothing is
+/// drawn, and nothing counts as completion.
+#[derive(Clone, Debug)]
+pub struct Given {
+    /// At least one token. What ends answers is a token like others here.
+    pub answer: Vec<u32>,
+    /// Positions of the prompt that the answer does not attend to. The rest of the prompt does, and is computed as usual:
+    /// so this tells approximately what the answer were without them, at the cost of the answer alone.
+    pub hidden: Range<usize>,
 }
 
 impl GenerateRequest {
@@ -50,7 +63,16 @@ impl GenerateRequest {
             priority: 0,
             deadline: Instant::now() + Duration::from_secs(300),
             ignore_end: false,
+            given: None,
         }
+    }
+
+    /// The log-probabilities of `answer` after `prompt`, of which it does not see the positions `hidden`; within five
+    /// minutes.
+    #[must_use]
+    pub fn judge(prompt: Vec<u32>, answer: Vec<u32>, hidden: Range<usize>) -> GenerateRequest {
+        let request = GenerateRequest::new(prompt, answer.len());
+        GenerateRequest { logprobs: Some(0), given: Some(Given { answer, hidden }), ..request }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Who runs in the next step, and in which blocks. Integers only: no model, no text, no clock.
 //!
 //! Every step, sequences that continue by one token go first; what is left of the step's token budget goes to
-//! prompts, in chunks. A prompt is admitted when its blocks are there. When a running sequence finds no block, the
+//! prompts, in chunks. Guesses at what comes after those tokens are computed with them where there is room. A prompt is admitted when its blocks are there. When a running sequence finds no block, the
 //! one that comes last (lowest priority, youngest) gives up all of its own and waits to be computed again.
 
 mod blocks;
@@ -31,6 +31,8 @@ pub struct Limits {
     pub step_tokens: usize,
     /// Prompt tokens computed at most in a step in which other sequences wait for their next token.
     pub mixed_tokens: usize,
+    /// Rows of logits in one step at most. More than `running_max`.
+    pub wanted_max: usize,
     /// Sequences that run at once.
     pub running_max: usize,
     /// Sequences that wait to run.
@@ -56,7 +58,7 @@ pub enum AddError {
         /// Tokens that fit, one of the answer's among them.
         limit: usize,
     },
-    /// There is nothing to continue.
+    /// There is nothing to continue, or logits of more tokens are wanted than there are.
     #[error("the prompt has no token; send at least one")]
     Empty,
     /// More answers than may run at once.
@@ -69,7 +71,8 @@ pub enum AddError {
     },
 }
 
-/// Tokens of one sequence that a step computes: positions `start .. start + len`.
+/// Tokens of one sequence that a step computes: positions `start .. start + len`. Those past the sequence's tokens are
+/// its draft's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
     /// Whose.
@@ -78,8 +81,8 @@ pub struct Run {
     pub start: usize,
     /// How many.
     pub len: usize,
-    /// Whether the last of them is the sequence's last, so that its logits choose the next token.
-    pub samples: bool,
+    /// Of how many of them, the last ones, the logits are wanted; none while a prompt is under way.
+    pub wanted: usize,
 }
 
 /// A block to be copied before the step computes anything; copies are made in the order given.
@@ -106,6 +109,11 @@ impl Plan {
     /// Tokens the step computes.
     pub fn tokens(&self) -> usize {
         self.runs.iter().map(|run| run.len).sum()
+    }
+
+    /// Rows of logits the step computes.
+    pub fn wanted(&self) -> usize {
+        self.runs.iter().map(|run| run.wanted).sum()
     }
 }
 
@@ -169,7 +177,7 @@ impl Scheduler {
 
     fn check(&self, new: &NewSequence) -> Result<(), AddError> {
         let limit = self.sequence_tokens_max();
-        if new.tokens.is_empty() {
+        if new.tokens.is_empty() || !(1..=new.tokens.len()).contains(&new.wanted) {
             return Err(AddError::Empty);
         }
         if new.tokens.len() >= limit {
@@ -202,6 +210,7 @@ impl Scheduler {
     pub fn schedule(&mut self) -> Plan {
         let mut plan = Plan::default();
         self.continue_running(&mut plan);
+        self.extend_by_drafts(&mut plan);
         let spent = plan.tokens();
         let mut budget = self.limits.step_tokens.saturating_sub(spent);
         if spent > 0 {
@@ -223,6 +232,35 @@ impl Scheduler {
                 self.run(id, 1, plan);
             }
             index += 1;
+        }
+    }
+
+    /// Lets sequences that continue compute their guesses too, as far as rows and free blocks allow: nobody is preempted
+    /// for a guess, and a block is left for each that runs.
+    fn extend_by_drafts(&mut self, plan: &mut Plan) {
+        let logits = self.limits.wanted_max.saturating_sub(plan.wanted());
+        let tokens = self.limits.step_tokens.saturating_sub(self.limits.mixed_tokens + plan.tokens());
+        let mut rows = logits.min(tokens);
+        for run in &mut plan.runs {
+            let Some(sequence) = self.sequences.get_mut(&run.sequence) else { continue };
+            let longest = self.limits.sequence_tokens_max.saturating_sub(sequence.tokens.len() + 1);
+            sequence.draft.truncate(longest.min(rows));
+            let end = |sequence: &Sequence| sequence.tokens.len() + sequence.draft.len();
+            while end(sequence) > sequence.blocks.len() * self.limits.block_len {
+                let spare = self.blocks.available() > self.running.len();
+                match spare.then(|| self.blocks.allocate()).flatten() {
+                    Some(block) => sequence.blocks.push(block),
+                    None => {
+                        let room = sequence.blocks.len() * self.limits.block_len - sequence.tokens.len();
+                        sequence.draft.truncate(room);
+                    }
+                }
+            }
+            let guesses = sequence.draft.len();
+            rows -= guesses;
+            run.len += guesses;
+            run.wanted += guesses;
+            *self.served.entry(sequence.salt).or_insert(0) += guesses as u64;
         }
     }
 
@@ -303,7 +341,7 @@ impl Scheduler {
     /// Whether the plan computes, for another sequence, the first block of this one that is not known yet.
     fn is_being_computed(&self, id: SequenceId, plan: &Plan) -> bool {
         let sequence = &self.sequences[&id];
-        let prompt = &sequence.tokens[..sequence.tokens.len() - 1];
+        let prompt = sequence.prompt();
         let known = known_prefix(&self.blocks, sequence.salt, prompt).0.len();
         let end = (known + 1) * self.limits.block_len;
         let Some(beginning) = prompt.get(..end) else { return false };
@@ -349,9 +387,7 @@ impl Scheduler {
         let sequence = &self.sequences[&id];
         let block_len = self.limits.block_len;
         let needed = sequence.tokens.len().div_ceil(block_len);
-        // The last token is always computed: its logits are wanted.
-        let (mut blocks, content) =
-            known_prefix(&self.blocks, sequence.salt, &sequence.tokens[..sequence.tokens.len() - 1]);
+        let (mut blocks, content) = known_prefix(&self.blocks, sequence.salt, sequence.prompt());
         let known = blocks.len();
         for &block in &blocks {
             self.blocks.share(block);
@@ -395,7 +431,11 @@ impl Scheduler {
     }
 
     fn run_chunk(&mut self, id: SequenceId, plan: &mut Plan, budget: &mut usize) {
-        let len = self.sequences[&id].remaining().min(*budget);
+        let sequence = &self.sequences[&id];
+        // Those before the ones whose logits are wanted, and of these as many as there are rows for.
+        let rows = self.limits.wanted_max.saturating_sub(plan.wanted());
+        let most = sequence.prompt().len().saturating_sub(sequence.computed) + rows;
+        let len = sequence.remaining().min(*budget).min(most);
         if len > 0 {
             *budget -= len;
             self.run(id, len, plan);
@@ -407,14 +447,15 @@ impl Scheduler {
         let start = sequence.computed;
         sequence.computed += len;
         *self.served.entry(sequence.salt).or_insert(0) += len as u64;
-        plan.runs.push(Run { sequence: id, start, len, samples: sequence.remaining() == 0 });
+        let wanted = sequence.computed.saturating_sub(start.max(sequence.prompt().len()));
+        plan.runs.push(Run { sequence: id, start, len, wanted });
     }
 
     /// Makes the blocks that the plan filled known to later prompts. To be called when the plan has been computed.
     pub fn publish(&mut self, plan: &Plan) {
         for run in &plan.runs {
             let Some(sequence) = self.sequences.get_mut(&run.sequence) else { continue };
-            while (sequence.published + 1) * self.limits.block_len <= sequence.computed {
+            while (sequence.published + 1) * self.limits.block_len <= sequence.shareable() {
                 let first = sequence.published * self.limits.block_len;
                 let tokens = &sequence.tokens[first..first + self.limits.block_len];
                 let block = sequence.blocks[sequence.published];
@@ -424,9 +465,24 @@ impl Scheduler {
         }
     }
 
-    /// Continues a sequence whose tokens are all computed by one more.
+    /// What may follow a sequence's last token: the next step computes it too, where there is room, and
+    /// [`Scheduler::append`] finds what was guessed right computed.
+    pub fn set_draft(&mut self, id: SequenceId, draft: Vec<u32>) {
+        self.edit(id, |sequence| sequence.draft = draft);
+    }
+
+    /// Continues a sequence whose tokens are all computed by one more. If that was the draft's next it is computed too;
+    /// otherwise what was guessed is of no use any more.
     pub fn append(&mut self, id: SequenceId, token: u32) {
-        self.edit(id, |sequence| sequence.tokens.push(token));
+        self.edit(id, |sequence| {
+            if sequence.draft.first() == Some(&token) {
+                sequence.draft.remove(0);
+                sequence.computed += 1;
+            } else {
+                sequence.draft.clear();
+            }
+            sequence.tokens.push(token);
+        });
     }
 
     /// Makes `copies` more sequences of one whose prompt has just been computed; they share its blocks until they
@@ -463,6 +519,7 @@ impl Scheduler {
         sequence.computed = 0;
         sequence.published = 0;
         sequence.content = NOTHING;
+        sequence.draft.clear();
         let blocks = std::mem::take(&mut sequence.blocks);
         release_all(&mut self.blocks, &blocks);
     }

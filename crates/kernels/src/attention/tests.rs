@@ -29,9 +29,11 @@ struct Variant {
     softcap: Option<f32>,
     window: Option<usize>,
     sinks: bool,
+    /// First and end.
+    hidden: (usize, usize),
 }
 
-const PLAIN: Variant = Variant { causal: true, softcap: None, window: None, sinks: false };
+const PLAIN: Variant = Variant { causal: true, softcap: None, window: None, sinks: false, hidden: (0, 0) };
 const SCALE: f32 = 0.125;
 const SINKS: [f32; 8] = [0.5, -1.0, 2.0, 0.0, 1.0, 3.0, -2.0, 0.25];
 
@@ -79,6 +81,9 @@ fn exact(shape: Shape, variant: Variant, sequence: &Sequence, query: usize, head
     let at = |key: usize| (key * kv_heads + head / (heads / kv_heads)) * dim;
     let scores: Vec<f64> = (first..end)
         .map(|key| {
+            if (variant.hidden.0..variant.hidden.1).contains(&key) {
+                return f64::NEG_INFINITY;
+            }
             let k = &sequence.keys[at(key)..][..dim];
             let product: f64 = q.iter().zip(k).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum();
             let score = product * f64::from(SCALE);
@@ -112,6 +117,7 @@ fn last(
             row: q.len() / width,
             count: range.len(),
             visible: if variant.causal { range.start + 1 } else { sequence.tokens },
+            hidden: variant.hidden.0..variant.hidden.1,
             pages: &sequence.pages,
         });
         q.extend_from_slice(&sequence.queries[range.start * width..range.end * width]);
@@ -195,6 +201,32 @@ fn the_bits_do_not_depend_on_company_chunks_threads_or_isa() {
                             .collect();
                         assert!(found == expected, "{isa:?}, chunks of {chunk}, step {step}");
                     }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_hidden_takes_no_part() {
+    let mut random = Random::new(23);
+    let (pools, sinks) = ([Pool::new(1), Pool::new(3)], Variant { sinks: true, ..PLAIN });
+    for shape in SHAPES {
+        let (sequences, kv) = sequences(shape, &[150], &mut random);
+        let sequence = &sequences[0];
+        for hidden in [(0, 1), (3, 9), (0, 64), (0, 100), (10, 139), (64, 128), (50, 130)] {
+            for variant in [PLAIN, sinks, Variant { window: Some(70), ..PLAIN }] {
+                let variant = Variant { hidden, ..variant };
+                let of = |pool: &Pool, isa| last(pool, isa, shape, variant, &kv, &[(sequence, 140..150)]);
+                let found = of(&pools[0], Isa::SCALAR);
+                for (row, numbers) in found.chunks_exact(shape.dim).enumerate() {
+                    let exact = exact(shape, variant, sequence, 140 + row / shape.heads, row % shape.heads);
+                    for (found, exact) in numbers.iter().zip(exact) {
+                        assert!((f64::from(*found) - exact).abs() < 2e-5, "{hidden:?}: {found}, not {exact}");
+                    }
+                }
+                for isa in Isa::available() {
+                    assert!(of(&pools[1], isa) == found, "{isa:?}, {hidden:?}");
                 }
             }
         }

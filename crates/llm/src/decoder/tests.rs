@@ -166,7 +166,7 @@ fn rows(decoder: &mut Decoder, tokens: &[u32], start: usize, first_block: u32) -
         .forward(&Batch {
             tokens: tokens[start..].to_vec(),
             positions: (start as u32..tokens.len() as u32).collect(),
-            spans: vec![Span { rows: 0..len, blocks }],
+            spans: vec![Span { rows: 0..len, blocks, hidden: 0..0 }],
             copies: Vec::new(),
             wanted: (0..len).collect(),
         })
@@ -241,9 +241,9 @@ fn company_changes_no_bit_of_any_family() {
             tokens: [&tokens[5..8], &tokens[33..], &tokens[..2]].concat(),
             positions: (0..3).chain(33..40).chain(0..2).collect(),
             spans: vec![
-                Span { rows: 0..3, blocks: vec![9] },
-                Span { rows: 3..10, blocks: vec![0, 1, 5] },
-                Span { rows: 10..12, blocks: vec![8] },
+                Span { rows: 0..3, blocks: vec![9], hidden: 0..0 },
+                Span { rows: 3..10, blocks: vec![0, 1, 5], hidden: 0..0 },
+                Span { rows: 10..12, blocks: vec![8], hidden: 0..0 },
             ],
             copies: vec![BlockCopy { from: 2, to: 5 }],
             wanted: (3..10).collect(),

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::Arrival;
+use super::speculate::Drafter;
 use crate::constraint::Follower;
 use crate::request::{Event, FinishReason, GenerateRequest, Sink, TokenLogprob, Usage};
 use crate::scheduler::SequenceId;
@@ -20,12 +21,19 @@ pub(super) struct Choice {
     pub(super) sequence: Option<SequenceId>,
     pub(super) answer: Vec<u32>,
     pub(super) follower: Option<Follower>,
+    pub(super) drafter: Drafter,
     text: Text<Tag>,
 }
 
 impl Choice {
     fn new(sequence: SequenceId, follower: Option<Follower>) -> Choice {
-        Choice { sequence: Some(sequence), answer: Vec::new(), follower, text: Text::new() }
+        Choice {
+            sequence: Some(sequence),
+            answer: Vec::new(),
+            follower,
+            drafter: Drafter::default(),
+            text: Text::new(),
+        }
     }
 }
 
@@ -36,6 +44,8 @@ pub(super) struct Job {
     /// One until the prompt is computed, then as many as were asked for.
     pub(super) choices: Vec<Choice>,
     pub(super) usage: Usage,
+    /// Whether its prompt was once computed.
+    pub(super) begun: bool,
     sink: Sink,
     cancelled: Arc<AtomicBool>,
     /// Whether anyone still listens.
@@ -47,7 +57,7 @@ impl Job {
         let Arrival { request, seed, follower, sink, cancelled } = arrival;
         let usage = Usage { prompt: request.prompt.len(), ..Usage::default() };
         let choices = vec![Choice::new(sequence, follower)];
-        Job { request, seed, choices, usage, sink, cancelled, listening: true }
+        Job { request, seed, choices, usage, begun: false, sink, cancelled, listening: true }
     }
 
     /// Adds the other answers, once the prompt is computed.
@@ -56,6 +66,11 @@ impl Job {
             let follower = self.choices[0].follower.as_ref().map(Follower::fork);
             self.choices.push(Choice::new(sequence, follower));
         }
+    }
+
+    /// Whether what follows is guessed: not where it is given, and not before there is an answer.
+    pub(super) fn drafts(&self) -> bool {
+        self.begun && self.request.given.is_none()
     }
 
     /// Why it has to end now, if it has to.

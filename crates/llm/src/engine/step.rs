@@ -1,17 +1,19 @@
 //! The engine's thread: schedule, forward, sample, commit.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::draw::{Ask, Basis, Draw, Pick, Rows};
 use super::job::Job;
+use super::speculate::StepCost;
 use super::{Arrival, Counters, End, Shared};
 use crate::constraint::Follower;
 use crate::forward::{Batch, Forward, Span};
 use crate::request::{Event, FinishReason, RankedToken, TokenLogprob};
-use crate::sampler::{self, History, LogProb, LogProbs, Place, SamplingParams};
+use crate::sampler::{History, LogProb, LogProbs, Place};
 use crate::scheduler::{NewSequence, Plan, Scheduler, SequenceId};
 
 /// How long the thread sleeps at most when it has requests but nothing to compute.
@@ -24,7 +26,7 @@ const FIT_TOKENS: usize = 32;
 const PACE_SHARE: u32 = 8;
 
 /// A request's place in the table.
-type JobId = u64;
+pub(super) type JobId = u64;
 
 /// The thread's state.
 pub(super) struct Worker {
@@ -47,79 +49,30 @@ struct Desk {
     last_end: Instant,
     /// Tokens a second in steps that compute prompts.
     rate: f64,
+    /// What steps without prompts take.
+    cost: StepCost,
 }
 
-/// One of the answers that a step computed logits for, and which row of them.
-struct Answer {
-    job: JobId,
-    choice: usize,
-    row: usize,
+/// One of the answers that a step computed logits for, and which rows of them.
+pub(super) struct Answer {
+    pub(super) job: JobId,
+    pub(super) choice: usize,
+    pub(super) rows: Range<usize>,
+    /// Which of the answer's tokens the first row is for.
+    pub(super) first: usize,
 }
 
-/// The logits of a step.
-struct Rows<'a> {
-    logits: &'a [f32],
-    vocab: usize,
-    /// Embeddings are at times filled up to a round number of rows; there are no tokens there.
-    tokens: usize,
-}
-
-impl<'a> Rows<'a> {
-    fn row(&self, row: usize) -> Option<&'a [f32]> {
-        let first = row * self.vocab;
-        self.logits.get(first..first + self.vocab.min(self.tokens))
-    }
-}
-
-/// What one draw depends on, but for the constraint.
-struct Draw<'a> {
-    params: &'a SamplingParams,
-    logits: &'a [f32],
-    history: History<'a>,
-    place: Place,
-    top: Option<usize>,
-}
-
-/// A draw to be made.
-struct Ask<'a> {
-    answer: Answer,
-    draw: Draw<'a>,
-    follower: Option<Follower>,
-    chosen: Option<(Result<u32, String>, Option<LogProbs>)>,
-}
-
-thread_local! {
-    /// Where logits are edited.
-    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
-}
-
-impl Ask<'_> {
-    fn choose(&mut self) {
-        let &Draw { params, logits, history, place, top } = &self.draw;
-        let mask = self.follower.as_mut().map(Follower::mask).transpose();
-        let token = mask.map_err(|error| error.to_string()).and_then(|mask| {
-            let token = SCRATCH
-                .with_borrow_mut(|scratch| sampler::sample(params, logits, history, mask, place, scratch));
-            token.ok_or_else(|| match mask {
-                Some(_) => "nothing that the constraint allows can follow".to_string(),
-                None => "the model's numbers are not finite; its file may be damaged".to_string(),
-            })
-        });
-        let logprobs = match (&token, top) {
-            (Ok(token), Some(top)) => sampler::log_probs(logits, *token, top),
-            _ => None,
-        };
-        self.chosen = Some((token, logprobs));
-    }
-}
-
-/// What was sampled for one answer.
+/// What was sampled at one place of an answer.
 struct Chosen {
     job: JobId,
     choice: usize,
+    /// Which of the answer's tokens.
+    place: usize,
     /// The token, or why there is none.
     token: Result<u32, String>,
     logprob: Option<TokenLogprob>,
+    /// Whether the constraint lets nothing follow.
+    complete: bool,
 }
 
 /// Says at the thread's end, whatever ended it, that nothing will be answered any more.
@@ -146,6 +99,7 @@ impl Worker {
             pace: Duration::ZERO,
             last_end: Instant::now(),
             rate: 0.0,
+            cost: StepCost::default(),
         };
         Worker { model, desk, batch: Batch::default() }
     }
@@ -170,6 +124,7 @@ impl Worker {
 
     /// One step. Says whether there was anything to do; fails where the model is not to be used any more.
     fn step(&mut self) -> Result<bool, String> {
+        self.desk.draft();
         let plan = self.desk.scheduler.schedule();
         if plan.runs.is_empty() {
             return Ok(false);
@@ -178,7 +133,7 @@ impl Worker {
         let begun = Instant::now();
         match catch_unwind(AssertUnwindSafe(|| self.model.forward(&self.batch))) {
             Ok(Ok(())) => {
-                self.desk.fit_steps(plan.tokens(), begun.elapsed());
+                self.desk.learn(&plan, begun.elapsed());
                 let chosen = self.desk.sample(&plan, &*self.model);
                 self.desk.commit(&plan, chosen);
             }
@@ -190,6 +145,35 @@ impl Worker {
 }
 
 impl Desk {
+    /// Sets what may follow each answer that goes on by one token.
+    fn draft(&mut self) {
+        let most = self.shared.options.draft_max;
+        if most == 0 {
+            return;
+        }
+        let price = self.cost.price(self.scheduler.running());
+        for job in self.jobs.values_mut().filter(|job| job.drafts()) {
+            for choice in &mut job.choices {
+                let Some(id) = choice.sequence else { continue };
+                let Some(sequence) = self.scheduler.sequence(id).filter(|it| it.remaining() == 1) else {
+                    continue;
+                };
+                // The step's own token comes first, and nothing is wanted after the last.
+                let left = job.request.max_tokens.saturating_sub(choice.answer.len() + 1);
+                let guesses = choice.drafter.guess(sequence.tokens(), most.min(left), price);
+                self.scheduler.set_draft(id, guesses);
+            }
+        }
+    }
+
+    /// Takes in how long a step took.
+    fn learn(&mut self, plan: &Plan, took: Duration) {
+        match plan.runs.iter().all(|run| run.wanted == run.len) {
+            true => self.cost.learn(plan.tokens(), took),
+            false => self.fit_steps(plan.tokens(), took),
+        }
+    }
+
     /// Sets how many tokens the next steps compute by how long this one took.
     fn fit_steps(&mut self, tokens: usize, took: Duration) {
         if tokens < FIT_TOKENS {
@@ -245,6 +229,16 @@ impl Desk {
             salt: request.salt,
             priority: request.priority,
             seats: request.n,
+            wanted: 1,
+            private: false,
+        };
+        let new = match &request.given {
+            None => new,
+            Some(given) => {
+                let (_, before) = given.answer.split_last().unwrap_or((&0, &[]));
+                let tokens = [&request.prompt, before].concat();
+                NewSequence { tokens, wanted: given.answer.len(), private: !given.hidden.is_empty(), ..new }
+            }
         };
         match self.scheduler.add(new) {
             Ok(sequence) => {
@@ -286,39 +280,58 @@ impl Desk {
         for run in &plan.runs {
             let Some(sequence) = self.scheduler.sequence(run.sequence) else { continue };
             let first = batch.tokens.len();
-            let positions = run.start..run.start + run.len;
-            batch.tokens.extend_from_slice(&sequence.tokens()[positions.clone()]);
-            batch.positions.extend(positions.map(|position| position as u32));
-            let rows = first..batch.tokens.len();
-            if run.samples {
-                batch.wanted.push(rows.end - 1);
+            let tokens = sequence.tokens().iter().chain(sequence.draft());
+            batch.tokens.extend(tokens.skip(run.start).take(run.len));
+            batch.positions.extend((run.start..run.start + run.len).map(|position| position as u32));
+            let (end, wanted) = (first + run.len, first + run.len - run.wanted);
+            batch.wanted.extend(wanted..end);
+            let hidden = self.hidden_from(run.sequence);
+            let cut = if hidden.is_empty() { end } else { wanted };
+            for (rows, hidden) in [(first..cut, 0..0), (cut..end, hidden)] {
+                if !rows.is_empty() {
+                    batch.spans.push(Span { rows, blocks: sequence.blocks().to_vec(), hidden });
+                }
             }
-            batch.spans.push(Span { rows, blocks: sequence.blocks().to_vec() });
         }
     }
 
-    /// Chooses a token for each answer whose logits were computed, on all of the model's threads.
+    /// The positions that the answer in this sequence does not see.
+    fn hidden_from(&self, sequence: SequenceId) -> Range<usize> {
+        let job = self.owners.get(&sequence).and_then(|(id, _)| self.jobs.get(id));
+        job.and_then(|job| job.request.given.as_ref()).map_or(0..0, |given| given.hidden.clone())
+    }
+
+    /// Chooses tokens for each answer whose logits were computed, on all of the model's threads.
     fn sample(&mut self, plan: &Plan, model: &dyn Forward) -> Vec<Chosen> {
         let answers = self.answers(plan);
-        let logits =
+        let rows =
             Rows { logits: model.logits(), vocab: model.vocab(), tokens: self.shared.vocabulary.len() };
         let followers: Vec<_> = answers.iter().map(|answer| self.take_follower(answer)).collect();
         let asks = answers.into_iter().zip(followers).filter_map(|(answer, follower)| {
-            let draw = self.draw(&answer, &logits)?;
-            Some(Mutex::new(Ask { answer, draw, follower, chosen: None }))
+            let draw = self.draw(&answer, rows)?;
+            Some(Mutex::new(Ask { answer, draw, follower, picks: Vec::new() }))
         });
         let asks: Vec<_> = asks.collect();
         model.spread(asks.len(), &|nth| asks[nth].lock().unwrap_or_else(PoisonError::into_inner).choose());
         let done = asks.into_iter().map(|ask| ask.into_inner().unwrap_or_else(PoisonError::into_inner));
-        let done: Vec<_> = done.map(|ask| (ask.answer, ask.follower, ask.chosen)).collect();
+        let done: Vec<_> = done.map(|ask| (ask.answer, ask.follower, ask.picks)).collect();
         let mut chosen = Vec::with_capacity(done.len());
-        for (answer, follower, result) in done {
-            if let Some(job) = self.jobs.get_mut(&answer.job) {
-                job.choices[answer.choice].follower = follower;
+        for (answer, follower, picks) in done {
+            let Answer { job, choice, rows, first } = answer;
+            if let Some(job) = self.jobs.get_mut(&job) {
+                job.choices[choice].follower = follower;
+                if job.drafts() {
+                    let (computed, right) = (rows.len() - 1, picks.len().saturating_sub(1));
+                    job.choices[choice].drafter.learn(computed, right);
+                    self.counters.drafted_tokens += computed as u64;
+                    self.counters.accepted_tokens += right as u64;
+                }
             }
-            let Some((token, logprobs)) = result else { continue };
-            let logprob = logprobs.map(|logprobs| self.name(logprobs));
-            chosen.push(Chosen { job: answer.job, choice: answer.choice, token, logprob });
+            chosen.extend(picks.into_iter().enumerate().map(|(nth, pick)| {
+                let Pick { token, logprobs, complete } = pick;
+                let logprob = logprobs.map(|logprobs| self.name(logprobs));
+                Chosen { job, choice, place: first + nth, token, logprob, complete }
+            }));
         }
         chosen
     }
@@ -326,9 +339,18 @@ impl Desk {
     /// The answers that the plan computed logits for.
     fn answers(&mut self, plan: &Plan) -> Vec<Answer> {
         let mut answers = Vec::new();
-        for (row, run) in plan.runs.iter().filter(|run| run.samples).enumerate() {
-            let of = self.answers_of(run.sequence);
-            answers.extend(of.into_iter().map(|(job, choice)| Answer { job, choice, row }));
+        let mut row = 0;
+        for run in plan.runs.iter().filter(|run| run.wanted > 0) {
+            let rows = row..row + run.wanted;
+            row = rows.end;
+            for (job, choice) in self.answers_of(run.sequence) {
+                let Some(of) = self.jobs.get(&job) else { continue };
+                let first = match of.request.given {
+                    Some(_) => run.start + run.len - run.wanted + 1 - of.request.prompt.len(),
+                    None => of.choices[choice].answer.len(),
+                };
+                answers.push(Answer { job, choice, rows: rows.clone(), first });
+            }
         }
         answers
     }
@@ -337,16 +359,25 @@ impl Desk {
         self.jobs.get_mut(&answer.job)?.choices[answer.choice].follower.take()
     }
 
-    /// What one answer's draw depends on.
-    fn draw<'a>(&'a self, answer: &Answer, rows: &Rows<'a>) -> Option<Draw<'a>> {
+    /// What one answer's draws depend on.
+    fn draw<'a>(&'a self, answer: &Answer, rows: Rows<'a>) -> Option<Draw<'a>> {
         let job = self.jobs.get(&answer.job)?;
-        let tokens = &job.choices[answer.choice].answer;
+        let choice = &job.choices[answer.choice];
+        let basis = match &job.request.given {
+            Some(given) => Basis::Given(given.answer.get(answer.first..)?.to_vec()),
+            None => {
+                let sequence = choice.sequence.and_then(|id| self.scheduler.sequence(id));
+                Basis::Draft(sequence.map_or_else(Vec::new, |sequence| sequence.draft().to_vec()))
+            }
+        };
         Some(Draw {
             params: &job.request.sampling,
-            logits: rows.row(answer.row)?,
-            history: History { prompt: &job.request.prompt, answer: tokens },
-            place: Place { seed: job.seed, choice: answer.choice, position: tokens.len() },
+            rows,
+            history: History { prompt: &job.request.prompt, answer: &choice.answer },
+            place: Place { seed: job.seed, choice: answer.choice, position: answer.first },
             top: job.request.logprobs.map(usize::from),
+            ends: if job.request.ignore_end { &[] } else { self.shared.vocabulary.ends() },
+            basis,
         })
     }
 
@@ -354,9 +385,10 @@ impl Desk {
     fn answers_of(&mut self, sequence: SequenceId) -> Vec<(JobId, usize)> {
         let Some(&(id, choice)) = self.owners.get(&sequence) else { return Vec::new() };
         let Some(job) = self.jobs.get_mut(&id) else { return Vec::new() };
-        if job.usage.completion > 0 {
+        if job.begun {
             return vec![(id, choice)];
         }
+        job.begun = true;
         let cached = self.scheduler.sequence(sequence).map_or(0, |sequence| sequence.cached());
         job.usage.cached = cached;
         self.counters.prompt_tokens += job.usage.prompt as u64;
@@ -383,37 +415,37 @@ impl Desk {
         self.counters.steps += 1;
         self.counters.preemptions += plan.preempted.len() as u64;
         self.scheduler.publish(plan);
-        for Chosen { job, choice, token, logprob } in chosen {
-            match token {
-                Ok(token) => self.advance(job, choice, token, logprob),
-                Err(message) => self.fail(job, &message),
-            }
+        for chosen in chosen {
+            self.advance(chosen);
         }
     }
 
-    fn advance(&mut self, id: JobId, choice: usize, token: u32, logprob: Option<TokenLogprob>) {
+    /// Adds a token to its answer, which goes on or ends.
+    fn advance(&mut self, chosen: Chosen) {
+        let Chosen { job: id, choice, place, token, logprob, complete } = chosen;
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        self.counters.completion_tokens += 1;
-        job.usage.completion += 1;
+        // Of several tokens of a step one may have ended the answer, and what is computed again is known.
+        if job.choices[choice].sequence.is_none() || place < job.choices[choice].answer.len() {
+            return;
+        }
+        let token = match token {
+            Ok(token) => token,
+            Err(message) => return self.fail(id, &message),
+        };
+        let judged = job.request.given.as_ref().map(|given| given.answer.len());
         let vocabulary = &self.shared.vocabulary;
-        if vocabulary.ends().contains(&token) && !job.request.ignore_end {
-            return self.finish(id, choice, FinishReason::Stop);
+        if judged.is_none() {
+            self.counters.completion_tokens += 1;
+            job.usage.completion += 1;
+            if vocabulary.ends().contains(&token) && !job.request.ignore_end {
+                return self.finish(id, choice, FinishReason::Stop);
+            }
         }
         let answer = &mut job.choices[choice];
         answer.answer.push(token);
-        let followed = answer.follower.as_mut().map_or(Ok(false), |follower| {
-            follower.accept(token)?;
-            Ok(follower.is_complete())
-        });
-        let complete = match followed {
-            Ok(complete) => complete,
-            Err(error @ crate::constraint::ConstraintError::Stuck(_)) => {
-                return self.fail(id, &error.to_string());
-            }
-            Err(error) => return self.fail(id, &error.to_string()),
-        };
         let tokens = job.request.prompt.len() + answer.answer.len();
-        let full = answer.answer.len() >= job.request.max_tokens || tokens >= self.shared.sequence_tokens_max;
+        let most = judged.unwrap_or(job.request.max_tokens);
+        let full = answer.answer.len() >= most || tokens >= self.shared.sequence_tokens_max;
         let sequence = answer.sequence;
         // Control tokens that end nothing are chosen at times; they are not text.
         let bytes = if vocabulary.is_control(token) { &[] } else { vocabulary.bytes(token) };
@@ -422,8 +454,8 @@ impl Desk {
             (Some(stop), ..) => self.finish(id, choice, FinishReason::StopText(stop)),
             (_, true, ..) => self.finish(id, choice, FinishReason::Stop),
             (_, _, true, _) => self.finish(id, choice, FinishReason::Length),
-            (_, _, _, Some(sequence)) => self.scheduler.append(sequence, token),
-            (_, _, _, None) => {}
+            (_, _, _, Some(sequence)) if judged.is_none() => self.scheduler.append(sequence, token),
+            _ => {}
         }
     }
 

@@ -172,6 +172,69 @@ fn a_dropped_ticket_and_a_closed_sink_end_the_request() {
     settle(&engine, 2);
 }
 
+/// Prompts that repeat themselves, and a model that does: much is guessed right, and nothing is another.
+#[test]
+fn guesses_save_steps_and_change_nothing() {
+    let run = |draft_max| {
+        let forward = Box::new(MockModel::new(257, 64, BLOCK_LEN).forgetful(1));
+        let options = EngineOptions { draft_max, ..EngineOptions::default() };
+        let engine = Engine::start(Model { forward, ..model(64) }, options).unwrap();
+        let mut answers = Vec::new();
+        for seed in 0..4 {
+            let sampling =
+                SamplingParams { seed: Some(seed), temperature: 0.05, ..SamplingParams::default() };
+            let request = GenerateRequest {
+                sampling,
+                logprobs: Some(1),
+                ignore_end: true,
+                ..GenerateRequest::new(prompt("ab"), 110)
+            };
+            answers.push(answer(&engine, request));
+        }
+        settle(&engine, 4);
+        (answers, engine.counters())
+    };
+    let ((plain, without), (guessed, with)) = (run(0), run(16));
+    assert_eq!(plain, guessed);
+    assert_eq!((without.drafted_tokens, without.completion_tokens), (0, with.completion_tokens));
+    assert!(with.accepted_tokens * 3 > with.drafted_tokens, "{with:?}");
+    assert!(with.steps < without.steps, "{with:?}, {without:?}");
+}
+
+#[test]
+fn a_given_answer_has_the_log_probabilities_that_it_had_when_it_was_found() {
+    let options = EngineOptions { step_tokens: 80, mixed_tokens: 7, ..EngineOptions::default() };
+    let engine = Engine::start(model(64), options).unwrap();
+    let prompt = prompt("a prompt of some length, so that its first blocks are found");
+    let found = answer(
+        &engine,
+        GenerateRequest { logprobs: Some(0), ignore_end: true, ..GenerateRequest::new(prompt.clone(), 40) },
+    );
+    for _ in 0..2 {
+        let judged = answer(&engine, GenerateRequest::judge(prompt.clone(), found.tokens[0].clone(), 0..0));
+        assert_eq!(judged.logprobs, found.logprobs);
+        assert_eq!(judged.tokens, found.tokens);
+        assert_eq!((judged.usage.completion, judged.usage.prompt), (0, prompt.len()));
+    }
+}
+
+#[test]
+fn what_is_hidden_from_an_answer_changes_it_alone() {
+    let engine = engine(64);
+    let (prompt, given) = (prompt("the secret word is swordfish, the rest is not"), prompt("yes"));
+    let judge =
+        |hidden| answer(&engine, GenerateRequest::judge(prompt.clone(), given.clone(), hidden)).logprobs;
+    let (whole, masked) = (judge(0..0), judge(4..10));
+    assert_ne!(whole, masked);
+    assert_eq!(judge(4..10), masked, "neither is found where the other is looked for");
+    assert_eq!(judge(0..0), whole);
+    let refused = engine.submit(
+        GenerateRequest::judge(prompt.clone(), given.clone(), 4..prompt.len()),
+        Box::new(|_| ControlFlow::Continue(())),
+    );
+    assert!(matches!(refused, Err(SubmitError::Invalid { field: "hidden", .. })), "{refused:?}");
+}
+
 #[test]
 fn a_deadline_ends_an_answer() {
     let engine = engine(64);
@@ -316,7 +379,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// The determinism contract: alone on a cold engine, or in a random crowd with other chunks, fewer blocks (and
-    /// so preemptions), another order and warm prefixes: the same tokens, texts and log-probabilities.
+    /// so preemptions), another order, warm prefixes and guesses ahead: the same tokens, texts and log-probabilities.
     #[test]
     fn company_changes_nothing(
         requests in requests(),
@@ -324,8 +387,15 @@ proptest! {
         step_tokens in 8..80usize,
         mixed_tokens in 1..40usize,
         running_max in 3..8usize,
+        window in prop_oneof![Just(usize::MAX), Just(1)],
     ) {
-        let alone: Vec<Answer> = requests.iter().map(|request| answer(&engine(64), request.clone())).collect();
+        let model = |blocks| Model {
+            forward: Box::new(MockModel::new(257, blocks, BLOCK_LEN).forgetful(window)),
+            ..model(blocks)
+        };
+        let options = EngineOptions { draft_max: 0, ..EngineOptions::default() };
+        let cold = || Engine::start(model(64), options).unwrap();
+        let alone: Vec<Answer> = requests.iter().map(|request| answer(&cold(), request.clone())).collect();
         let options = EngineOptions { step_tokens, mixed_tokens, running_max, ..EngineOptions::default() };
         let crowd = Engine::start(model(blocks), options).unwrap();
         for round in 0..2 {

@@ -17,6 +17,10 @@ pub struct NewSequence {
     pub priority: i8,
     /// Into how many sequences it will be forked when its prompt is computed; it keeps that many seats.
     pub seats: usize,
+    /// Of how many of the last tokens logits are wanted: 1 to continue it. Those are always computed, not found.
+    pub wanted: usize,
+    /// Whether nobody else may find the blocks of the tokens that are wanted: they are not computed as usual.
+    pub private: bool,
 }
 
 /// Tokens and their blocks; no numbers.
@@ -26,6 +30,10 @@ pub struct Sequence {
     pub(super) salt: u64,
     pub(super) priority: i8,
     pub(super) seats: usize,
+    pub(super) wanted: usize,
+    pub(super) private: bool,
+    /// What may follow the last token: computed with it where there is room.
+    pub(super) draft: Vec<u32>,
     /// When it came, counted in sequences.
     pub(super) arrival: u64,
     /// When it was last admitted, counted in admissions.
@@ -49,6 +57,9 @@ impl Sequence {
             salt: new.salt,
             priority: new.priority,
             seats: new.seats,
+            wanted: new.wanted,
+            private: new.private,
+            draft: Vec::new(),
             arrival,
             admitted: 0,
             passed: 0,
@@ -63,6 +74,11 @@ impl Sequence {
     /// The prompt and what was appended to it.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
+    }
+
+    /// The guesses at what follows.
+    pub fn draft(&self) -> &[u32] {
+        &self.draft
     }
 
     /// The blocks that hold its keys and values, in order of positions.
@@ -80,8 +96,18 @@ impl Sequence {
         self.cached.unwrap_or(0)
     }
 
+    /// The tokens before those whose logits are wanted: others that begin with them may share them.
+    pub(super) fn prompt(&self) -> &[u32] {
+        &self.tokens[..self.tokens.len() - self.wanted]
+    }
+
+    /// Tokens that are computed and whose blocks others may find.
+    pub(super) fn shareable(&self) -> usize {
+        if self.private { self.prompt().len().min(self.computed) } else { self.computed }
+    }
+
     /// Tokens still to be computed.
-    pub(super) fn remaining(&self) -> usize {
+    pub fn remaining(&self) -> usize {
         self.tokens.len() - self.computed
     }
 }

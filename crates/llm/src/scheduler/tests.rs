@@ -14,6 +14,7 @@ fn limits(blocks: u32) -> Limits {
         blocks,
         step_tokens: 12,
         mixed_tokens: 5,
+        wanted_max: 9,
         running_max: 6,
         waiting_max: 20,
         sequence_tokens_max: 40,
@@ -21,7 +22,7 @@ fn limits(blocks: u32) -> Limits {
 }
 
 fn prompt(tokens: &[u32]) -> NewSequence {
-    NewSequence { tokens: tokens.to_vec(), salt: 0, priority: 0, seats: 1 }
+    NewSequence { tokens: tokens.to_vec(), salt: 0, priority: 0, seats: 1, wanted: 1, private: false }
 }
 
 /// Steps until the sequence's next token is due.
@@ -29,7 +30,7 @@ fn settle(scheduler: &mut Scheduler, id: SequenceId) -> Plan {
     for _ in 0..100 {
         let plan = scheduler.schedule();
         scheduler.publish(&plan);
-        if plan.runs.iter().any(|run| run.sequence == id && run.samples) {
+        if plan.runs.iter().any(|run| run.sequence == id && run.wanted > 0) {
             return plan;
         }
     }
@@ -44,10 +45,10 @@ fn a_long_prompt_is_computed_in_chunks_between_others_tokens() {
     scheduler.append(first, 3);
     let long = scheduler.add(prompt(&(0..30).collect::<Vec<_>>())).unwrap();
     let plan = scheduler.schedule();
-    assert_eq!(plan.runs[0], Run { sequence: first, start: 2, len: 1, samples: true });
-    assert_eq!(plan.runs[1], Run { sequence: long, start: 0, len: 5, samples: false });
+    assert_eq!(plan.runs[0], Run { sequence: first, start: 2, len: 1, wanted: 1 });
+    assert_eq!(plan.runs[1], Run { sequence: long, start: 0, len: 5, wanted: 0 });
     // Nobody waits for a token: the whole budget.
-    assert_eq!(scheduler.schedule().runs, [Run { sequence: long, start: 5, len: 12, samples: false }]);
+    assert_eq!(scheduler.schedule().runs, [Run { sequence: long, start: 5, len: 12, wanted: 0 }]);
 }
 
 #[test]
@@ -59,7 +60,7 @@ fn a_prefix_is_computed_once_for_a_tenant() {
     scheduler.remove(first);
     let again = scheduler.add(prompt(&tokens)).unwrap();
     let plan = settle(&mut scheduler, again);
-    assert_eq!(plan.runs, [Run { sequence: again, start: 8, len: 4, samples: true }]);
+    assert_eq!(plan.runs, [Run { sequence: again, start: 8, len: 4, wanted: 1 }]);
     assert_eq!(scheduler.sequence(again).unwrap().cached(), 8);
     let other = scheduler.add(NewSequence { salt: 1, ..prompt(&tokens) }).unwrap();
     settle(&mut scheduler, other);
@@ -76,13 +77,47 @@ fn a_prefix_that_many_bring_at_once_is_computed_by_the_first() {
     let stranger = scheduler.add(NewSequence { salt: 1, ..prompt(&tokens) }).unwrap();
     let plan = scheduler.schedule();
     scheduler.publish(&plan);
-    assert_eq!(plan.runs[0], Run { sequence: ids[0], start: 0, len: 13, samples: true });
+    assert_eq!(plan.runs[0], Run { sequence: ids[0], start: 0, len: 13, wanted: 1 });
     assert!(plan.runs[1..].iter().all(|run| run.sequence == stranger), "{plan:?}");
     let plan = scheduler.schedule();
     let others: Vec<_> =
-        ids[1..].iter().map(|&sequence| Run { sequence, start: 12, len: 1, samples: true }).collect();
+        ids[1..].iter().map(|&sequence| Run { sequence, start: 12, len: 1, wanted: 1 }).collect();
     for run in others {
         assert!(plan.runs.contains(&run), "{plan:?}");
+    }
+}
+
+#[test]
+fn what_is_guessed_right_is_computed_already() {
+    let mut scheduler = Scheduler::new(limits(40));
+    let first = scheduler.add(prompt(&[1, 2])).unwrap();
+    settle(&mut scheduler, first);
+    scheduler.append(first, 3);
+    scheduler.set_draft(first, vec![4, 5, 6]);
+    let plan = scheduler.schedule();
+    assert_eq!(plan.runs, [Run { sequence: first, start: 2, len: 4, wanted: 4 }]);
+    for token in [4, 5, 9] {
+        scheduler.append(first, token);
+    }
+    // 6 was wrong: it is computed again as what it is.
+    assert_eq!(scheduler.schedule().runs, [Run { sequence: first, start: 5, len: 1, wanted: 1 }]);
+}
+
+#[test]
+fn all_that_is_wanted_is_computed_and_what_is_private_is_not_found() {
+    let mut scheduler = Scheduler::new(limits(40));
+    let tokens: Vec<u32> = (0..16).collect();
+    let new = NewSequence { wanted: 7, private: true, ..prompt(&tokens) };
+    for cached in [0, 8] {
+        let id = scheduler.add(new.clone()).unwrap();
+        let mut wanted = 0;
+        while wanted < 7 {
+            let plan = scheduler.schedule();
+            scheduler.publish(&plan);
+            wanted += plan.wanted();
+        }
+        assert_eq!((wanted, scheduler.sequence(id).unwrap().cached()), (7, cached));
+        scheduler.remove(id);
     }
 }
 
@@ -202,6 +237,7 @@ impl Simulation {
 
     fn step(&mut self) -> Plan {
         let due = self.due();
+        self.guess(&due);
         let plan = self.scheduler.schedule();
         self.check(&plan, &due);
         let len = self.scheduler.limits().block_len;
@@ -211,10 +247,35 @@ impl Simulation {
         }
         self.compute(&plan);
         self.scheduler.publish(&plan);
-        for run in plan.runs.iter().filter(|run| run.samples) {
-            self.sample(run.sequence);
+        for run in plan.runs.iter().filter(|run| run.wanted > 0) {
+            // A row is right when what was guessed before it is what was chosen.
+            loop {
+                let guess = self.scheduler.sequence(run.sequence).unwrap().draft().first().copied();
+                let right = guess == Some(self.next_token(run.sequence));
+                if !self.sample(run.sequence) || !right {
+                    break;
+                }
+            }
         }
         plan
+    }
+
+    fn next_token(&self, id: SequenceId) -> u32 {
+        100 + (id.0 as u32 + self.open[&id].0 as u32) % 3
+    }
+
+    /// Guesses what comes next, rightly or not, for sequences that have an answer.
+    fn guess(&mut self, due: &BTreeSet<SequenceId>) {
+        for &id in due {
+            let (left, seats) = self.open[&id];
+            if seats == 1 {
+                let guess = |ahead: usize| match (id.0 as usize + left + ahead) % 5 {
+                    0 => 7,
+                    _ => 100 + (id.0 as u32 + (left - ahead) as u32) % 3,
+                };
+                self.scheduler.set_draft(id, (0..left.min(6)).map(guess).collect());
+            }
+        }
     }
 
     /// Sequences whose next token is the only thing to be computed.
@@ -226,6 +287,7 @@ impl Simulation {
     fn check(&self, plan: &Plan, due: &BTreeSet<SequenceId>) {
         let limits = self.scheduler.limits();
         assert!(plan.tokens() <= limits.step_tokens);
+        assert!(plan.wanted() <= limits.wanted_max);
         let ran: BTreeSet<_> = plan.runs.iter().map(|run| run.sequence).collect();
         assert_eq!(ran.len(), plan.runs.len(), "a sequence runs once a step");
         for id in due {
@@ -244,21 +306,23 @@ impl Simulation {
     fn compute(&mut self, plan: &Plan) {
         for run in &plan.runs {
             let sequence = self.scheduler.sequence(run.sequence).unwrap().clone();
+            let token = |at: usize| *sequence.tokens().iter().chain(sequence.draft()).nth(at).unwrap();
             for position in run.start..run.start + run.len {
                 let slot = self.slot(sequence.blocks(), position);
                 let block = sequence.blocks()[position / self.scheduler.limits().block_len];
                 assert_eq!(self.scheduler.blocks().references(block), 1, "{block} is written and shared");
-                self.memory[slot] = Some((sequence.salt, position, sequence.tokens()[position]));
+                self.memory[slot] = Some((sequence.salt, position, token(position)));
             }
             for position in 0..run.start + run.len {
                 let slot = self.slot(sequence.blocks(), position);
-                let wanted = Some((sequence.salt, position, sequence.tokens()[position]));
+                let wanted = Some((sequence.salt, position, token(position)));
                 assert_eq!(self.memory[slot], wanted, "{:?} at {position}", run.sequence);
             }
         }
     }
 
-    fn sample(&mut self, id: SequenceId) {
+    /// Continues a sequence, or ends it. Says whether it goes on, alone.
+    fn sample(&mut self, id: SequenceId) -> bool {
         let (answer, seats) = self.open[&id];
         self.open.insert(id, (answer, 1));
         let mut ids = vec![id];
@@ -268,18 +332,21 @@ impl Simulation {
                 ids.push(fork);
             }
         }
-        for (nth, id) in ids.into_iter().enumerate() {
+        let mut goes_on = seats == 1;
+        for id in ids {
             let left = self.open[&id].0 - 1;
             let full = self.scheduler.sequence(id).unwrap().tokens().len() + 1
                 >= self.scheduler.sequence_tokens_max();
             if left == 0 || full {
                 self.scheduler.remove(id);
                 self.open.remove(&id);
+                goes_on = false;
             } else {
-                self.scheduler.append(id, 100 + (nth as u32 + left as u32) % 3);
+                self.scheduler.append(id, self.next_token(id));
                 self.open.insert(id, (left, 1));
             }
         }
+        goes_on
     }
 
     fn cancel(&mut self, nth: usize) {
@@ -316,8 +383,8 @@ proptest! {
         for ask in asks {
             match ask {
                 Ask::Add { family, len, salt, priority, seats, answer } => {
-                    let tokens = (0..len as u32).map(|at| family * (at / 5) + at % 5).collect();
-                    simulation.add(NewSequence { tokens, salt, priority, seats }, answer);
+                    let tokens: Vec<u32> = (0..len as u32).map(|at| family * (at / 5) + at % 5).collect();
+                    simulation.add(NewSequence { salt, priority, seats, ..prompt(&tokens) }, answer);
                 }
                 Ask::Step => {
                     simulation.step();

@@ -62,7 +62,7 @@ fn each_row(loaded: &mut LoadedModel, tokens: &[u32], mut look: impl FnMut(usize
         let batch = Batch {
             tokens: chunk.to_vec(),
             positions: (start as u32..(start + chunk.len()) as u32).collect(),
-            spans: vec![Span { rows: 0..chunk.len(), blocks: blocks.clone() }],
+            spans: vec![Span { rows: 0..chunk.len(), blocks: blocks.clone(), hidden: 0..0 }],
             copies: Vec::new(),
             wanted: (0..chunk.len()).collect(),
         };
