@@ -14,6 +14,7 @@
 //! **Attributions** say how much each part of an input contributed to an output.
 //!
 //! - [`shapley`]: for anything that can be evaluated with parts of its input left out.
+//! - [`removal`]: the same, one part at a time, and a test of how far any attributions can be trusted.
 //! - [`integrated_gradients`]: for what has gradients.
 //! - [`completeness_gap`]: the error both report.
 
@@ -26,6 +27,7 @@ mod decimal;
 pub mod integrated_gradients;
 mod random;
 mod regression;
+pub mod removal;
 mod scores;
 pub mod shapley;
 mod slices;

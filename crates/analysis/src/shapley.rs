@@ -26,6 +26,16 @@ impl Coalition {
         coalition
     }
 
+    /// The same without `players`.
+    #[must_use]
+    pub fn without(&self, players: &[usize]) -> Self {
+        let mut coalition = self.clone();
+        for player in players.iter().filter(|&&player| player < self.players) {
+            coalition.words[player / 64] &= !(1 << (player % 64));
+        }
+        coalition
+    }
+
     /// Whether `player`, counted from 0, is present.
     pub fn contains(&self, player: usize) -> bool {
         player < self.players && self.words[player / 64] >> (player % 64) & 1 == 1

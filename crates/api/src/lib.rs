@@ -4,6 +4,7 @@
 //! protocols: they turn wire requests into calls of `control` and `serving` and turn the answers back.
 
 pub mod admin;
+mod answer_explanation;
 mod fault;
 mod health;
 pub mod http;

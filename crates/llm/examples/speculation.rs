@@ -112,8 +112,7 @@ fn main() -> Result<(), Failure> {
 }
 
 fn tokens(template: &ChatTemplate, tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, Failure> {
-    let message =
-        Message { role: "user".to_owned(), content: Some(text.to_owned()), ..Message::default() };
+    let message = Message { role: "user".to_owned(), content: Some(text.to_owned()), ..Message::default() };
     let context = Context { add_generation_prompt: true, ..Context::default() };
     Ok(template.render(&[message], &context)?.encode(tokenizer))
 }

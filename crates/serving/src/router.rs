@@ -16,6 +16,7 @@ use crate::bind::value_bytes;
 use crate::counters::{CounterSnapshot, Counters, bump};
 use crate::error::{PredictError, ServeError};
 use crate::explain::{Explain, Explanation};
+use crate::language::{LanguageExplain, LanguageExplanation, LanguageRoute};
 use crate::model::Model;
 use crate::pool::Pool;
 use crate::predictions::Predictions;
@@ -266,6 +267,55 @@ impl Router {
         });
         let (predictions, explanations) = count(&live.batcher.counters, result.await)?;
         Ok(ExplainAnswer { explanations, predictions, deployed: live.deployed.clone() })
+    }
+
+    /// Explains an answer of a language model that was chosen for a caller of `project`. As [`Router::explain`] else.
+    ///
+    /// # Errors
+    /// See [`ServeError`].
+    pub async fn explain_answer(
+        &self,
+        route: &LanguageRoute,
+        project: &str,
+        explain: LanguageExplain,
+        deadline: Instant,
+    ) -> Result<LanguageExplanation, ServeError> {
+        bump(&route.counters.explanations);
+        let slot = self.shared.explaining.take().ok_or_else(|| {
+            bump(&route.counters.overloaded);
+            ServeError::Overloaded { retry_after: Duration::from_secs(1) }
+        })?;
+        let (language, project) = (route.language.clone(), project.to_owned());
+        let result = run_on(&self.shared.explainers, deadline, slot, move |stop| {
+            language.explain_until(&project, &explain, deadline, stop)
+        });
+        count(&route.counters, result.await)
+    }
+
+    /// The language model that answers on an endpoint, or on one of its deployed models; `None` where what answers there is
+    /// no language model, or nothing does.
+    ///
+    /// # Errors
+    /// If none of its language models takes traffic, or the one asked for is not there.
+    pub fn language_at(
+        &self,
+        endpoint: &str,
+        deployed: Option<&str>,
+    ) -> Result<Option<LanguageRoute>, ServeError> {
+        let speaks = |live: &Arc<Live>| live.deployed.model.language().is_some();
+        // Who asks without need must not take a turn in the split.
+        if !self.table().get(endpoint).is_some_and(|route| route.live.iter().any(speaks)) {
+            return Ok(None);
+        }
+        let live = self.choose(endpoint, deployed)?;
+        let Some(language) = live.deployed.model.language().cloned() else { return Ok(None) };
+        let counters = live.batcher.counters.clone();
+        Ok(Some(LanguageRoute {
+            endpoint: endpoint.to_owned(),
+            deployed: live.deployed.clone(),
+            language,
+            counters,
+        }))
     }
 
     /// What is served now.

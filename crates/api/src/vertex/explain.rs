@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use serving::{Attribution, Explain, Explanation, Method};
 
+use super::explain_answer;
 use super::explanation::{ParametersWire, method};
 use super::predict::{Rows, check_parameters, refused};
 use super::rpc::{Served, direct, read_value, to_json};
@@ -78,7 +79,6 @@ async fn explain(call: Call, schema: &Schema, template: &Template) -> Result<Res
     let body: Value = serde_json::from_slice(&bytes)
         .map_err(|e| Fault::invalid(format!("the request's body is not JSON: {e}")))?;
     let request: Request = read_value(body)?;
-    let label = label(request.parameters.as_ref())?;
     let missing = || Fault::invalid("field `instances` is missing: a list, one item per explanation");
     let instances = request.instances.ok_or_else(missing)?;
     let deployed = request.deployed_model_id.as_deref().filter(|id| !id.is_empty());
@@ -86,6 +86,13 @@ async fn explain(call: Call, schema: &Schema, template: &Template) -> Result<Res
         Some(wire) => wanted(wire)?,
         None => None,
     };
+    let speaks = app.router.language_at(&endpoint, deployed);
+    if let Some(route) = speaks.map_err(|e| refused(&app, &endpoint, deployed, e))? {
+        let paths = paths(wanted.as_ref())?;
+        let parameters = request.parameters.as_ref();
+        return explain_answer::explain(&app, schema, &route, &instances, parameters, paths).await;
+    }
+    let label = label(request.parameters.as_ref())?;
     if label.is_some() {
         wanted.get_or_insert_default().output = label;
     }
@@ -128,6 +135,18 @@ fn wanted(wire: OverrideWire) -> Result<Option<Explain>, Fault> {
         return Ok(None);
     }
     Ok(Some(Explain { method, baselines, ..Explain::default() }))
+}
+
+/// The orders that a specification for a language model asks for.
+fn paths(wanted: Option<&Explain>) -> Result<Option<u32>, Fault> {
+    let Some(wanted) = wanted else { return Ok(None) };
+    match wanted.method {
+        Some(Method::SampledShapley { path_count }) if wanted.baselines.is_empty() => Ok(Some(path_count)),
+        _ => Err(Fault::invalid(
+            "field `explanationSpecOverride` of a language model may name sampledShapleyAttribution alone: its answers are \
+             measured from an empty prompt, and it has no gradients here",
+        )),
+    }
 }
 
 fn to_serving(method: ExplanationMethod) -> Method {

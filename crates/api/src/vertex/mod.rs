@@ -13,6 +13,7 @@ mod datasets;
 mod endpoints;
 mod evaluations;
 mod explain;
+mod explain_answer;
 mod explanation;
 mod fields;
 mod models;

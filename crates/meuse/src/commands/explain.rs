@@ -12,7 +12,7 @@ use crate::show::{Output, Style, TokenShare, attribution_lines, percent};
 /// Columns named under an explanation without text.
 const COLUMNS_SHOWN: usize = 12;
 
-/// See which words or columns a prediction rests on.
+/// See which words or columns a prediction, or a language model's answer, rests on.
 #[derive(Debug, Args)]
 #[command(
     after_help = "In a terminal the text's words are shaded: red speaks for the label, blue against it.\n\
@@ -28,10 +28,17 @@ pub struct Explain {
     /// An instance as JSON: a list of numbers, or an object by column
     #[arg(long, value_name = "JSON", conflicts_with = "text")]
     pub instance: Option<String>,
-    /// How: Shapley values by sampling (any model), or gradients along the way from nothing to the
-    /// instance (networks trained here) [default: the version's own]
+    /// How: Shapley values by sampling (any model); gradients along the way from nothing to the instance
+    /// (networks trained here); leave-one-out, or its fast approximation hidden (language models)
+    /// [default: the version's own; leave-one-out for a language model]
     #[arg(long, value_enum)]
     pub method: Option<Method>,
+    /// Parts of a language model's prompt that are told apart [default: word]
+    #[arg(long, value_enum)]
+    pub spans: Option<Spans>,
+    /// Explain this answer of a language model [default: the one that it gives]
+    #[arg(long, value_name = "TEXT", requires = "text")]
+    pub answer: Option<String>,
     /// Permutations (shapley, 1 to 50) or steps (integrated-gradients, 1 to 100): more is more exact
     #[arg(long, value_name = "N", requires = "method")]
     pub effort: Option<u32>,
@@ -50,16 +57,55 @@ pub enum Method {
     Shapley,
     /// Integrated gradients.
     IntegratedGradients,
+    /// What the answer loses without each part.
+    LeaveOneOut,
+    /// The same, approximately: the prompt is computed once.
+    Hidden,
 }
 
-impl Method {
-    fn parameters(self, effort: Option<u32>) -> Value {
-        match self {
-            Method::Shapley => json!({"sampledShapleyAttribution": {"pathCount": effort.unwrap_or(20)}}),
-            Method::IntegratedGradients => {
-                json!({"integratedGradientsAttribution": {"stepCount": effort.unwrap_or(50)}})
+/// Parts of a prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Spans {
+    /// The model's own tokens.
+    Token,
+    /// Words.
+    Word,
+    /// Sentences and lines.
+    Sentence,
+    /// Messages.
+    Message,
+}
+
+/// What is asked for beside the instance, as the request says it.
+#[derive(Debug, Default)]
+struct Wanted {
+    /// `explanationSpecOverride.parameters`
+    specification: Option<Value>,
+    /// `parameters`
+    parameters: Map<String, Value>,
+}
+
+impl Wanted {
+    fn by(method: Option<Method>, effort: Option<u32>) -> Self {
+        let mut wanted = Wanted::default();
+        match method {
+            Some(Method::Shapley) => {
+                let paths = effort.unwrap_or(20);
+                wanted.specification = Some(json!({"sampledShapleyAttribution": {"pathCount": paths}}));
             }
+            Some(Method::IntegratedGradients) => {
+                let steps = effort.unwrap_or(50);
+                wanted.specification = Some(json!({"integratedGradientsAttribution": {"stepCount": steps}}));
+            }
+            Some(Method::LeaveOneOut) => wanted.set("method", "leave_one_out"),
+            Some(Method::Hidden) => wanted.set("method", "hidden"),
+            None => {}
         }
+        wanted
+    }
+
+    fn set(&mut self, name: &str, value: &str) {
+        self.parameters.insert(name.to_owned(), value.into());
     }
 }
 
@@ -72,12 +118,21 @@ impl Explain {
         let instance = match (&self.instance, &self.text) {
             (Some(json), _) => serde_json::from_str(json)
                 .map_err(|e| Failure::usage(format!("--instance {json} is not JSON: {e}")))?,
+            (None, Some(text)) if self.answer.is_some() => {
+                json!({"messages": [{"role": "user", "content": text}], "answer": self.answer})
+            }
             (None, text) => json!(text),
         };
         let client = self.connection.client()?;
         let endpoint = client.endpoint(&self.name).await?;
-        let parameters = self.method.map(|method| method.parameters(self.effort));
-        let explained = ask(&client, &endpoint, &instance, parameters, self.label.as_deref()).await?;
+        let mut wanted = Wanted::by(self.method, self.effort);
+        if let Some(label) = &self.label {
+            wanted.set("label", label);
+        }
+        if let Some(spans) = self.spans.and_then(|spans| spans.to_possible_value()) {
+            wanted.set("spans", spans.get_name());
+        }
+        let explained = ask(&client, &endpoint, &instance, wanted).await?;
         if output.json {
             output.value(&explained.reply);
             return Ok(());
@@ -100,8 +155,20 @@ pub(crate) struct Explained {
     pub(crate) baseline: f64,
     /// What the attributions fail to account for, relative.
     pub(crate) approximation_error: f64,
+    /// What a language model's answer loses without the strongest parts, and without random ones.
+    deletion: Option<Deletion>,
+    /// Whether it is a language model's answer.
+    speaks: bool,
     /// Attributions by column.
     columns: Vec<(String, Share)>,
+}
+
+/// The deletion test.
+#[derive(Debug, Clone)]
+struct Deletion {
+    removed: u64,
+    loss: f64,
+    random_loss: f64,
 }
 
 /// What one column contributes.
@@ -122,22 +189,20 @@ pub(crate) async fn explain(
     method: Method,
     label: Option<&str>,
 ) -> Result<Explained> {
-    ask(client, endpoint, instance, Some(method.parameters(None)), label).await
+    let mut wanted = Wanted::by(Some(method), None);
+    if let Some(label) = label {
+        wanted.set("label", label);
+    }
+    ask(client, endpoint, instance, wanted).await
 }
 
-async fn ask(
-    client: &Client,
-    endpoint: &Endpoint,
-    instance: &Value,
-    parameters: Option<Value>,
-    label: Option<&str>,
-) -> Result<Explained> {
+async fn ask(client: &Client, endpoint: &Endpoint, instance: &Value, wanted: Wanted) -> Result<Explained> {
     let mut body = json!({ "instances": [instance] });
-    if let Some(label) = label {
-        body["parameters"] = json!({ "label": label });
+    if !wanted.parameters.is_empty() {
+        body["parameters"] = wanted.parameters.into();
     }
-    if let Some(parameters) = parameters {
-        body["explanationSpecOverride"] = json!({ "parameters": parameters });
+    if let Some(specification) = wanted.specification {
+        body["explanationSpecOverride"] = json!({ "parameters": specification });
     }
     let reply: Value =
         client.post(&format!("/v1/{}:explain", endpoint.name), &body).await.map_err(Failure::from)?;
@@ -153,7 +218,9 @@ impl Explained {
             attribution.get("outputDisplayName").and_then(Value::as_str).unwrap_or_default().to_owned();
         let (score, baseline) = (number("instanceOutputValue"), number("baselineOutputValue"));
         let approximation_error = number("approximationError");
-        Some(Explained { label, score, baseline, approximation_error, columns, reply })
+        let speaks = attribution.get("outputName").and_then(Value::as_str) == Some("log_probability");
+        let deletion = reply.pointer("/predictions/0/deletion_test").and_then(Deletion::read);
+        Some(Explained { label, score, baseline, approximation_error, deletion, speaks, columns, reply })
     }
 
     /// The explanation of `instance`, drawn.
@@ -164,9 +231,10 @@ impl Explained {
             match share {
                 Share::Number(value) => plain.push((name.as_str(), *value)),
                 Share::Tokens(tokens) => {
-                    let text = instance.as_str().or_else(|| instance.get(name)?.as_str()).unwrap_or_default();
+                    let text = text_of(instance, name);
+                    let subject = if self.speaks { "the answer" } else { self.subject() };
                     lines.push(String::new());
-                    lines.extend(attribution_lines(output, text, &placed(text, tokens), self.subject()));
+                    lines.extend(attribution_lines(output, text, &placed(text, tokens), subject));
                 }
             }
         }
@@ -175,6 +243,7 @@ impl Explained {
         for (name, value) in plain.iter().take(COLUMNS_SHOWN) {
             lines.push(format!("  {name:<width$}  {value:>+8.4}"));
         }
+        lines.extend(self.deletion.as_ref().map(|test| format!("\n  {}", test.line())));
         let error = format!("approximation error {:.2} %", self.approximation_error * 100.0);
         lines.push(output.style(Style::Faint, &format!("  {error}")));
         lines
@@ -186,12 +255,43 @@ impl Explained {
 
     fn headline(&self, output: &Output) -> String {
         let subject = output.style(Style::Strong, self.subject());
+        if self.speaks {
+            let (score, baseline) = (self.score, self.baseline);
+            return format!("{subject}\n  log-probability {score:.2}, and {baseline:.2} with nothing said");
+        }
         if self.label.is_empty() {
             format!("{subject}: {:.4}, and {:.4} for an empty instance", self.score, self.baseline)
         } else {
             format!("{subject}: {}, and {} for an empty text", percent(self.score), percent(self.baseline))
         }
     }
+}
+
+impl Deletion {
+    fn read(test: &Value) -> Option<Self> {
+        let number = |name: &str| test.get(name).and_then(Value::as_f64);
+        let removed = test.get("spans_removed")?.as_u64()?;
+        Some(Deletion { removed, loss: number("loss")?, random_loss: number("random_loss")? })
+    }
+
+    fn line(&self) -> String {
+        let Deletion { removed, loss, random_loss } = self;
+        let parts = if *removed == 1 { "part" } else { "parts" };
+        format!(
+            "deletion test: without the {removed} strongest {parts} the log-probability falls by {loss:.2}, without \
+             random ones by {random_loss:.2}"
+        )
+    }
+}
+
+/// What the instance says in column `name`, or in the message of that name.
+fn text_of<'a>(instance: &'a Value, name: &str) -> &'a str {
+    let message = || {
+        let place: usize = name.strip_prefix("messages[")?.strip_suffix(']')?.parse().ok()?;
+        instance.get("messages")?.get(place)?.get("content")
+    };
+    let text = instance.as_str().or_else(|| instance.get(name).or_else(message)?.as_str());
+    text.unwrap_or_default()
 }
 
 /// Attributions by column. A text's tokens stand beside its attributions, under `{column}_tokens`.

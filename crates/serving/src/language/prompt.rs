@@ -50,6 +50,11 @@ impl Language {
         Ok(template.render(messages, &context)?.encode(&self.tokenizer))
     }
 
+    /// Whether it takes conversations.
+    pub fn takes_chats(&self) -> bool {
+        self.template.is_ok()
+    }
+
     /// The tokens of a text to be continued. Names of control tokens in it are text.
     ///
     /// # Errors

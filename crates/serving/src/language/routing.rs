@@ -17,7 +17,7 @@ pub struct LanguageRoute {
     pub deployed: Arc<Deployed>,
     /// Its model.
     pub language: Arc<Language>,
-    counters: Arc<Counters>,
+    pub(crate) counters: Arc<Counters>,
 }
 
 /// Why no language model was chosen. The texts are safe to send to the client.

@@ -1,0 +1,112 @@
+//! Explanations of language models' answers on the wire, for every protocol that carries them.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use serving::{LanguageExplain, LanguageExplanation, LanguageMethod, Said, SpanKind};
+
+use crate::Fault;
+
+/// Tokens of the model's own answer where nothing else is asked for.
+const ANSWER_TOKENS: usize = 32;
+
+/// How an answer is to be explained.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct How {
+    spans: Spans,
+    method: Option<MethodWire>,
+    paths: Option<u32>,
+    #[serde(alias = "maxTokens")]
+    max_tokens: Option<usize>,
+    seed: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Spans {
+    Token,
+    #[default]
+    Word,
+    Sentence,
+    Message,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum MethodWire {
+    LeaveOneOut,
+    Shapley,
+    Hidden,
+}
+
+impl How {
+    /// Reads the object that stands in field `of`.
+    pub(crate) fn read(object: Value, of: &str) -> Result<How, Fault> {
+        let how: How = serde_json::from_value(object)
+            .map_err(|error| Fault::invalid(format!("field `{of}`: {error}")).about(of))?;
+        if how.paths.is_some() && how.method != Some(MethodWire::Shapley) {
+            return Err(Fault::invalid(format!("field `{of}.paths` needs the method \"shapley\"")).about(of));
+        }
+        Ok(how)
+    }
+
+    /// The same with sampled Shapley values over `paths` orders, where no method was named.
+    pub(crate) fn or_shapley(mut self, paths: u32) -> How {
+        if self.method.is_none() {
+            self.method = Some(MethodWire::Shapley);
+            self.paths = Some(paths);
+        }
+        self
+    }
+
+    /// What is to be explained: `answer` after what was `said`, or the model's own.
+    pub(crate) fn of(&self, said: Said, answer: Option<String>) -> LanguageExplain {
+        LanguageExplain {
+            said,
+            answer,
+            max_tokens: self.max_tokens.unwrap_or(ANSWER_TOKENS),
+            spans: match self.spans {
+                Spans::Token => SpanKind::Token,
+                Spans::Word => SpanKind::Word,
+                Spans::Sentence => SpanKind::Sentence,
+                Spans::Message => SpanKind::Message,
+            },
+            method: match self.method.unwrap_or(MethodWire::LeaveOneOut) {
+                MethodWire::LeaveOneOut => LanguageMethod::LeaveOneOut,
+                MethodWire::Shapley => LanguageMethod::Shapley { paths: self.paths.unwrap_or(10) },
+                MethodWire::Hidden => LanguageMethod::Hidden,
+            },
+            seed: self.seed,
+        }
+    }
+}
+
+/// What an explanation says beside its parts.
+pub(crate) fn summary(explain: &LanguageExplain, found: &LanguageExplanation) -> Value {
+    let method = match explain.method {
+        LanguageMethod::LeaveOneOut => "leave_one_out",
+        LanguageMethod::Shapley { .. } => "shapley",
+        LanguageMethod::Hidden => "hidden",
+    };
+    let deletion = found.deletion.map(
+        |test| json!({"spans_removed": test.removed, "loss": test.loss, "random_loss": test.random_loss}),
+    );
+    json!({
+        "answer": found.answer,
+        "method": method,
+        "log_probability": found.logprob,
+        "baseline_log_probability": found.baseline_logprob,
+        "approximation_error": found.approximation_error,
+        "deletion_test": deletion,
+        "usage": {"prompt_tokens": found.prompt_tokens, "cached_tokens": found.cached_tokens},
+    })
+}
+
+/// The text of a part of what was said.
+pub(crate) fn text(said: &Said, message: usize, bytes: std::ops::Range<usize>) -> &str {
+    let content = match said {
+        Said::Text(text) => Some(text.as_str()),
+        Said::Chat(messages) => messages.get(message).and_then(|message| message.content.as_deref()),
+    };
+    content.and_then(|content| content.get(bytes)).unwrap_or_default()
+}
