@@ -40,8 +40,10 @@ const COVERAGE: [&str; 6] = [
 /// Builds the targets and runs each. What breaks one is kept under `target/fuzz/faults`.
 pub(crate) fn run(root: &Path) -> Result<Tally, String> {
     let build_dir = root.join("target").join("fuzz");
+    // With the target named, what runs while building is built without counters.
+    let host = host()?;
     let mut build = Command::new("cargo");
-    build.current_dir(root.join("fuzz")).args(["build", "--release", "--locked"]);
+    build.current_dir(root.join("fuzz")).args(["build", "--release", "--locked", "--target", &host]);
     build.env("CARGO_TARGET_DIR", &build_dir).env("CARGO_ENCODED_RUSTFLAGS", COVERAGE.join("\u{1f}"));
     if !runner::run(&mut build, BUILD)? {
         return Err("the fuzz targets could not be built; they need a C++ compiler".to_owned());
@@ -49,20 +51,28 @@ pub(crate) fn run(root: &Path) -> Result<Tally, String> {
     let seconds = std::env::var("MEUSE_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
     let mut tally = Tally::default();
     for target in TARGETS {
-        tally += Tally::check(fuzz(root, &build_dir, target, seconds.unwrap_or(SECONDS))?);
+        let program = build_dir.join(&host).join("release").join(target);
+        tally += Tally::check(fuzz(root, &build_dir, &program, target, seconds.unwrap_or(SECONDS))?);
     }
     Ok(tally)
 }
 
+/// This machine, as the compiler calls it.
+fn host() -> Result<String, String> {
+    let about = runner::output(Command::new("rustc").arg("-vV"))?;
+    let host = about.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).ok_or_else(|| "`rustc -vV` does not name its host".to_owned())
+}
+
 /// Runs one target from its corpus; what it finds on the way is kept beside the build.
-fn fuzz(root: &Path, build_dir: &Path, target: &str, seconds: u64) -> Result<bool, String> {
+fn fuzz(root: &Path, build_dir: &Path, program: &Path, target: &str, seconds: u64) -> Result<bool, String> {
     let found = build_dir.join("corpus").join(target);
     let faults = build_dir.join("faults");
     for directory in [&found, &faults] {
         std::fs::create_dir_all(directory)
             .map_err(|error| format!("{} cannot be made: {error}", directory.display()))?;
     }
-    let mut run = Command::new(build_dir.join("release").join(target));
+    let mut run = Command::new(program);
     run.arg(&found).arg(root.join("fuzz").join("corpus").join(target));
     run.args([
         format!("-max_total_time={seconds}"),

@@ -23,6 +23,8 @@ pub(crate) struct How {
     paths: Option<u32>,
     #[serde(alias = "maxTokens")]
     max_tokens: Option<usize>,
+    #[serde(alias = "deletionTest")]
+    deletion_test: Option<bool>,
     seed: u64,
 }
 
@@ -66,6 +68,7 @@ impl How {
 
     /// What is to be explained: `answer` after what was `said`, or the model's own.
     pub(crate) fn of(&self, said: Said, answer: Option<String>) -> LanguageExplain {
+        let method = self.method.unwrap_or(MethodWire::LeaveOneOut);
         LanguageExplain {
             said,
             answer,
@@ -76,11 +79,13 @@ impl How {
                 Spans::Sentence => SpanKind::Sentence,
                 Spans::Message => SpanKind::Message,
             },
-            method: match self.method.unwrap_or(MethodWire::LeaveOneOut) {
+            method: match method {
                 MethodWire::LeaveOneOut => LanguageMethod::LeaveOneOut,
                 MethodWire::Shapley => LanguageMethod::Shapley { paths: self.paths.unwrap_or(10) },
                 MethodWire::Hidden => LanguageMethod::Hidden,
             },
+            // The fast method never computes the prompt again, unless that is asked for.
+            deletion: self.deletion_test.unwrap_or(method != MethodWire::Hidden),
             seed: self.seed,
         }
     }
