@@ -25,7 +25,7 @@ pub use engine::{
 pub use family::ARCHITECTURES;
 pub use forward::{Batch, Forward, ForwardError, Span};
 pub use kernels::Isa;
-pub use load::{LoadError, LoadOptions, LoadedModel, Need};
+pub use load::{About, LoadError, LoadOptions, LoadedModel, Need, memory_available};
 pub use request::{
     Event, FinishReason, GenerateRequest, Given, RankedToken, Sink, SubmitError, TokenLogprob, Usage,
 };

@@ -1,6 +1,10 @@
 //! From a file to a model that can run: what it needs is computed first, then read.
 
+mod about;
 mod memory;
+
+pub use about::About;
+pub use memory::available as memory_available;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -215,6 +219,8 @@ pub struct LoadedModel {
     pub need: Need,
     /// The file's name for the family.
     pub architecture: String,
+    /// What else the file says of it.
+    pub about: About,
 }
 
 impl LoadedModel {
@@ -246,7 +252,8 @@ impl LoadedModel {
             context_max: need.context,
         };
         let architecture = gguf.architecture().to_string();
-        Ok(LoadedModel { model, tokenizer, chat_template, need, architecture })
+        let about = About::of(gguf);
+        Ok(LoadedModel { model, tokenizer, chat_template, need, architecture, about })
     }
 }
 

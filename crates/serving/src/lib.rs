@@ -35,9 +35,9 @@ pub use counters::{BATCH_ROWS_BOUNDS, CounterSnapshot, HistogramSnapshot, TIME_U
 pub use error::{PredictError, ServeError};
 pub use explain::{Attribution, Explain, Explanation, Method};
 pub use language::{
-    EXPLAINED_TOKENS_MAX, EndReason, GENERATION_US_BOUNDS, Language, LanguageExplain, LanguageExplanation,
-    LanguageMethod, LanguageMetrics, LanguageOptions, LanguageRoute, LanguageRouteError, NamedLanguage,
-    Outcome, PromptError, Said, SpanKind, SpanShare,
+    EXPLAINED_TOKENS_MAX, EndReason, GENERATION_US_BOUNDS, Keep, Language, LanguageExplain,
+    LanguageExplanation, LanguageMethod, LanguageMetrics, LanguageOptions, LanguageRoute, LanguageRouteError,
+    NamedLanguage, Outcome, PromptError, Said, SpanKind, SpanShare,
 };
 pub use model::Model;
 pub use predictions::{PredictionRow, Predictions};

@@ -20,6 +20,7 @@ mod models;
 mod operations;
 mod pipelines;
 mod predict;
+mod pull;
 mod rpc;
 mod schema;
 mod tasks;
