@@ -31,4 +31,4 @@ pub(crate) use prepare::{deadline, prepared, room};
 pub(crate) use prompt::{call_of_text, refused_text};
 pub(crate) use stops::stops;
 pub(crate) use target::{find, project_of};
-pub(crate) use tools::{Choice, Piece, Tool, Tools};
+pub(crate) use tools::{Choice, Piece, Tool, Tools, takes_tools};
