@@ -13,12 +13,12 @@ use crate::keys::KeyRing;
 use crate::loader::Loader;
 use crate::operations::Running;
 use crate::publisher::Publisher;
-use crate::storage::{Storage, StorageOptions};
+use crate::storage::{Storage, StorageOptions, blocking};
 use crate::store::{self, MetadataStore, SqliteStore};
 use crate::web::SourceOptions;
 use crate::{
-    Datasets, Endpoints, Error, ErrorCode, Evaluations, Job, JobKind, JobOptions, Jobs, Keys, Model, Models,
-    Operations, Result,
+    Catalogue, Datasets, Endpoints, Error, ErrorCode, Evaluations, Job, JobKind, JobOptions, Jobs, Keys,
+    Model, Models, Operations, Result,
 };
 
 /// How to open a data directory.
@@ -150,6 +150,15 @@ impl Control {
     /// Durable jobs.
     pub fn jobs(&self) -> Jobs {
         Jobs::new(self.clone())
+    }
+
+    /// The models that can be pulled by a name, as of now.
+    ///
+    /// # Errors
+    /// As [`Catalogue::open`].
+    pub async fn catalogue(&self) -> Result<Catalogue> {
+        let data_dir = self.options().data_dir.clone();
+        blocking(move || Catalogue::open(&data_dir)).await
     }
 
     /// Work that can be waited on.

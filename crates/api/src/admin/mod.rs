@@ -1,6 +1,6 @@
 //! What the command line needs and Vertex has not: keys, and the catalogue of models.
 
-use control::{Catalogue, KeyInfo, Role, Timestamp};
+use control::{KeyInfo, Role, Timestamp};
 use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -113,15 +113,12 @@ async fn delete_key(call: Call) -> Result<Response, Fault> {
 
 /// What can be pulled by a name, and the memory that this machine has for a model.
 async fn catalogue(call: Call) -> Result<Response, Fault> {
-    let options = call.app.control.options().clone();
-    // Files are looked at: the operator's catalogue, and what the system says of its memory.
-    let read = move || {
-        let limit = options.language.memory_max;
-        let memory = if limit == 0 { llm::memory_available() } else { limit };
-        Catalogue::open(&options.data_dir).map(|catalogue| (catalogue, memory))
-    };
-    let read = tokio::task::spawn_blocking(read).await;
-    let (catalogue, memory) = read.map_err(|e| Fault::internal("reading the catalogue", e))??;
+    let catalogue = call.app.control.catalogue().await?;
+    let limit = call.app.control.options().language.memory_max;
+    // The system is asked, in files.
+    let memory =
+        tokio::task::spawn_blocking(move || if limit == 0 { llm::memory_available() } else { limit });
+    let memory = memory.await.map_err(|e| Fault::internal("reading how much memory there is", e))?;
     let models = catalogue.entries().iter().map(|entry| {
         json!({
             "name": entry.name,

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use control::{
-    Catalogue, ErrorCode, NewDeployedModel, NewEndpoint, NewPull, Operation, OperationResult, Parent,
-};
+use control::{ErrorCode, NewDeployedModel, NewEndpoint, NewPull, Operation, OperationResult, Parent};
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -33,7 +31,7 @@ pub(super) async fn pull(call: Call) -> Result<Response, Fault> {
     fields.finish()?;
     let parent = Parent { project, location: LOCATION.to_owned() };
     let called = untagged(&name).to_owned();
-    let new = NewPull { what: source(&app, &called)?, name: Some(called.clone()), digest: None };
+    let new = NewPull { what: source(&app, &called).await?, name: Some(called.clone()), digest: None };
     let (_, operation) = app.control.jobs().create_pull(&parent, new).await?;
     let mut pulling = Pulling { app, parent, called, operation, told: None };
     if streams {
@@ -47,8 +45,8 @@ pub(super) async fn pull(call: Call) -> Result<Response, Fault> {
 }
 
 /// Where the model called `name` comes from: the catalogue, or the Ollama registry.
-fn source(app: &App, name: &str) -> Result<String, Fault> {
-    let catalogue = Catalogue::open(&app.control.options().data_dir)?;
+async fn source(app: &App, name: &str) -> Result<String, Fault> {
+    let catalogue = app.control.catalogue().await?;
     Ok(if catalogue.find(name).is_some() { name.to_owned() } else { format!("ollama:{name}") })
 }
 

@@ -37,7 +37,7 @@ impl Jobs {
     /// `NotFound` if the catalogue has no such model; `InvalidArgument` if what is to be pulled is no
     /// source, or one whose content nobody says; `FailedPrecondition` if the operator's catalogue is wrong.
     pub async fn create_pull(&self, parent: &Parent, new: NewPull) -> Result<(Job, Operation)> {
-        let pull = self.pull_of(new)?;
+        let pull = pull_of(&self.control.catalogue().await?, new)?;
         check::display_name(&pull.model)?;
         let name = pull.model.clone();
         let mut job = blank(parent, JobCollection::Pull, name, Default::default(), JobKind::Pull(pull))?;
@@ -59,46 +59,46 @@ impl Jobs {
         self.submit(&mut job, vec![write]).await?;
         Ok((job, operation))
     }
+}
 
-    fn pull_of(&self, new: NewPull) -> Result<PullJob> {
-        let catalogue = Catalogue::open(&self.control.options().data_dir)?;
-        if let Some(entry) = catalogue.find(&new.what) {
-            if new.digest.is_some_and(|digest| digest != entry.digest) {
-                return Err(Error::invalid(format!(
-                    "the catalogue's {} is {}, not what is asked for",
-                    entry.name, entry.digest
-                )));
-            }
-            return Ok(PullJob {
-                model: new.name.unwrap_or_else(|| entry.name.clone()),
-                file: entry.file.clone(),
-                sources: entry.sources.clone(),
-                digest: Some(entry.digest),
-                bytes: Some(entry.bytes),
-                transfer: Default::default(),
-                result: None,
-            });
-        }
-        if !new.what.contains(':') {
-            return Err(Error::not_found(format!("a model called {} in the catalogue", new.what)));
-        }
-        let source: Source = new.what.parse()?;
-        let says = matches!(source, Source::HuggingFace { .. } | Source::Ollama { .. });
-        if new.digest.is_none() && !says {
+/// What is asked for, with what the catalogue or the source says of it.
+fn pull_of(catalogue: &Catalogue, new: NewPull) -> Result<PullJob> {
+    if let Some(entry) = catalogue.find(&new.what) {
+        if new.digest.is_some_and(|digest| digest != entry.digest) {
             return Err(Error::invalid(format!(
-                "nobody says what {source} must be: give the file's SHA-256 with it"
+                "the catalogue's {} is {}, not what is asked for",
+                entry.name, entry.digest
             )));
         }
-        Ok(PullJob {
-            model: new.name.unwrap_or_else(|| source.model_name()),
-            file: source.file_name(),
-            sources: vec![source],
-            digest: new.digest,
-            bytes: None,
+        return Ok(PullJob {
+            model: new.name.unwrap_or_else(|| entry.name.clone()),
+            file: entry.file.clone(),
+            sources: entry.sources.clone(),
+            digest: Some(entry.digest),
+            bytes: Some(entry.bytes),
             transfer: Default::default(),
             result: None,
-        })
+        });
     }
+    if !new.what.contains(':') {
+        return Err(Error::not_found(format!("a model called {} in the catalogue", new.what)));
+    }
+    let source: Source = new.what.parse()?;
+    let says = matches!(source, Source::HuggingFace { .. } | Source::Ollama { .. });
+    if new.digest.is_none() && !says {
+        return Err(Error::invalid(format!(
+            "nobody says what {source} must be: give the file's SHA-256 with it"
+        )));
+    }
+    Ok(PullJob {
+        model: new.name.unwrap_or_else(|| source.model_name()),
+        file: source.file_name(),
+        sources: vec![source],
+        digest: new.digest,
+        bytes: None,
+        transfer: Default::default(),
+        result: None,
+    })
 }
 
 /// The operation that ends with a pull has the job's id.
