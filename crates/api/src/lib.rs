@@ -6,7 +6,6 @@
 //! read JSON, [`stream`] to write it piece by piece.
 
 pub mod admin;
-mod answer_explanation;
 mod fault;
 mod fields;
 mod health;

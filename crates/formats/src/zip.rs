@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::map::Map;
 
-/// A ZIP archive on disk, mapped into memory.
+/// A ZIP archive, mapped into memory or in it already.
 #[derive(Debug)]
 pub struct Archive {
     bytes: Map,
@@ -64,6 +64,11 @@ impl Archive {
     /// If it cannot be read.
     pub fn open(path: &Path) -> Result<Archive, ZipError> {
         Ok(Archive { bytes: Map::open(path)? })
+    }
+
+    /// The archive that `bytes` are.
+    pub fn from_bytes(bytes: Vec<u8>) -> Archive {
+        Archive { bytes: Map::Memory(bytes) }
     }
 
     /// The member called `name`.

@@ -136,7 +136,7 @@ fn obtain(context: &Context, job: &mut PullJob) -> Result<(Digest, Source)> {
             Ok(artifact) => return Ok((artifact, source)),
             Err(error) => {
                 context.check()?;
-                tracing::warn!(%source, %error, cause = ?error.source, "a source did not give the model");
+                tracing::info!(%source, %error, cause = ?error.source, "a source did not give the model");
                 reasons.push((source, error));
             }
         }

@@ -15,7 +15,7 @@ use crate::failure::Result;
 /// The model, by its name in the catalogue.
 pub(super) const NAME: &str = "smollm2-135m";
 /// What it is asked.
-const QUESTION: &str = "The capital of France is Paris. What is the capital of France?";
+const QUESTION: &str = "Anna has a red bicycle and Tom has a blue one. What colour is Anna's bicycle?";
 /// Tokens of its answer at most.
 const ANSWER_TOKENS: u32 = 48;
 /// Where a step's further lines begin.
@@ -54,7 +54,8 @@ impl Tour<'_> {
         let instance = json!({"messages": [{"role": "user", "content": QUESTION}], "answer": answer});
         let method = Method::LeaveOneOut;
         let explained = explain::explain(self.client, &endpoint, &instance, method, None).await?;
-        explained.lines(self.output, &instance).iter().for_each(|line| self.add(line));
+        let lines = explained.lines(self.output, &instance);
+        lines.iter().flat_map(|line| line.split('\n')).for_each(|line| self.add(line));
         Ok(json!({
             "model": model.versioned(),
             "question": QUESTION,
