@@ -31,7 +31,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             encoder.run(&inputs)?;
         }
         let each = begun.elapsed() / u32::try_from(rounds)?;
-        println!("{texts} texts of {tokens} tokens: {each:?}, {:.0} texts/s", texts as f64 / each.as_secs_f64());
+        println!(
+            "{texts} texts of {tokens} tokens: {each:?}, {:.0} texts/s",
+            texts as f64 / each.as_secs_f64()
+        );
     }
     Ok(())
 }

@@ -219,7 +219,12 @@ impl Encoder {
         attention(&machine.pool, machine.isa, &arguments, mixed);
         scratch.mixed_vectors.quantize(&machine.pool, machine.isa, mixed, step.tokens, shape.width);
         let added = room(&mut scratch.added, len);
-        matmul(&machine.pool, machine.isa, &mut [(&layer.output.matrix, &mut *added)], &scratch.mixed_vectors);
+        matmul(
+            &machine.pool,
+            machine.isa,
+            &mut [(&layer.output.matrix, &mut *added)],
+            &scratch.mixed_vectors,
+        );
         let sum = Sum { machine, shape, added, bias: layer.output.bias.as_deref(), before: &scratch.vectors };
         sum.norm_into(&layer.attention_norm, &mut scratch.middle);
     }

@@ -38,7 +38,14 @@ impl Machine {
     }
 
     /// Adds to `x` what a block computed, normed first where the family does so.
-    pub(crate) fn add(&self, x: &mut [f32], added: &mut [f32], norm: Option<&[f32]>, width: usize, epsilon: f32) {
+    pub(crate) fn add(
+        &self,
+        x: &mut [f32],
+        added: &mut [f32],
+        norm: Option<&[f32]>,
+        width: usize,
+        epsilon: f32,
+    ) {
         if let Some(weight) = norm {
             each_row(&self.pool, added, width, |_, row| {
                 ops::rms_norm_in_place(self.isa, row, weight, epsilon)

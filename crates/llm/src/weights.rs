@@ -182,7 +182,13 @@ impl<'a> Source<'a> {
     }
 
     /// One matrix for each expert, from a tensor of three dimensions.
-    pub(crate) fn each(&self, name: &str, count: usize, rows: usize, cols: usize) -> Result<Vec<Linear>, LoadError> {
+    pub(crate) fn each(
+        &self,
+        name: &str,
+        count: usize,
+        rows: usize,
+        cols: usize,
+    ) -> Result<Vec<Linear>, LoadError> {
         let view = self.tensor(name, &[count, rows, cols])?;
         let bias = bias_name(name);
         let biases = match self.find(&bias) {

@@ -99,7 +99,9 @@ impl Sentence {
             ["Transformer", "Pooling"] | ["Transformer", "Pooling", "Normalize"] => Ok(sentence),
             _ => {
                 let found: String = names.join(", ").chars().take(200).collect();
-                Err(wrong(&format!("it lists {found}; Transformer, Pooling and perhaps Normalize are possible")))
+                Err(wrong(&format!(
+                    "it lists {found}; Transformer, Pooling and perhaps Normalize are possible"
+                )))
             }
         }
     }
@@ -110,10 +112,7 @@ fn wrong(message: &str) -> Error {
 }
 
 /// A JSON file, if it is there.
-fn parsed<T: serde::de::DeserializeOwned>(
-    directory: &Path,
-    file: &'static str,
-) -> Result<Option<T>, Error> {
+fn parsed<T: serde::de::DeserializeOwned>(directory: &Path, file: &'static str) -> Result<Option<T>, Error> {
     let Some(bytes) = optional(directory, file)? else { return Ok(None) };
     let parsed = serde_json::from_slice(&bytes);
     parsed.map(Some).map_err(|error| Error::Json { file, message: error.to_string() })
@@ -197,15 +196,17 @@ mod tests {
 
     #[test]
     fn old_and_new_directories_are_read() {
-        let plain =
-            Sentence { pooling: Pooling::Mean, normalize: false, tokens_max: None, lowercase: false };
+        let plain = Sentence { pooling: Pooling::Mean, normalize: false, tokens_max: None, lowercase: false };
         assert_eq!(read(&[]).unwrap(), plain);
         assert_eq!(read(&[(TOKENIZER_FILE, r#"{"model_max_length": 1e30}"#)]).unwrap(), plain);
         let old = [
             (MODULES_FILE, MODULES),
             (TRANSFORMER_FILE, r#"{"max_seq_length": 256, "do_lower_case": true}"#),
             (TOKENIZER_FILE, r#"{"model_max_length": 512}"#),
-            ("1_Pooling/config.json", r#"{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}"#),
+            (
+                "1_Pooling/config.json",
+                r#"{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}"#,
+            ),
         ];
         let expected =
             Sentence { pooling: Pooling::First, normalize: true, tokens_max: Some(256), lowercase: true };
@@ -224,7 +225,8 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_named() {
-        let pooled = |pool: &str| read(&[(MODULES_FILE, MODULES), ("1_Pooling/config.json", pool)]).unwrap_err();
+        let pooled =
+            |pool: &str| read(&[(MODULES_FILE, MODULES), ("1_Pooling/config.json", pool)]).unwrap_err();
         assert!(pooled(r#"{"pooling_mode": "weightedmean"}"#).contains("weightedmean"));
         let two = pooled(r#"{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true}"#);
         assert!(two.contains("cls, mean"), "{two}");
@@ -233,6 +235,8 @@ mod tests {
         assert!(modules(&MODULES.replace(".Normalize", ".Dense")).contains("Dense"));
         assert!(modules(&MODULES.replace("1_Pooling\"", "../1_Pooling\"")).contains("beside it"));
         assert!(modules(&MODULES.replace("\"\"", "\"0_Transformer\"")).contains("at the path"));
-        assert!(read(&[(PROMPTS_FILE, r#"{"default_prompt_name": "query"}"#)]).unwrap_err().contains("prompt"));
+        assert!(
+            read(&[(PROMPTS_FILE, r#"{"default_prompt_name": "query"}"#)]).unwrap_err().contains("prompt")
+        );
     }
 }

@@ -77,7 +77,8 @@ fn load(
     let isa = Isa::forced()?.unwrap_or_else(Isa::best);
     let need = need(file, &shape).admit(options.memory())?;
     let tokenizer = Tokenizer::new(spec).map_err(|error| LoadError::Tokenizer(error.into()))?;
-    let arena = Arena::new(usize::try_from(need.weights).unwrap_or(usize::MAX)).map_err(LoadError::Weights)?;
+    let arena =
+        Arena::new(usize::try_from(need.weights).unwrap_or(usize::MAX)).map_err(LoadError::Weights)?;
     let reader = Reader { source: Source::new(file, isa, arena), names, shape };
     let (weights, head) = reader.read(for_other_tasks)?;
     let (rows, tokens) = (weights.words.rows(), tokenizer.vocab_len());
@@ -93,7 +94,9 @@ fn load(
 /// What checkpoints carry of their training: a layer to guess hidden words and following sentences by.
 fn for_other_tasks(name: &str) -> bool {
     let name = name.strip_prefix("bert.").unwrap_or(name);
-    name.starts_with("cls.predictions") || name.starts_with("cls.seq_relationship") || name.starts_with("pooler.")
+    name.starts_with("cls.predictions")
+        || name.starts_with("cls.seq_relationship")
+        || name.starts_with("pooler.")
 }
 
 /// What it takes, for its largest step.
