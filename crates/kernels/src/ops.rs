@@ -327,7 +327,7 @@ mod tests {
     fn normal(x: f64) -> f64 {
         let density = |t: f64| (-t * t / 2.0).exp();
         let step = x / 2000.0;
-        let at = |i: u32| density(f64::from(i) * step) * if i % 2 == 0 { 2.0 } else { 4.0 };
+        let at = |i: u32| density(f64::from(i) * step) * if i.is_multiple_of(2) { 2.0 } else { 4.0 };
         let inner: f64 = (1..2000).map(at).sum();
         0.5 + step / 3.0 * (1.0 + inner + density(x)) / std::f64::consts::TAU.sqrt()
     }

@@ -1,5 +1,7 @@
 //! [`Input`]: a text, or a pair of texts, as an encoder takes it.
 
+use kernels::PAGE_TOKENS;
+
 use crate::tokenizer::{Special, Tokenizer};
 
 /// The tokens of a text, or of two that are judged together.
@@ -33,6 +35,12 @@ impl Input {
         tokens.extend(tokenizer.encode(second, Special::AsText));
         tokens.extend(tokenizer.eos());
         Input { tokens, second_from }
+    }
+
+    /// The part of a step that it takes: its tokens, in whole pages of keys and values.
+    #[must_use]
+    pub fn padded_len(&self) -> usize {
+        self.tokens.len().next_multiple_of(PAGE_TOKENS)
     }
 
     /// Cuts the text that comes last so that there are at most `max` tokens, its end kept. `false`, and nothing is
