@@ -2,11 +2,12 @@
 //!
 //! [`http`] is the server: connections, limits, routes, keys. [`vertex`], [`openai`], [`storage`] and [`admin`] are
 //! protocols: they turn wire requests into calls of `control` and `serving` and turn the answers back. What protocols
-//! share lies beside them: [`language`] between requests and language models, [`models`] to list these, [`fields`] to
-//! read JSON, [`stream`] to write it piece by piece.
+//! share lies beside them: [`language`] between requests and language models, [`embedding`] between these and encoders,
+//! [`models`] to list both, [`fields`] to read JSON, [`stream`] to write it piece by piece.
 
 pub mod admin;
 mod answer_explanation;
+mod embedding;
 mod fault;
 mod fields;
 mod health;

@@ -7,9 +7,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Instant, UNIX_EPOCH};
 
+use llm::LoadOptions;
 use llm::encoder::{Input, LoadedEncoder, Makes};
 use llm::tokenizer::Tokenizer;
-use llm::{Isa, LoadOptions};
 
 use crate::artifact::LoadError;
 use crate::error::ServeError;
@@ -108,11 +108,6 @@ impl Embedder {
     /// When it was stored, in seconds since 1970.
     pub fn created_s(&self) -> u64 {
         self.created_s
-    }
-
-    /// The instruction set that its numbers' last bits depend on.
-    pub fn isa(&self) -> &'static str {
-        Isa::best().name()
     }
 
     /// Texts and their tokens that were computed.
