@@ -109,6 +109,18 @@ struct Item<'a> {
     embedding: Numbers<'a>,
 }
 
+impl Item<'_> {
+    fn of(index: usize, text: &Embedded, base64: bool) -> Item<'_> {
+        let embedding = if base64 {
+            let bytes: Vec<u8> = text.vector.iter().flat_map(|number| number.to_le_bytes()).collect();
+            Numbers::Base64(STANDARD.encode(bytes))
+        } else {
+            Numbers::Plain(&text.vector)
+        };
+        Item { object: "embedding", index, embedding }
+    }
+}
+
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Numbers<'a> {
@@ -124,22 +136,11 @@ struct Usage {
 }
 
 fn written(model: &str, embedded: &[Embedded], base64: bool) -> Result<Response, Fault> {
-    let item = |(index, Embedded { vector, .. }): (usize, &'_ Embedded)| Item {
-        object: "embedding",
-        index,
-        embedding: match base64 {
-            true => {
-                let bytes: Vec<u8> = vector.iter().flat_map(|number| number.to_le_bytes()).collect();
-                Numbers::Base64(STANDARD.encode(bytes))
-            }
-            false => Numbers::Plain(vector),
-        },
-    };
     let tokens = embedded.iter().map(|text| text.tokens).sum();
     let numbers = embedded.iter().map(|text| text.vector.len()).sum();
     let reply = Reply {
         object: "list",
-        data: embedded.iter().enumerate().map(item).collect(),
+        data: embedded.iter().enumerate().map(|(index, text)| Item::of(index, text, base64)).collect(),
         model,
         usage: Usage { prompt_tokens: tokens, total_tokens: tokens },
     };

@@ -9,7 +9,7 @@ use serving::{EmbedderRoute, TooLong};
 
 use super::predict::{Reply, reply};
 use crate::Fault;
-use crate::embedding::{Text, Texts, vectors_reply};
+use crate::embedding::{Embedded, Text, Texts, vectors_reply};
 use crate::fields::invalid;
 use crate::http::{App, Response};
 use crate::language::prepared;
@@ -60,6 +60,13 @@ struct Prediction<'a> {
     embeddings: Embeddings<'a>,
 }
 
+impl Prediction<'_> {
+    fn of(text: &Embedded) -> Prediction<'_> {
+        let statistics = Statistics { token_count: text.tokens, truncated: text.cut };
+        Prediction { embeddings: Embeddings { statistics, values: &text.vector } }
+    }
+}
+
 #[derive(Serialize)]
 struct Embeddings<'a> {
     statistics: Statistics,
@@ -78,14 +85,8 @@ pub(super) async fn answer(app: Arc<App>, route: EmbedderRoute, bytes: Bytes) ->
     let texts = prepared(&app, move |_| start(route, &bytes)).await?;
     let embedded = texts.embed(&app).await?;
     prepared(&app, move |_| {
-        let prediction = |text: &'_ crate::embedding::Embedded| Prediction {
-            embeddings: Embeddings {
-                statistics: Statistics { token_count: text.tokens, truncated: text.cut },
-                values: &text.vector,
-            },
-        };
         let numbers = embedded.iter().map(|text| text.vector.len()).sum();
-        let predictions: Vec<_> = embedded.iter().map(prediction).collect();
+        let predictions: Vec<Prediction<'_>> = embedded.iter().map(Prediction::of).collect();
         let reply: Reply<'_, _> = reply(predictions, &deployed);
         vectors_reply(&reply, numbers)
     })
