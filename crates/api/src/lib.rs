@@ -6,7 +6,6 @@
 //! [`models`] to list both, [`fields`] to read JSON, [`stream`] to write it piece by piece.
 
 pub mod admin;
-mod answer_explanation;
 mod embedding;
 mod fault;
 mod fields;

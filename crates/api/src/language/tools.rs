@@ -131,6 +131,11 @@ impl Tools {
         }
     }
 
+    /// Whether the model is told of none.
+    pub(crate) fn are_none(&self) -> bool {
+        self.choice == Choice::None || self.tools.is_empty()
+    }
+
     /// The names of the functions.
     pub(super) fn names(&self) -> Vec<String> {
         self.tools.iter().map(|tool| tool.name.clone()).collect()

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use self::request::Request;
 use super::{PROJECT_HEADER, error, logprobs};
 use crate::http::{App, Call, Response, json_reply};
-use crate::language::{Answers, End, Generation, Piece, Told, find, prepared, project_of};
+use crate::language::{Answers, End, Explaining, Generation, Piece, Told, find, prepared, project_of};
 use crate::stream::{Frames, Framing, Teller};
 use crate::{Fault, ids, stream};
 
@@ -39,6 +39,8 @@ struct Chat {
     ranked: bool,
     /// Whether a stream ends with what it cost.
     include_usage: bool,
+    /// Where asked for, and not yet told.
+    explaining: Option<Explaining>,
 }
 
 /// What was told of one answer.
@@ -48,7 +50,7 @@ struct Choice {
     begun: bool,
     /// Why it ended.
     reason: Option<&'static str>,
-    /// All of it, when it is not streamed.
+    /// All of it, where it is not streamed or is to be explained.
     content: String,
     calls: Vec<Value>,
     ranks: Vec<Value>,
@@ -60,6 +62,8 @@ impl Chat {
         let request = Request::read(bytes)?;
         let route = find(app, project, &request.model)?;
         let (n, ranked) = (request.conversation.n, request.conversation.logprobs.is_some());
+        let said = &request.conversation.turns;
+        let explaining = request.explain.map(|how| Explaining::new(app, project, said, how));
         Ok(Chat {
             answers: request.conversation.start(app, route, project, &request.names)?,
             id: ids::fresh("chatcmpl-"),
@@ -69,6 +73,7 @@ impl Chat {
             streams: request.stream,
             ranked,
             include_usage: request.include_usage,
+            explaining,
         })
     }
 
@@ -82,6 +87,7 @@ impl Chat {
                 }
             }
         }
+        let explanation = self.explanation().await?;
         let ranked = self.ranked;
         let choice = |(index, choice): (usize, Choice)| {
             let mut message = json!({"role": "assistant", "content": choice.content, "refusal": null});
@@ -99,7 +105,17 @@ impl Chat {
         let choices = std::mem::take(&mut self.choices);
         reply["choices"] = choices.into_iter().enumerate().map(choice).collect();
         reply["usage"] = usage(&self.answers.generation);
+        if let Some(explanation) = explanation {
+            reply["explanation"] = explanation;
+        }
         json_reply(StatusCode::OK, &reply)
+    }
+
+    /// Why the answer was given, where that is asked for and was not told.
+    async fn explanation(&mut self) -> Result<Option<Value>, Fault> {
+        let Some(explaining) = self.explaining.take() else { return Ok(None) };
+        let answer = self.choices.first().map_or("", |choice| choice.content.as_str());
+        explaining.of(&self.answers.generation.route, answer).await.map(Some)
     }
 
     fn ranks(&self, told: &Told) -> Vec<Value> {
@@ -136,7 +152,13 @@ impl Chat {
     /// Writes what is told of an answer.
     fn write(&mut self, place: usize, told: Told, frames: &mut Frames) {
         let mut ranks = self.ranks(&told);
+        let explained = self.explaining.is_some();
         let Some(choice) = self.choices.get_mut(place) else { return };
+        for piece in &told.pieces {
+            if let (true, Piece::Text(text)) = (explained, piece) {
+                choice.content.push_str(text);
+            }
+        }
         if !std::mem::replace(&mut choice.begun, true) {
             let delta = json!({"role": "assistant", "content": "", "refusal": null});
             frames.data(&self.chunk(place, delta, Vec::new(), None));
@@ -180,6 +202,11 @@ impl Teller for Chat {
                 self.write(place, told, frames);
             }
             return Ok(true);
+        }
+        if let Some(explanation) = self.explanation().await? {
+            let mut chunk = self.head("chat.completion.chunk");
+            chunk["explanation"] = explanation;
+            frames.data(&chunk);
         }
         if self.include_usage {
             let mut last = self.head("chat.completion.chunk");
