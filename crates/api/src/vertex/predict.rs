@@ -105,7 +105,9 @@ async fn predict(call: Call, template: &Template) -> Result<Response, Fault> {
     let bytes = body.read().await?;
     let encoder = app.router.embedder_at(&endpoint).map_err(|e| refused(&app, &endpoint, None, e))?;
     if let Some(route) = encoder {
-        return embed::answer(app, route, bytes).await;
+        let reply = embed::answer(app, route, bytes).await?;
+        metrics.predicted(began.elapsed());
+        return Ok(reply);
     }
     let instances = read(&bytes)?;
     drop(bytes);
