@@ -14,8 +14,8 @@ use crate::fields::invalid;
 use crate::http::{App, Response};
 use crate::language::prepared;
 
-/// Texts in one request: the most that Google's models take.
-const INSTANCES_MAX: usize = 250;
+/// Texts in one request at most.
+const INSTANCES_MAX: usize = 2048;
 
 /// `PredictRequest` of a text embedding model, as JSON.
 #[derive(Deserialize)]
