@@ -88,6 +88,13 @@ def smol(server) -> str:
 
 
 @pytest.fixture(scope="session")
+def encoder(server) -> str:
+    server.command("import", model_file("minilm").parent, "--name", "minilm")
+    server.command("deploy", "minilm")
+    return "minilm"
+
+
+@pytest.fixture(scope="session")
 def qwen(server) -> str:
     """A model whose template knows tools."""
     server.command("import", model_file("qwen2.5-coder-0.5b"), "--name", "qwen")

@@ -98,6 +98,29 @@ def test_what_there_is_is_listed_and_described(server, client, smol):
     assert requests.get(f"{server.url}/api/version", headers=headers, timeout=10).json()["version"]
 
 
+def test_texts_are_embedded(server, client, encoder, smol):
+    answer = client.embed(encoder, ["A cat.", "A kitten.", "The stock exchange."])
+    cat, kitten, stocks = answer.embeddings
+    assert len(cat) == 384 and answer.prompt_eval_count > 9 and answer.total_duration > 0
+    near = lambda a, b: sum(x * y for x, y in zip(a, b))
+    assert near(cat, kitten) > 0.6 > near(cat, stocks)
+    # The same text alone has the same vector, at either address.
+    assert list(client.embed(f"{encoder}:latest", "A cat.").embeddings[0]) == list(cat)
+    assert list(client.embeddings(encoder, "A cat.").embedding) == list(cat)
+    assert len(client.embed(encoder, "A cat.", dimensions=64).embeddings[0]) == 64
+    for refused, part in (
+        ({"model": encoder, "input": "word " * 2000}, "input"),
+        ({"model": encoder, "input": []}, "input"),
+        ({"model": encoder, "input": [1]}, "input"),
+        ({"model": encoder, "input": "x", "keep_alive": "5m"}, "keep_alive"),
+        ({"model": encoder, "input": "x", "options": {"num_ctx": 9}}, "options"),
+        ({"model": smol, "input": "x"}, "encoder"),
+    ):
+        reply = server.post("embed", refused)
+        assert reply.status_code == 400 and part in reply.json()["error"], reply.text
+    assert server.post("embed", {"model": encoder, "input": "word " * 2000, "truncate": True}).status_code == 200
+
+
 def test_a_model_stays_in_memory_as_asked(client, smol):
     loaded = lambda: {model.model: model for model in client.ps().models}
 
@@ -157,8 +180,8 @@ def test_errors_have_the_protocols_shape(server, client, smol):
         headers = {"authorization": f"Bearer {server.key}"}
         reply = requests.post(f"{server.url}/api/chat", data=broken, headers=headers, timeout=30)
         assert reply.status_code == 400 and "error" in reply.json()
-    reply = server.post("embed", {"model": smol, "input": "x"})
-    assert reply.status_code in (400, 501) and "error" in reply.json()
+    reply = server.post("push", {"model": smol})
+    assert reply.status_code == 501 and "/api/push" in reply.json()["error"]
 
 
 def test_whoever_looks_or_asks_changes_nothing(server, smol):

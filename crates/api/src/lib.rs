@@ -1,11 +1,12 @@
 //! The only crate that knows HTTP and wire JSON: one folder a protocol, none importing another.
 //!
 //! [`http`] is the server: connections, limits, routes, keys. [`vertex`], [`openai`], [`ollama`], [`storage`] and
-//! [`admin`] are protocols: they turn wire requests into calls of `control` and `serving` and turn the answers back. What protocols
-//! share lies beside them: [`language`] between requests and language models, [`models`] to list these, [`fields`] to
-//! read JSON, [`stream`] to write it piece by piece.
+//! [`admin`] are protocols: they turn wire requests into calls of `control` and `serving` and turn the answers back.
+//! What protocols share lies beside them: [`language`] between requests and language models, [`embedding`] between these
+//! and encoders, [`models`] to list both, [`fields`] to read JSON, [`stream`] to write it piece by piece.
 
 pub mod admin;
+mod embedding;
 mod fault;
 mod fields;
 mod health;

@@ -5,18 +5,22 @@
 
 mod constraint;
 mod decoder;
+pub mod encoder;
 mod engine;
 mod family;
 mod forward;
 mod load;
+mod machine;
 pub mod mock;
 mod request;
+mod rows;
 mod sampler;
 pub mod scheduler;
 pub mod template;
 mod text;
 pub mod tokenizer;
 mod vocabulary;
+mod weights;
 
 pub use constraint::{Compiler, Constraint, ConstraintError, Follower};
 pub use engine::{

@@ -229,6 +229,7 @@ fn call(name: &str, arguments: &str) -> Value {
     json!({"function": {"name": name, "arguments": arguments}})
 }
 
-fn nanoseconds(from: Instant, to: Instant) -> Value {
+/// From the one to the other.
+pub(super) fn nanoseconds(from: Instant, to: Instant) -> Value {
     u64::try_from(to.saturating_duration_since(from).as_nanos()).unwrap_or(u64::MAX).into()
 }

@@ -1,12 +1,13 @@
 //! Ollama's protocol, as the `ollama` library speaks it: chats, texts to complete, the models there are.
 //!
 //! [`chat`] and [`generate`] read a request ([`request`]) and hand it to a model; [`answer`] tells what it says, a JSON
-//! object a line unless the client wants one object. [`models`] lists and describes what is deployed, [`pull`] fetches
+//! object a line unless the client wants one object. [`embed`] asks encoders. [`models`] lists and describes what is deployed, [`pull`] fetches
 //! and deploys, [`delete`] takes away. A name may end in `:latest`, which says nothing here.
 
 mod answer;
 mod chat;
 mod delete;
+mod embed;
 mod generate;
 mod models;
 mod pull;
@@ -34,9 +35,7 @@ const LOCATION: &str = "us-central1";
 const LATEST: &str = ":latest";
 
 /// Parts of the protocol that are known and not served.
-const UNSERVED: [(Method, &str); 6] = [
-    (Method::POST, "/api/embed"),
-    (Method::POST, "/api/embeddings"),
+const UNSERVED: [(Method, &str); 4] = [
     (Method::POST, "/api/create"),
     (Method::POST, "/api/copy"),
     (Method::POST, "/api/push"),
@@ -48,6 +47,8 @@ pub fn routes() -> Vec<Route> {
     let served = [
         route(Method::POST, "/api/chat", Access::Needs(Invoke), handler(chat::answer)),
         route(Method::POST, "/api/generate", Access::Needs(Invoke), handler(generate::answer)),
+        route(Method::POST, "/api/embed", Access::Needs(Invoke), handler(embed::texts)),
+        route(Method::POST, "/api/embeddings", Access::Needs(Invoke), handler(embed::text)),
         route(Method::GET, "/api/tags", Access::Needs(Read), handler(models::tags)),
         route(Method::GET, "/api/ps", Access::Needs(Read), handler(models::loaded)),
         route(Method::POST, "/api/show", Access::Needs(Read), handler(models::show)),
@@ -55,10 +56,8 @@ pub fn routes() -> Vec<Route> {
         route(Method::POST, "/api/pull", Access::Needs(Write), handler(pull::pull)),
         route(Method::DELETE, "/api/delete", Access::Needs(Write), handler(delete::delete)),
     ];
-    let permission = |path: &str| if path.starts_with("/api/embed") { Invoke } else { Write };
-    let unserved = UNSERVED
-        .into_iter()
-        .map(|(method, path)| route(method, path, Access::Needs(permission(path)), unserved(path)));
+    let unserved =
+        UNSERVED.into_iter().map(|(method, path)| route(method, path, Access::Needs(Write), unserved(path)));
     served.into_iter().chain(unserved).flatten().collect()
 }
 

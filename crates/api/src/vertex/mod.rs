@@ -10,6 +10,7 @@
 mod batch;
 mod convert;
 mod datasets;
+mod embed;
 mod endpoints;
 mod evaluations;
 mod explain;
