@@ -24,7 +24,6 @@ pub(crate) enum Framing {
     /// Server-sent events.
     Events,
     /// Newline-delimited JSON.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no protocol that is served has it yet"))]
     Lines,
     /// One JSON list.
     List,

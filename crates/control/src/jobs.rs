@@ -1,9 +1,10 @@
-//! [`Jobs`]: training, batch prediction and evaluation as durable jobs.
+//! [`Jobs`]: training, batch prediction, evaluation and pulls as durable jobs.
 //!
 //! A job is written down before it is begun. Workers take jobs up in the order of their creation, note
 //! checkpoints as they go, and finish a job in one commit with whatever it publishes in the metadata.
-//! After a crash the jobs that were running are taken up again: a batch from its last checkpoint, a
-//! training and an evaluation from their beginning, with the same outcome, since both are deterministic.
+//! After a crash the jobs that were running are taken up again: a batch from its last checkpoint, a pull
+//! from its last byte, a training and an evaluation from their beginning, with the same outcome, since both
+//! are deterministic.
 //! A job that takes the process down [`CRASHES_MAX`] times in a row is given up.
 
 mod batch;
@@ -13,6 +14,7 @@ mod figures;
 mod images;
 mod model;
 mod pipeline;
+mod pull;
 mod rows;
 mod runner;
 mod training;
@@ -57,6 +59,8 @@ pub enum JobCollection {
     Batch,
     /// `evaluationJobs`.
     Evaluation,
+    /// `modelPulls`.
+    Pull,
 }
 
 impl JobCollection {
@@ -66,6 +70,7 @@ impl JobCollection {
             JobCollection::Training => "trainingPipelines",
             JobCollection::Batch => "batchPredictionJobs",
             JobCollection::Evaluation => "evaluationJobs",
+            JobCollection::Pull => "modelPulls",
         }
     }
 }
@@ -73,8 +78,10 @@ impl JobCollection {
 /// How jobs use the machine.
 #[derive(Debug, Clone)]
 pub struct JobOptions {
-    /// Jobs that run at once; with 0 jobs are kept for another start.
+    /// Jobs that run at once, pulls apart; with 0 jobs are kept for another start.
     pub slots: usize,
+    /// Pulls that go on at once beside them: they wait for the network, not for processors.
+    pub pulls: usize,
     /// Threads that predict for one job. One core is left to online predictions.
     pub threads: usize,
     /// Bytes of output after which a batch job is sure not to lose them to a crash.
@@ -90,6 +97,7 @@ impl Default for JobOptions {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         JobOptions {
             slots: 2,
+            pulls: 4,
             threads: cores.saturating_sub(1).max(1),
             checkpoint_bytes: 64 << 20,
             checkpoint_interval: Duration::from_millis(500),
@@ -266,6 +274,7 @@ impl Jobs {
             outcome: None,
             progress_percent: 0,
             job: Some(job.name.clone()),
+            transfer: None,
             create_time: now,
             update_time: now,
             etag: String::new(),

@@ -4,6 +4,7 @@
 
 pub mod artifact;
 mod batch;
+mod catalogue;
 mod check;
 mod control;
 mod dataset;
@@ -24,14 +25,18 @@ mod name;
 mod operation;
 mod operations;
 mod publisher;
+mod pull;
 mod query;
+mod source;
 pub mod storage;
 pub mod store;
 mod traffic;
 mod training;
+mod web;
 
 pub use artifact::Artifacts;
 pub use batch::{BatchJob, RowFormat};
+pub use catalogue::{Catalogue, CatalogueEntry};
 pub use control::{Control, Options};
 pub use dataset::{Dataset, DatasetKind};
 pub use datasets::{DatasetPatch, Datasets, NewDataset};
@@ -49,6 +54,9 @@ pub use models::{AliasChange, ArtifactSource, ModelPatch, Models, UploadModel};
 pub use name::{ModelName, NameError, Parent, VersionRef, is_id};
 pub use operation::{Operation, OperationKind, OperationResult};
 pub use operations::Operations;
+pub use pull::{NewPull, PullJob, Transfer};
 pub use query::{ListQuery, Page};
+pub use source::Source;
 pub use storage::{Storage, StorageOptions};
 pub use training::{EpochProgress, TrainingJob, TrainingTarget};
+pub use web::SourceOptions;

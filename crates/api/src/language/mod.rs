@@ -32,5 +32,5 @@ pub(crate) use logprobs::{finite, token_text};
 pub(crate) use prepare::{deadline, prepared, room};
 pub(crate) use prompt::{call_of_text, refused_text};
 pub(crate) use stops::stops;
-pub(crate) use target::{find, project_of};
-pub(crate) use tools::{Choice, Piece, Tool, Tools};
+pub(crate) use target::{find, find_encoder, project_of};
+pub(crate) use tools::{Choice, Piece, Tool, Tools, takes_tools};

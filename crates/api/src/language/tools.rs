@@ -73,6 +73,11 @@ impl Style {
     }
 }
 
+/// Whether the model behind `language` can be told of tools.
+pub(crate) fn takes_tools(language: &Language) -> bool {
+    Style::of(language).is_some()
+}
+
 impl Tool {
     /// Reads a function: `name`, `description`, `strict`, and the schema of its arguments, which the protocol calls
     /// `schema`. What else there is stays in `fields`.

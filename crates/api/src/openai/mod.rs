@@ -1,4 +1,5 @@
-//! OpenAI's protocol, as the `openai` library speaks it: chat completions, completions and responses.
+//! OpenAI's protocol, as the `openai` library speaks it: chat completions, completions, responses and embeddings; and
+//! beside these [`rerank`], which others added to it.
 //!
 //! [`chat`], [`completions`] and [`responses`] each turn a request into what [`crate::language`] takes and what it says
 //! into their own shape, whole or streamed. What they share lies beside them: [`messages`], [`sampling`], [`mod@format`],
@@ -6,9 +7,11 @@
 
 mod chat;
 mod completions;
+mod embeddings;
 mod format;
 mod logprobs;
 mod messages;
+mod rerank;
 mod responses;
 mod sampling;
 mod tools;
@@ -30,8 +33,7 @@ pub const PROTOCOL: Protocol =
 pub(crate) const PROJECT_HEADER: &str = "openai-project";
 
 /// Parts of the protocol that are known and not served.
-const UNSERVED: [(Method, &str); 12] = [
-    (Method::POST, "/v1/embeddings"),
+const UNSERVED: [(Method, &str); 11] = [
     (Method::POST, "/v1/moderations"),
     (Method::GET, "/v1/files"),
     (Method::POST, "/v1/files"),
@@ -51,6 +53,8 @@ pub fn routes() -> Vec<Route> {
         route(Method::POST, "/v1/chat/completions", Invoke, handler(chat::answer)),
         route(Method::POST, "/v1/completions", Invoke, handler(completions::answer)),
         route(Method::POST, "/v1/responses", Invoke, handler(responses::answer)),
+        route(Method::POST, "/v1/embeddings", Invoke, handler(embeddings::answer)),
+        route(Method::POST, "/v1/rerank", Invoke, handler(rerank::answer)),
     ];
     let unserved = UNSERVED.into_iter().map(|(method, path)| route(method, path, Invoke, unserved(path)));
     served.into_iter().chain(unserved).flatten().collect()

@@ -10,6 +10,7 @@
 mod batch;
 mod convert;
 mod datasets;
+mod embed;
 mod endpoints;
 mod evaluations;
 mod explain;
@@ -20,6 +21,7 @@ mod models;
 mod operations;
 mod pipelines;
 mod predict;
+mod pull;
 mod rpc;
 mod schema;
 mod tasks;

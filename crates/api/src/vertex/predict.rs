@@ -15,6 +15,7 @@ use serde::ser::{Serialize, SerializeSeq, Serializer};
 use serde::{Deserialize, Serialize as SerializeDerive};
 use serving::{Answer, Deployed, Predictions, ServeError};
 
+use super::embed;
 use super::rpc::{Served, direct};
 use super::schema::Schema;
 use crate::http::Permission::Invoke;
@@ -54,8 +55,8 @@ struct Request {
 /// `PredictResponse`, as JSON.
 #[derive(SerializeDerive)]
 #[serde(rename_all = "camelCase")]
-struct Reply<'a> {
-    predictions: Rows<'a>,
+pub(super) struct Reply<'a, P> {
+    predictions: P,
     deployed_model_id: &'a str,
     model: &'a str,
     model_version_id: Decimal,
@@ -102,20 +103,29 @@ async fn predict(call: Call, template: &Template) -> Result<Response, Fault> {
     let endpoint = call.variable(template, 0)?.into_owned();
     let Call { app, metrics, body, .. } = call;
     let bytes = body.read().await?;
+    let encoder = app.router.embedder_at(&endpoint).map_err(|e| refused(&app, &endpoint, None, e))?;
+    if let Some(route) = encoder {
+        let reply = embed::answer(app, route, bytes).await?;
+        metrics.predicted(began.elapsed());
+        return Ok(reply);
+    }
     let instances = read(&bytes)?;
     drop(bytes);
     let answer = ask(&app, &endpoint, instances).await?;
-    let deployed = &answer.deployed;
-    let reply = Reply {
-        predictions: Rows(&answer.predictions),
+    let reply = written(&reply(Rows(&answer.predictions), &answer.deployed), answer.predictions.len())?;
+    metrics.predicted(began.elapsed());
+    Ok(bytes_reply(StatusCode::OK, "application/json", reply))
+}
+
+/// The predictions, with who made them.
+pub(super) fn reply<P>(predictions: P, deployed: &Deployed) -> Reply<'_, P> {
+    Reply {
+        predictions,
         deployed_model_id: &deployed.id,
         model: &deployed.model_name,
         model_version_id: Decimal(deployed.version),
         model_display_name: &deployed.display_name,
-    };
-    let reply = written(&reply, answer.predictions.len())?;
-    metrics.predicted(began.elapsed());
-    Ok(bytes_reply(StatusCode::OK, "application/json", reply))
+    }
 }
 
 /// The instances of a request, once nothing in it would be left unheeded.

@@ -63,7 +63,7 @@ pub(super) fn run(context: &Context, job: &BatchJob) -> Result<Done> {
     publish::publish(context, &job, &progress)?;
     progress.show(&mut job);
     job.checkpoint = None;
-    Ok(Done { kind: JobKind::Batch(job), writes: Vec::new(), evaluation: None })
+    Ok(Done { kind: JobKind::Batch(job), writes: Vec::new(), result: None })
 }
 
 /// Finds the inputs and decides where the output goes.

@@ -42,7 +42,7 @@ pub(super) fn run(context: &Context, job: &TrainingJob) -> Result<Done> {
     let artifact = context.runtime.block_on(context.control.artifacts().put(trained.files))?;
     fault::step().map_err(|e| crate::storage::failed("registering the trained version", e))?;
     job.result = Some(register(context, &job, artifact)?);
-    Ok(Done { kind: JobKind::Training(job), writes: Vec::new(), evaluation: None })
+    Ok(Done { kind: JobKind::Training(job), writes: Vec::new(), result: None })
 }
 
 fn fit(context: &Context, spec: &TrainSpec, rows: &mut TrainingRows) -> Result<Trained> {
