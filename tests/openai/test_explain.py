@@ -6,9 +6,8 @@ import math
 import openai
 import pytest
 from google.api_core import exceptions
-from google.cloud import aiplatform
+from google.cloud import aiplatform, aiplatform_v1
 from google.oauth2.credentials import Credentials
-from google.protobuf import struct_pb2
 
 from conftest import says
 
@@ -152,14 +151,13 @@ def test_googles_sampled_shapley_is_understood(server, vertex):
     client = aiplatform.gapic.PredictionServiceClient(
         client_options={"api_endpoint": server.url}, transport="rest", credentials=Credentials(token=server.key)
     )
-    reply = client.explain(
-        request={
-            "endpoint": vertex.resource_name,
-            "instances": [struct_pb2.Value(string_value="Say hello.")],
-            "explanation_spec_override": {"parameters": {"sampled_shapley_attribution": {"path_count": 3}}},
-        }
+    request = aiplatform_v1.ExplainRequest(
+        endpoint=vertex.resource_name,
+        explanation_spec_override={"parameters": {"sampled_shapley_attribution": {"path_count": 3}}},
     )
-    assert reply.predictions[0].struct_value["method"] == "shapley"
+    request.instances.append("Say hello.")
+    reply = client.explain(request=request)
+    assert reply.predictions[0]["method"] == "shapley"
     found = reply.explanations[0].attributions[0]
     assert found.output_name == "log_probability" and found.approximation_error < 1e-6
 
