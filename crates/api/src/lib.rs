@@ -1,11 +1,12 @@
 //! The only crate that knows HTTP and wire JSON: one folder a protocol, none importing another.
 //!
-//! [`http`] is the server: connections, limits, routes, keys. [`vertex`], [`openai`], [`storage`] and [`admin`] are
-//! protocols: they turn wire requests into calls of `control` and `serving` and turn the answers back. What protocols
-//! share lies beside them: [`language`] between requests and language models, [`models`] to list these, [`fields`] to
-//! read JSON, [`stream`] to write it piece by piece.
+//! [`http`] is the server: connections, limits, routes, keys. [`vertex`], [`openai`], [`anthropic`], [`storage`] and
+//! [`admin`] are protocols: they turn wire requests into calls of `control` and `serving` and turn the answers back.
+//! What protocols share lies beside them: [`language`] between requests and language models, [`models`] to list these,
+//! [`fields`] to read JSON, [`stream`] to write it piece by piece.
 
 pub mod admin;
+pub mod anthropic;
 mod fault;
 mod fields;
 mod health;
@@ -30,10 +31,11 @@ pub(crate) fn routes() -> Result<http::Routes, vertex::SchemaError> {
     for route in health::routes().into_iter().chain(admin::routes()).chain(storage::routes()) {
         routes.add(route);
     }
-    for route in openai::routes().into_iter().chain(models::routes()) {
+    for route in openai::routes().into_iter().chain(anthropic::routes()).chain(models::routes()) {
         routes.add(route);
     }
-    for route in vertex::routes()? {
+    let dialects = language::Dialects { chat: openai::chat_passed, messages: anthropic::message_passed };
+    for route in vertex::routes(dialects)? {
         routes.add(route);
     }
     Ok(routes)

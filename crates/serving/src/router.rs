@@ -302,9 +302,8 @@ impl Router {
         endpoint: &str,
         deployed: Option<&str>,
     ) -> Result<Option<LanguageRoute>, ServeError> {
-        let speaks = |live: &Arc<Live>| live.deployed.model.language().is_some();
         // Who asks without need must not take a turn in the split.
-        if !self.table().get(endpoint).is_some_and(|route| route.live.iter().any(speaks)) {
+        if !self.speaks(endpoint) {
             return Ok(None);
         }
         let live = self.choose(endpoint, deployed)?;
@@ -316,6 +315,12 @@ impl Router {
             language,
             counters,
         }))
+    }
+
+    /// Whether a language model answers on an endpoint.
+    pub fn speaks(&self, endpoint: &str) -> bool {
+        let speaks = |live: &Arc<Live>| live.deployed.model.language().is_some();
+        self.table().get(endpoint).is_some_and(|route| route.live.iter().any(speaks))
     }
 
     /// What is served now.

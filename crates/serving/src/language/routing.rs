@@ -113,15 +113,20 @@ impl Router {
         let Some(((_, _, endpoint), route)) = named.min_by(|a, b| a.0.cmp(&b.0)) else {
             return Err(LanguageRouteError::Unknown { name: name.to_owned(), project: project.to_owned() });
         };
-        let live = route.draw().ok_or_else(|| LanguageRouteError::NotServing {
-            name: name.to_owned(),
-            endpoint: endpoint.clone(),
-        })?;
-        let language = live.deployed.model.language().cloned();
-        let language = language.ok_or_else(|| LanguageRouteError::NotLanguage { name: name.to_owned() })?;
-        let counters = live.batcher.counters.clone();
-        bump(&counters.requests);
-        Ok(LanguageRoute { endpoint: endpoint.clone(), deployed: live.deployed.clone(), language, counters })
+        draw(endpoint, route, name)
+    }
+
+    /// The language model behind `endpoint`, a resource name, by its traffic split.
+    ///
+    /// # Errors
+    /// As [`Router::language`].
+    pub fn language_behind(&self, endpoint: &str) -> Result<LanguageRoute, LanguageRouteError> {
+        let unknown = || {
+            let project = project_of(endpoint).to_owned();
+            LanguageRouteError::Unknown { name: endpoint.to_owned(), project }
+        };
+        let table = self.table();
+        draw(endpoint, table.get(endpoint).ok_or_else(unknown)?, endpoint)
     }
 
     /// Every deployed language model of `project`, or of all projects, by name and then by endpoint.
@@ -147,6 +152,19 @@ impl Router {
         });
         found
     }
+}
+
+/// What answers on an endpoint this time, for who asked for `name`.
+fn draw(endpoint: &str, route: &LiveRoute, name: &str) -> Result<LanguageRoute, LanguageRouteError> {
+    let live = route.draw().ok_or_else(|| LanguageRouteError::NotServing {
+        name: name.to_owned(),
+        endpoint: endpoint.to_owned(),
+    })?;
+    let language = live.deployed.model.language().cloned();
+    let language = language.ok_or_else(|| LanguageRouteError::NotLanguage { name: name.to_owned() })?;
+    let counters = live.batcher.counters.clone();
+    bump(&counters.requests);
+    Ok(LanguageRoute { endpoint: endpoint.to_owned(), deployed: live.deployed.clone(), language, counters })
 }
 
 /// How well the endpoint answers to `name`: the smaller the better. `None` if it does not.
