@@ -135,7 +135,10 @@ impl Tools {
             return Err(invalid("tools", message));
         }
         let there = match &choice {
-            Choice::OneOf(names) => names.iter().all(|name| tools.iter().any(|tool| tool.name == *name)),
+            Choice::OneOf(names) => {
+                let there = |name: &String| tools.iter().any(|tool| tool.name == *name);
+                names.len() <= tools.len() && names.iter().all(there)
+            }
             Choice::Required => !tools.is_empty(),
             Choice::Auto | Choice::None => true,
         };

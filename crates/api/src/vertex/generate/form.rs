@@ -1,5 +1,7 @@
 //! Schemas in the API's own words (an OpenAPI dialect) as the JSON schemas that they mean.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use super::wire::{camel, word};
@@ -77,25 +79,21 @@ fn properties(fields: &mut Fields) -> Result<Option<Map<String, Value>>, Fault> 
     let (at, path) = (fields.path("propertyOrdering"), fields.path("properties"));
     let order = fields.list("propertyOrdering")?.unwrap_or_default();
     let Some(properties) = fields.take("properties") else { return Ok(None) };
-    let Value::Object(mut properties) = properties else {
+    let Value::Object(properties) = properties else {
         return Err(invalid(path, "must be an object of schemas"));
     };
-    let mut names: Vec<String> = Vec::with_capacity(properties.len());
-    for name in &order {
-        let known = name.as_str().filter(|name| properties.contains_key(*name));
-        let known = known.ok_or_else(|| unsupported(at.clone(), "names what is not among `properties`"))?;
-        names.push(known.to_owned());
-    }
-    let mut others: Vec<String> = properties.keys().filter(|name| !names.contains(name)).cloned().collect();
-    others.sort_unstable();
-    names.append(&mut others);
+    let mut left: BTreeMap<String, Value> = properties.into_iter().collect();
     let mut ordered = Map::new();
-    for name in names {
-        if let Some(schema) = properties.shift_remove(&name) {
-            let meant = json_schema(schema, &format!("{path}.{name}"))?;
-            ordered.insert(name, meant);
-        }
+    let mut add = |(name, schema): (String, Value)| {
+        let meant = json_schema(schema, &format!("{path}.{name}"))?;
+        ordered.insert(name, meant);
+        Ok::<(), Fault>(())
+    };
+    for name in &order {
+        let next = name.as_str().and_then(|name| left.remove_entry(name));
+        add(next.ok_or_else(|| unsupported(at.clone(), "must name each of `properties` once at most"))?)?;
     }
+    left.into_iter().try_for_each(add)?;
     Ok(Some(ordered))
 }
 
@@ -150,6 +148,7 @@ mod tests {
             (json!({"type": "TUPLE"}), "s.type"),
             (json!({"properties": {"a": {"frobnicate": 1}}}), "s.properties.a.frobnicate"),
             (json!({"properties": {}, "propertyOrdering": ["z"]}), "s.propertyOrdering"),
+            (json!({"properties": {"a": {}}, "propertyOrdering": ["a", "a"]}), "s.propertyOrdering"),
             (json!({"minItems": "many"}), "s.minItems"),
         ] {
             assert_eq!(json_schema(schema, "s").unwrap_err().field.as_deref(), Some(named));
