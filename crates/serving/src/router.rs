@@ -327,6 +327,12 @@ impl Router {
         Ok(of(&live.deployed.model).map(|found| (live, found)))
     }
 
+    /// Whether a language model answers on an endpoint.
+    pub fn speaks(&self, endpoint: &str) -> bool {
+        let speaks = |live: &Arc<Live>| live.deployed.model.language().is_some();
+        self.table().get(endpoint).is_some_and(|route| route.live.iter().any(speaks))
+    }
+
     /// What is served now.
     pub(crate) fn table(&self) -> Arc<Table> {
         self.shared.table.load_full()

@@ -47,6 +47,11 @@ fn check(name: &str) -> Result<(), Fault> {
     Ok(())
 }
 
+/// The language model behind `endpoint`, a resource name.
+pub(crate) fn find_behind(app: &App, endpoint: &str) -> Result<LanguageRoute, Fault> {
+    app.router.language_behind(endpoint).map_err(|error| missing(app, error))
+}
+
 /// What to tell a client whose model was not found.
 fn missing(app: &App, error: LanguageRouteError) -> Fault {
     match &error {

@@ -23,6 +23,7 @@ use crate::http::Permission::Invoke;
 use crate::http::{
     Access, Call, Handler, Permission, Protocol, Response, Route, Template, bytes_reply, handler, json_reply,
 };
+use crate::language::{Passed, Reply};
 use crate::{Code, Fault};
 
 /// How this protocol says no: `{"error": {message, type, code, param}}`.
@@ -69,6 +70,11 @@ fn route(method: Method, pattern: &str, permission: Permission, handler: Handler
         protocol: PROTOCOL,
         handler,
     })
+}
+
+/// Answers the body of a chat completion that came by another protocol's address.
+pub(crate) fn chat_passed(passed: Passed) -> Reply {
+    Box::pin(chat::answer_passed(passed))
 }
 
 fn unserved(path: &'static str) -> Handler {

@@ -119,12 +119,9 @@ impl Router {
     /// # Errors
     /// If there is none, or what is called so is no language model.
     pub fn language(&self, project: &str, name: &str) -> Result<LanguageRoute, LanguageRouteError> {
-        let Answering { endpoint, live, answers } =
+        let Answering { endpoint, live, .. } =
             self.answering(project, name, |model| model.language().cloned())?;
-        let language = answers.ok_or_else(|| LanguageRouteError::NotLanguage { name: name.to_owned() })?;
-        let counters = live.batcher.counters.clone();
-        bump(&counters.requests);
-        Ok(LanguageRoute { endpoint, deployed: live.deployed.clone(), language, counters })
+        language_of(&endpoint, &live, name)
     }
 
     /// What answers to `name` in `project`. Of endpoints that are called so, those come first that have what `of` looks
@@ -145,12 +142,24 @@ impl Router {
         let Some(((_, _, endpoint), route)) = named.min_by(|a, b| a.0.cmp(&b.0)) else {
             return Err(LanguageRouteError::Unknown { name: name.to_owned(), project: project.to_owned() });
         };
-        let live = route.draw().ok_or_else(|| LanguageRouteError::NotServing {
-            name: name.to_owned(),
-            endpoint: endpoint.clone(),
-        })?;
+        let live = route.draw().ok_or_else(|| not_serving(endpoint, name))?;
         let answers = of(&live.deployed.model);
         Ok(Answering { endpoint: endpoint.clone(), live: live.clone(), answers })
+    }
+
+    /// The language model behind `endpoint`, a resource name, by its traffic split.
+    ///
+    /// # Errors
+    /// As [`Router::language`].
+    pub fn language_behind(&self, endpoint: &str) -> Result<LanguageRoute, LanguageRouteError> {
+        let unknown = || {
+            let project = project_of(endpoint).to_owned();
+            LanguageRouteError::Unknown { name: endpoint.to_owned(), project }
+        };
+        let table = self.table();
+        let live =
+            table.get(endpoint).ok_or_else(unknown)?.draw().ok_or_else(|| not_serving(endpoint, endpoint))?;
+        language_of(endpoint, live, endpoint)
     }
 
     /// Every deployed language model of `project`, or of all projects, by name and then by endpoint.
@@ -189,6 +198,19 @@ impl Router {
         });
         found
     }
+}
+
+fn not_serving(endpoint: &str, name: &str) -> LanguageRouteError {
+    LanguageRouteError::NotServing { name: name.to_owned(), endpoint: endpoint.to_owned() }
+}
+
+/// The way to what was drawn on an endpoint for a request for `name`, if it is a language model.
+fn language_of(endpoint: &str, live: &Live, name: &str) -> Result<LanguageRoute, LanguageRouteError> {
+    let language = live.deployed.model.language().cloned();
+    let language = language.ok_or_else(|| LanguageRouteError::NotLanguage { name: name.to_owned() })?;
+    let counters = live.batcher.counters.clone();
+    bump(&counters.requests);
+    Ok(LanguageRoute { endpoint: endpoint.to_owned(), deployed: live.deployed.clone(), language, counters })
 }
 
 /// How well the endpoint answers to `name`: the smaller the better. `None` if it does not.
