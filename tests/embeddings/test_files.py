@@ -20,7 +20,7 @@ CASES = [
     ("model.safetensors", lambda old: old[:-1], "model.safetensors"),
     ("model.safetensors", lambda old: b"\xff" * 16 + old, "model.safetensors"),
     ("config.json", config(hidden_size=4_000_000_000), "hidden_size"),
-    ("config.json", config(hidden_size=65_536), "word_embeddings"),
+    ("config.json", config(hidden_size=2048), "token_type_embeddings"),
     ("config.json", config(model_type="llama"), "llama"),
     ("tokenizer.json", lambda old: old[: len(old) // 2], "tokenizer"),
 ]

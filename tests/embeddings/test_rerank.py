@@ -37,7 +37,7 @@ def test_what_is_too_long_is_refused_unless_it_may_be_cut(server, judge):
     refusal = server.post("rerank", body)
     error = refusal.json()["error"]
     assert refusal.status_code == 400 and error["code"] == "context_length_exceeded", error
-    assert error["param"] == "documents[0]" and "54" in error["message"] and "40" in error["message"]
+    assert error["param"] == "documents[0]" and "55" in error["message"] and "40" in error["message"]
     assert server.post("rerank", body | {"truncate": True}).json()["usage"]["total_tokens"] == 40
     refusal = server.post("rerank", body | {"truncate": True, "query": "water " * 50})
     assert refusal.status_code == 400 and "query" in refusal.json()["error"]["message"]

@@ -253,7 +253,7 @@ fn files_that_lie_are_refused() {
         ("\"bert\"", "\"modernbert\"", "modernbert"),
         ("\"gelu\"", "\"gelu_new\"", "hidden_act"),
         ("\"hidden_size\": 32", "\"hidden_size\": 4000000000", "hidden_size"),
-        ("\"hidden_size\": 32", "\"hidden_size\": 65536", "word_embeddings"),
+        ("\"hidden_size\": 32", "\"hidden_size\": 65536", "token_type_embeddings"),
         ("_heads\": 4", "_heads\": 5", "heads"),
         ("_layers\": 2", "_layers\": 3", "encoder.layer.2."),
         ("_layers\": 2", "_layers\": 1", "not known"),
