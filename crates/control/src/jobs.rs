@@ -12,7 +12,9 @@ mod evaluation;
 mod figures;
 mod images;
 mod model;
+mod output;
 mod pipeline;
+mod requests;
 mod rows;
 mod runner;
 mod training;
@@ -29,8 +31,8 @@ use crate::operation::OperationKind;
 use crate::storage::ObjectUri;
 use crate::store::{self, Record, Write};
 use crate::{
-    BatchJob, Control, Error, EvaluationJob, Job, JobKind, JobState, ListQuery, Model, Operation, Page,
-    Parent, Result, RowFormat, ServingStatus, Timestamp, TrainingJob, TrainingTarget,
+    BatchJob, BatchPhase, Control, Error, EvaluationJob, Job, JobKind, JobState, ListQuery, Model, Operation,
+    Page, Parent, RequestBatch, Result, RowFormat, ServingStatus, Timestamp, TrainingJob, TrainingTarget,
 };
 
 /// Crashes in a row, without a checkpoint in between, after which a job is given up.
@@ -57,6 +59,8 @@ pub enum JobCollection {
     Batch,
     /// `evaluationJobs`.
     Evaluation,
+    /// `requestBatches`.
+    Requests,
 }
 
 impl JobCollection {
@@ -66,6 +70,7 @@ impl JobCollection {
             JobCollection::Training => "trainingPipelines",
             JobCollection::Batch => "batchPredictionJobs",
             JobCollection::Evaluation => "evaluationJobs",
+            JobCollection::Requests => "requestBatches",
         }
     }
 }
@@ -83,6 +88,8 @@ pub struct JobOptions {
     pub checkpoint_interval: Duration,
     /// Bytes after which a batch job begins another output object.
     pub part_bytes: u64,
+    /// Requests of batches that are with the models at once.
+    pub requests: usize,
 }
 
 impl Default for JobOptions {
@@ -94,6 +101,7 @@ impl Default for JobOptions {
             checkpoint_bytes: 64 << 20,
             checkpoint_interval: Duration::from_millis(500),
             part_bytes: 1 << 30,
+            requests: 32,
         }
     }
 }
@@ -138,6 +146,23 @@ pub struct NewBatch {
     pub explain: bool,
     /// The request as the client wrote it, to be read back.
     pub as_written: serde_json::Value,
+}
+
+/// A batch of requests to create.
+#[derive(Debug, Clone)]
+pub struct NewRequestBatch {
+    /// The owner's labels.
+    pub labels: BTreeMap<String, String>,
+    /// The protocol that its lines are written in; see [`Control::answer_with`].
+    pub protocol: String,
+    /// What every line is a request to, in the protocol's own words.
+    pub endpoint: String,
+    /// The resource name of the file with the requests.
+    pub input: String,
+    /// How long it may take, as the client wrote it.
+    pub window: String,
+    /// The same.
+    pub lasts: Duration,
 }
 
 /// An evaluation to create.
@@ -275,6 +300,39 @@ impl Jobs {
         Ok((job, operation))
     }
 
+    /// Creates a batch of requests.
+    ///
+    /// # Errors
+    /// `NotFound` if the file does not exist.
+    pub async fn create_requests(&self, parent: &Parent, new: NewRequestBatch) -> Result<Job> {
+        let expires = Timestamp::now().checked_add(new.lasts);
+        let expires = expires.map_err(|_| Error::invalid(format!("`{}` is too long", new.window)))?;
+        let kind = JobKind::Requests(RequestBatch {
+            protocol: new.protocol,
+            endpoint: new.endpoint,
+            input: new.input.clone(),
+            window: new.window,
+            expires,
+            phase: BatchPhase::Validating,
+            model: None,
+            total: 0,
+            answered: 0,
+            failed: 0,
+            faults: Vec::new(),
+            answering_since: None,
+            finalizing_since: None,
+            cancelling_since: None,
+            ending: None,
+            output: None,
+            errors: None,
+            checkpoint: None,
+        });
+        let mut job = blank(parent, JobCollection::Requests, String::new(), new.labels, kind)?;
+        let held = self.control.files().hold(&new.input, &job.name).await?;
+        self.submit(&mut job, held).await?;
+        Ok(job)
+    }
+
     /// The job `name`.
     ///
     /// # Errors
@@ -406,6 +464,12 @@ fn blank(
 /// The last segment of a job's name.
 fn job_id(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)
+}
+
+/// The files that the batch of requests `job` leaves: of answers, and of errors.
+fn files_of(job: &str) -> Result<[String; 2]> {
+    let (parent, _) = Parent::split(job)?;
+    Ok(["answers", "errors"].map(|what| parent.child("files", &format!("{}-{what}", job_id(job)))))
 }
 
 /// The operation that ends with an evaluation job has the job's id.

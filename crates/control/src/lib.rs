@@ -2,6 +2,7 @@
 //!
 //! The nouns are one file each; [`Control`] is the door through which `api` and `meuse` come in.
 
+mod answerer;
 pub mod artifact;
 mod batch;
 mod check;
@@ -14,6 +15,8 @@ mod error;
 mod evaluation;
 mod evaluations;
 pub mod fault;
+mod file;
+mod files;
 mod job;
 mod jobs;
 mod keys;
@@ -25,11 +28,13 @@ mod operation;
 mod operations;
 mod publisher;
 mod query;
+mod request_batch;
 pub mod storage;
 pub mod store;
 mod traffic;
 mod training;
 
+pub use answerer::{Answered, Answerer, Asked, BatchEnding, Closed, LineChecker, LineFault};
 pub use artifact::Artifacts;
 pub use batch::{BatchJob, RowFormat};
 pub use control::{Control, Options};
@@ -40,9 +45,13 @@ pub use endpoints::{DeployedPatch, EndpointPatch, Endpoints, NewDeployedModel, N
 pub use error::{Error, ErrorCode, Result};
 pub use evaluation::{Evaluation, EvaluationJob, Slice};
 pub use evaluations::{Evaluations, NewEvaluationImport};
+pub use file::StoredFile;
+pub use files::{FILE_BYTES_MAX, FileReader, FileWriter, Files};
 pub use jiff::Timestamp;
 pub use job::{Job, JobError, JobKind, JobState};
-pub use jobs::{CRASHES_MAX, JobCollection, JobOptions, Jobs, NewBatch, NewEvaluation, NewTraining};
+pub use jobs::{
+    CRASHES_MAX, JobCollection, JobOptions, Jobs, NewBatch, NewEvaluation, NewRequestBatch, NewTraining,
+};
 pub use keys::{ALL_PROJECTS, KeyInfo, Keys, Principal, Role, Secret};
 pub use model::{ContainerSpec, ExplanationMethod, ExplanationSpec, Model, ServingStatus, Version};
 pub use models::{AliasChange, ArtifactSource, ModelPatch, Models, UploadModel};
@@ -50,5 +59,6 @@ pub use name::{ModelName, NameError, Parent, VersionRef, is_id};
 pub use operation::{Operation, OperationKind, OperationResult};
 pub use operations::Operations;
 pub use query::{ListQuery, Page};
+pub use request_batch::{BatchPhase, RequestBatch};
 pub use storage::{Storage, StorageOptions};
 pub use training::{EpochProgress, TrainingJob, TrainingTarget};

@@ -9,7 +9,6 @@
 
 mod encode;
 mod explain;
-mod output;
 mod publish;
 
 use std::time::Instant;
@@ -19,12 +18,12 @@ use serde::{Deserialize, Serialize};
 pub(super) use publish::withdraw;
 
 use super::context::Context;
+use super::output::{Output, OutputState};
 use super::pipeline::ordered;
 use super::rows::{InputObject, Place, RowReader, resolve};
 use super::runner::Done;
-use crate::{BatchJob, Error, JobKind, Result};
+use crate::{BatchJob, Error, JobKind, JobState, Result};
 use encode::{Encoded, Encoder};
-use output::{Output, OutputState};
 
 /// Reasons of failed rows that the job itself shows.
 const REASONS_MAX: usize = 10;
@@ -63,7 +62,7 @@ pub(super) fn run(context: &Context, job: &BatchJob) -> Result<Done> {
     publish::publish(context, &job, &progress)?;
     progress.show(&mut job);
     job.checkpoint = None;
-    Ok(Done { kind: JobKind::Batch(job), writes: Vec::new(), evaluation: None })
+    Ok(Done::new(JobState::Succeeded, JobKind::Batch(job)))
 }
 
 /// Finds the inputs and decides where the output goes.
@@ -112,7 +111,7 @@ fn predict(context: &Context, job: &BatchJob, encoder: &Encoder, progress: &mut 
         |chunk| encoder.encode(&uris, chunk),
         |encoded: Encoded| {
             context.check()?;
-            unsaved += output.append(&encoded)?;
+            unsaved += output.append(&encoded.header, &encoded.rows, &encoded.faults)?;
             progress.add(encoded);
             if unsaved >= options.checkpoint_bytes || saved_at.elapsed() >= options.checkpoint_interval {
                 (unsaved, saved_at) = (0, Instant::now());

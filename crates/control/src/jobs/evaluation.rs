@@ -18,6 +18,7 @@ use super::model::{LoadedModel, Predicted};
 use super::pipeline::ordered;
 use super::rows::{Chunk, Place, RowReader, Rows, resolve};
 use super::runner::Done;
+use crate::JobState;
 use crate::store::Record;
 use crate::{Error, Evaluation, EvaluationJob, JobKind, Result, Slice, Timestamp};
 
@@ -109,7 +110,7 @@ fn done(job: &EvaluationJob, mut evaluation: Evaluation, rows: u64) -> Result<Do
     let kind =
         JobKind::Evaluation(EvaluationJob { rows, result: Some(evaluation.name.clone()), ..job.clone() });
     let writes = vec![evaluation.insert()?];
-    Ok(Done { kind, writes, evaluation: Some(evaluation) })
+    Ok(Done { writes, evaluation: Some(evaluation), ..Done::new(JobState::Succeeded, kind) })
 }
 
 fn nothing_measured(total: &Counted) -> Error {

@@ -5,11 +5,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use super::context::{Context, Signals, staging};
-use super::{CRASHES_MAX, operation_name, pipeline};
-use super::{batch, evaluation, training};
+use super::{CRASHES_MAX, JobOptions, files_of, operation_name, pipeline};
+use super::{batch, evaluation, requests, training};
 use crate::control::WeakControl;
 use crate::operation::OperationResult;
 use crate::storage::failed;
@@ -27,6 +27,8 @@ pub(crate) struct Runner {
     wake: Notify,
     /// Counts changes of jobs, for those who wait for one.
     changes: watch::Sender<u64>,
+    /// Requests of batches that may be with the models at once.
+    requests: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -38,6 +40,8 @@ struct State {
 
 /// What a job that has succeeded leaves in the metadata, in the commit that ends it.
 pub(super) struct Done {
+    /// How it ended.
+    pub(super) state: JobState,
     /// The job's particular part in its final form.
     pub(super) kind: JobKind,
     /// Resources that appear with it.
@@ -46,9 +50,22 @@ pub(super) struct Done {
     pub(super) evaluation: Option<Evaluation>,
 }
 
+impl Done {
+    /// The end of a job in `state`, with nothing else to write.
+    pub(super) fn new(state: JobState, kind: JobKind) -> Done {
+        Done { state, kind, writes: Vec::new(), evaluation: None }
+    }
+}
+
 impl Runner {
-    pub(crate) fn new() -> Self {
-        Runner { state: Mutex::default(), wake: Notify::new(), changes: watch::Sender::new(0) }
+    pub(crate) fn new(options: &JobOptions) -> Self {
+        let requests = Arc::new(Semaphore::new(options.requests.max(1)));
+        Runner { state: Mutex::default(), wake: Notify::new(), changes: watch::Sender::new(0), requests }
+    }
+
+    /// Requests of batches that may be with the models at once.
+    pub(super) fn requests(&self) -> &Arc<Semaphore> {
+        &self.requests
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -119,11 +136,16 @@ impl Runner {
         if job.state.is_final() {
             return Ok(());
         }
-        store::modify::<Job>(control.store(), name, None, |job| {
+        let job = store::modify::<Job>(control.store(), name, None, |job| {
             job.cancel_requested |= !job.state.is_final();
+            if let JobKind::Requests(batch) = &mut job.kind {
+                batch.cancelling_since.get_or_insert(Timestamp::now());
+            }
             Ok(Vec::new())
         })
         .await?;
+        // What an earlier process has answered of a batch is kept: a worker ends it.
+        let begun = matches!(&job.kind, JobKind::Requests(batch) if batch.checkpoint.is_some());
         let waiting = {
             let mut state = self.state();
             if let Some(signals) = state.running.get(name) {
@@ -131,7 +153,11 @@ impl Runner {
             }
             let before = state.queue.len();
             state.queue.retain(|queued| queued != name);
-            before != state.queue.len()
+            let waiting = before != state.queue.len();
+            if waiting && begun {
+                state.queue.push_front(name.to_owned());
+            }
+            waiting && !begun
         };
         if waiting {
             // Taken up at once, whatever waits before it, to be ended as cancelled.
@@ -255,6 +281,7 @@ async fn on_thread(context: Context) -> Result<Done> {
             JobKind::Batch(job) => batch::run(&context, job),
             JobKind::Training(job) => training::run(&context, job),
             JobKind::Evaluation(job) => evaluation::run(&context, job),
+            JobKind::Requests(batch) => requests::run(&context, batch),
         };
         // Nobody waits for it only when the process ends.
         let _ = sender.send(outcome);
@@ -279,6 +306,7 @@ async fn end(control: &Control, name: &str, outcome: Result<Done>) -> Result<()>
         }
         let mut writes = finish(&mut job, &outcome);
         writes.extend(operation_write(control, &job, &outcome).await?);
+        writes.extend(control.files().release(name).await?);
         writes.push(store::update(&mut job)?);
         match control.store().commit(writes).await {
             Ok(()) => {
@@ -301,7 +329,7 @@ fn finish(job: &mut Job, outcome: &Result<Done>) -> Vec<Write> {
     job.end_time = Some(Timestamp::now());
     match outcome {
         Ok(done) => {
-            job.state = JobState::Succeeded;
+            job.state = done.state;
             job.kind = done.kind.clone();
             job.crashes = 0;
             done.writes.clone()
@@ -310,8 +338,10 @@ fn finish(job: &mut Job, outcome: &Result<Done>) -> Vec<Write> {
             let cancelled = error.code == ErrorCode::Cancelled;
             job.state = if cancelled { JobState::Cancelled } else { JobState::Failed };
             job.error = Some(JobError::from(error));
-            if let JobKind::Batch(batch) = &mut job.kind {
-                (batch.output_directory, batch.checkpoint) = (None, None);
+            match &mut job.kind {
+                JobKind::Batch(batch) => (batch.output_directory, batch.checkpoint) = (None, None),
+                JobKind::Requests(batch) => batch.checkpoint = None,
+                JobKind::Training(_) | JobKind::Evaluation(_) => {}
             }
             Vec::new()
         }
@@ -341,9 +371,14 @@ async fn operation_write(control: &Control, job: &Job, outcome: &Result<Done>) -
 /// from ending.
 async fn withdraw(control: &Control, name: &str) {
     let Ok(job) = store::get::<Job>(control.store(), name).await else { return };
-    if let JobKind::Batch(batch) = &job.kind
-        && let Err(error) = batch::withdraw(control, batch).await
-    {
+    let withdrawn = match &job.kind {
+        JobKind::Batch(batch) => batch::withdraw(control, batch).await,
+        JobKind::Requests(_) => {
+            files_of(name).map(|files| files.iter().for_each(|file| control.files().disown(file)))
+        }
+        JobKind::Training(_) | JobKind::Evaluation(_) => Ok(()),
+    };
+    if let Err(error) = withdrawn {
         tracing::error!(job = %name, %error, "output of an unsuccessful job could not be removed");
     }
 }
