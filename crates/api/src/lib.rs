@@ -1,15 +1,22 @@
 //! The only crate that knows HTTP and wire JSON: one folder a protocol, none importing another.
 //!
 //! [`http`] is the server: connections, limits, routes, keys. [`vertex`], [`openai`], [`storage`] and [`admin`] are
-//! protocols: they turn wire requests into calls of `control` and `serving` and turn the answers back.
+//! protocols: they turn wire requests into calls of `control` and `serving` and turn the answers back. What protocols
+//! share lies beside them: [`language`] between requests and language models, [`models`] to list these, [`fields`] to
+//! read JSON, [`stream`] to write it piece by piece.
 
 pub mod admin;
 mod answer_explanation;
 mod fault;
+mod fields;
 mod health;
 pub mod http;
+mod ids;
+mod language;
+mod models;
 pub mod openai;
 pub mod storage;
+mod stream;
 pub mod vertex;
 
 pub use crate::http::{App, Limits, serve};
@@ -24,7 +31,7 @@ pub(crate) fn routes() -> Result<http::Routes, vertex::SchemaError> {
     for route in health::routes().into_iter().chain(admin::routes()).chain(storage::routes()) {
         routes.add(route);
     }
-    for route in openai::routes() {
+    for route in openai::routes().into_iter().chain(models::routes()) {
         routes.add(route);
     }
     for route in vertex::routes()? {

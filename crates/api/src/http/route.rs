@@ -29,10 +29,13 @@ where
 pub struct Protocol {
     /// For metrics and logs.
     pub name: &'static str,
-    /// The shape of its errors.
-    pub render: fn(&Fault) -> Response,
+    /// The shape of its errors, which may carry the request's id. The status is the fault's own, but where the protocol
+    /// has another for it.
+    pub render: fn(&Fault, &str) -> Response,
     /// The header, if it has one, that says how many milliseconds passed before a reply began.
     pub timing: Option<&'static str>,
+    /// The header, beside `x-request-id`, in which it carries the request's id.
+    pub request_id: Option<&'static str>,
 }
 
 /// One address with who may call it and what answers.
@@ -192,8 +195,9 @@ mod tests {
                 access: Access::Public,
                 protocol: Protocol {
                     name: "test",
-                    render: |_| bytes_reply(StatusCode::IM_A_TEAPOT, "", ""),
+                    render: |_, _| bytes_reply(StatusCode::IM_A_TEAPOT, "", ""),
                     timing: None,
+                    request_id: None,
                 },
                 handler: handler(|_| async { Ok(bytes_reply(StatusCode::OK, "", "")) }),
             });

@@ -213,6 +213,9 @@ impl Server {
             Ok(response) => response,
             Err(fault) => refuse(route, &fault, &id),
         };
+        if let Some(header) = route.and_then(|route| route.protocol.request_id) {
+            response.headers_mut().insert(HeaderName::from_static(header), id.clone());
+        }
         response.headers_mut().insert(HeaderName::from_static("x-request-id"), id);
         if let Some(header) = route.and_then(|route| route.protocol.timing) {
             let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -310,8 +313,7 @@ fn refuse(route: Option<&Route>, fault: &Fault, id: &HeaderValue) -> Response {
         tracing::warn!(request = ?id, path, code = fault.code.name(), message = fault.message, cause, "refused");
     }
     let protocol = route.map_or(crate::vertex::PROTOCOL, |r| r.protocol);
-    let mut response = (protocol.render)(fault);
-    *response.status_mut() = status;
+    let mut response = (protocol.render)(fault, id.to_str().unwrap_or_default());
     let headers = response.headers_mut();
     if let Some(after) = fault.retry_after {
         headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));

@@ -7,13 +7,16 @@ use llm::{GenerateRequest, SamplingParams, TokenLogprob};
 use serde_json::{Map, Value, json};
 use serving::Language;
 
-use super::chat::{include_usage, usage};
-use super::fields::{Fields, invalid, unsupported};
-use super::generation::{Generation, Said, deadline, find, prepared, project_of, room};
-use super::sse::{Frames, Teller};
-use super::{error, ids, logprobs, messages, sampling, sse};
-use crate::Fault;
+use super::chat::{include_usage, reason, usage};
+use super::{PROJECT_HEADER, error, sampling};
+use crate::fields::{Fields, invalid, unsupported};
 use crate::http::{App, Call, Response, json_reply};
+use crate::language::{
+    Generation, Names, Said, deadline, find, finite, prepared, project_of, refused_text, room, stops,
+    token_text,
+};
+use crate::stream::{Frames, Framing, Teller};
+use crate::{Fault, ids, stream};
 
 /// Prompts in one request at most.
 const PROMPTS_MAX: usize = 64;
@@ -21,14 +24,16 @@ const PROMPTS_MAX: usize = 64;
 const N_MAX: i64 = 64;
 /// Tokens in an answer where the request does not say: the protocol's own number.
 const MAX_TOKENS: usize = 16;
+/// What this protocol calls the fields that faults are about.
+const NAMES: Names = Names { prompt: "prompt", max_tokens: "max_tokens", format: "response_format" };
 
 /// Continues texts.
 pub(super) async fn answer(call: Call) -> Result<Response, Fault> {
-    let project = project_of(&call)?;
+    let project = project_of(&call, Some(PROJECT_HEADER))?;
     let Call { app, body, .. } = call;
     let bytes = body.read().await?;
     let completion = prepared(&app, move |app| Completion::start(app, &project, &bytes)).await?;
-    if completion.streams { Ok(sse::reply(completion)) } else { completion.whole().await }
+    if completion.streams { Ok(stream::reply(completion, Framing::Events)) } else { completion.whole().await }
 }
 
 /// What is to be continued.
@@ -87,7 +92,7 @@ impl Request {
             n: fields.count("n", 1..=N_MAX)?.unwrap_or(1),
             echo: fields.flag("echo")?.unwrap_or(false),
             sampling: sampling::read(&mut fields)?,
-            stop: sampling::stops(&mut fields)?,
+            stop: stops(&mut fields, "stop")?,
             logprobs: fields.whole("logprobs", 0..=i64::from(llm::TOP_LOGPROBS_MAX))?.map(|top| top as u8),
             include_usage: include_usage(&mut fields, stream)?,
             stream,
@@ -117,7 +122,7 @@ impl Request {
         for prompt in &self.prompts {
             let tokens = match prompt {
                 Prompt::Text(text) => {
-                    language.text_prompt(text).map_err(|error| messages::refused(&error, "prompt"))?
+                    language.text_prompt(text).map_err(|error| refused_text(&error, NAMES.prompt))?
                 }
                 Prompt::Tokens(tokens) => tokens.clone(),
             };
@@ -169,7 +174,7 @@ impl Completion {
         let language = Arc::clone(&route.language);
         let (prompts, texts) = request.tokens(&language)?;
         let longest = prompts.iter().map(Vec::len).max().unwrap_or_default();
-        let names = ("prompt", "max_tokens");
+        let names = (NAMES.prompt, NAMES.max_tokens);
         let max_tokens = match request.max_tokens {
             None => room(language.context(), longest, None, names)?.min(MAX_TOKENS),
             asked => room(language.context(), longest, asked, names)?,
@@ -187,7 +192,7 @@ impl Completion {
             answer.text = texts.get(place / request.n).cloned().unwrap_or_default();
         }
         Ok(Completion {
-            generation: Generation::start(route, project, prompts, &wanted, "prompt")?,
+            generation: Generation::start(route, project, prompts, &wanted, &NAMES)?,
             id: ids::fresh("cmpl-"),
             created_s: ids::now_s(),
             model: request.model,
@@ -211,7 +216,7 @@ impl Completion {
                     state.ranks.extend(logprob);
                     (answer, text, None)
                 }
-                Said::Ended { answer, text, reason } => (answer, text, Some(reason)),
+                Said::Ended { answer, text, end } => (answer, text, Some(reason(end))),
             };
             let Some(answer) = self.answers.get_mut(place) else { continue };
             answer.text.push_str(&more);
@@ -269,12 +274,12 @@ impl Completion {
 fn ranked(ranks: &[TokenLogprob], offset: &mut usize, language: &Language) -> Value {
     let (mut tokens, mut own, mut top, mut offsets) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for place in ranks {
-        let text = logprobs::text(&place.chosen, language);
+        let text = token_text(&place.chosen, language);
         offsets.push(*offset);
         *offset += text.chars().count();
         tokens.push(text);
-        own.push(logprobs::finite(place.chosen.logprob));
-        let alternative = |token| (logprobs::text(token, language), json!(logprobs::finite(token.logprob)));
+        own.push(finite(place.chosen.logprob));
+        let alternative = |token| (token_text(token, language), json!(finite(token.logprob)));
         top.push(place.top.iter().map(alternative).collect::<Map<String, Value>>());
     }
     json!({"tokens": tokens, "token_logprobs": own, "top_logprobs": top, "text_offset": offsets})

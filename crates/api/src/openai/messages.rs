@@ -1,12 +1,11 @@
-//! Conversations: from messages as they are sent to the prompt that the model's template makes of them.
+//! Messages as they are sent.
 
-use llm::template::{self, Message, ToolCall};
-use serde_json::{Map, Value};
-use serving::{Language, PromptError};
+use llm::template::{Message, ToolCall};
+use serde_json::Value;
 
-use super::fields::{Fields, invalid, unsupported};
-use super::generation::too_long;
 use crate::Fault;
+use crate::fields::{Fields, invalid, unsupported};
+use crate::language::call_of_text;
 
 /// Messages in a conversation at most.
 const MESSAGES_MAX: usize = 10_000;
@@ -89,40 +88,10 @@ fn calls(fields: &mut Fields) -> Result<Vec<ToolCall>, Fault> {
         let mut function = call.object("function")?.ok_or_else(|| call.missing("function"))?;
         let name = function.needed_text("name")?;
         let arguments = function.text("arguments")?.unwrap_or_default();
-        let made = made_call(id, name, &arguments, &function.path("arguments"))?;
+        let made = call_of_text(id, name, &arguments, &function.path("arguments"))?;
         function.finish()?;
         call.finish()?;
         Ok(made)
     };
     items.into_iter().enumerate().map(call).collect()
-}
-
-/// A call as templates know it: its arguments are an object.
-pub(super) fn made_call(id: String, name: String, arguments: &str, path: &str) -> Result<ToolCall, Fault> {
-    let arguments: Value = match arguments.trim() {
-        "" => Value::Object(Map::new()),
-        text => serde_json::from_str(text).map_err(|_| invalid(path, "must be JSON in a string"))?,
-    };
-    Ok(ToolCall { id, name, arguments: template::Value::from_serialize(&arguments) })
-}
-
-/// The prompt that the model's template makes of a conversation; `of` names the field it came in.
-pub(super) fn prompt(
-    language: &Language,
-    turns: &[Message],
-    tools: &[Value],
-    of: &str,
-) -> Result<Vec<u32>, Fault> {
-    let tools = tools.iter().map(template::Value::from_serialize).collect();
-    language.chat_prompt(turns, tools).map_err(|error| refused(&error, of))
-}
-
-/// What to tell a client of whose text no prompt was made.
-pub(super) fn refused(error: &PromptError, of: &str) -> Fault {
-    match error {
-        PromptError::TooLong { .. } => too_long(of, error.to_string()),
-        PromptError::NoTemplate { .. } | PromptError::Template(_) => {
-            Fault::invalid(error.to_string()).about(of)
-        }
-    }
 }

@@ -1,34 +1,33 @@
-//! OpenAI's protocol, as the `openai` library speaks it: chat completions, completions, responses and models.
+//! OpenAI's protocol, as the `openai` library speaks it: chat completions, completions and responses.
 //!
-//! [`fields`] reads requests, and refuses by name what is not honoured. [`chat`], [`completions`] and [`responses`]
-//! each turn a request into a [`generation`] and what it says into their own shape, whole or streamed ([`sse`]).
-//! What they share lies beside them: [`messages`], [`sampling`], [`format`], [`tools`], [`logprobs`].
+//! [`chat`], [`completions`] and [`responses`] each turn a request into what [`crate::language`] takes and what it says
+//! into their own shape, whole or streamed. What they share lies beside them: [`messages`], [`sampling`], [`mod@format`],
+//! [`tools`], [`logprobs`].
 
 mod chat;
 mod completions;
-mod fields;
 mod format;
-mod generation;
-mod ids;
 mod logprobs;
 mod messages;
-mod models;
 mod responses;
 mod sampling;
-mod sse;
 mod tools;
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::http::Permission::{Invoke, Read};
+use crate::http::Permission::Invoke;
 use crate::http::{
-    Access, Call, Handler, Protocol, Response, Route, Template, bytes_reply, handler, json_reply,
+    Access, Call, Handler, Permission, Protocol, Response, Route, Template, bytes_reply, handler, json_reply,
 };
 use crate::{Code, Fault};
 
 /// How this protocol says no: `{"error": {message, type, code, param}}`.
-pub const PROTOCOL: Protocol = Protocol { name: "openai", render, timing: Some("openai-processing-ms") };
+pub const PROTOCOL: Protocol =
+    Protocol { name: "openai", render, timing: Some("openai-processing-ms"), request_id: None };
+
+/// The header in which a client names the project.
+pub(crate) const PROJECT_HEADER: &str = "openai-project";
 
 /// Parts of the protocol that are known and not served.
 const UNSERVED: [(Method, &str); 12] = [
@@ -52,19 +51,12 @@ pub fn routes() -> Vec<Route> {
         route(Method::POST, "/v1/chat/completions", Invoke, handler(chat::answer)),
         route(Method::POST, "/v1/completions", Invoke, handler(completions::answer)),
         route(Method::POST, "/v1/responses", Invoke, handler(responses::answer)),
-        route(Method::GET, "/v1/models", Read, handler(models::list)),
-        route(Method::GET, "/v1/models/{model}", Read, handler(models::get)),
     ];
     let unserved = UNSERVED.into_iter().map(|(method, path)| route(method, path, Invoke, unserved(path)));
     served.into_iter().chain(unserved).flatten().collect()
 }
 
-fn route(
-    method: Method,
-    pattern: &str,
-    permission: crate::http::Permission,
-    handler: Handler,
-) -> Option<Route> {
+fn route(method: Method, pattern: &str, permission: Permission, handler: Handler) -> Option<Route> {
     Template::parse(pattern).map(|template| Route {
         method,
         template,
@@ -83,7 +75,7 @@ fn unserved(path: &'static str) -> Handler {
     })
 }
 
-fn render(fault: &Fault) -> Response {
+fn render(fault: &Fault, _: &str) -> Response {
     json_reply(fault.status(), &json!({"error": error(fault)}))
         .unwrap_or_else(|_| bytes_reply(StatusCode::INTERNAL_SERVER_ERROR, "application/json", "{}"))
 }

@@ -9,56 +9,45 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use self::items::Items;
-use self::request::Request;
-use super::generation::{Generation, Said, find, prepared, project_of};
-use super::sse::{Frames, Teller};
-use super::tools::{Parser, spelled};
-use super::{error, ids, logprobs, sse};
-use crate::Fault;
+use self::request::{NAMES, Request};
+use super::{PROJECT_HEADER, error, logprobs};
 use crate::http::{App, Call, Response, json_reply};
+use crate::language::{Answers, End, Told, find, prepared, project_of};
+use crate::stream::{Frames, Framing, Teller};
+use crate::{Fault, ids, stream};
 
 /// Answers with a response. Nothing of it is stored, whatever the protocol's own default is; the reply says so.
 pub(super) async fn answer(call: Call) -> Result<Response, Fault> {
-    let project = project_of(&call)?;
+    let project = project_of(&call, Some(PROJECT_HEADER))?;
     let Call { app, body, .. } = call;
     let bytes = body.read().await?;
     let making = prepared(&app, move |app| Making::start(app, &project, &bytes)).await?;
-    if making.streams { Ok(sse::reply(making)) } else { making.whole().await }
+    if making.streams { Ok(stream::reply(making, Framing::Events)) } else { making.whole().await }
 }
 
 /// A response on its way.
 struct Making {
-    generation: Generation,
+    answers: Answers,
     /// The reply as it is so far, but for its output.
     reply: Value,
-    parser: Parser,
     items: Items,
-    parallel: bool,
     streams: bool,
     begun: bool,
     /// Why the answer ended.
-    reason: Option<&'static str>,
-    said: Vec<Said>,
+    ended: Option<End>,
 }
 
 impl Making {
     fn start(app: &Arc<App>, project: &str, bytes: &[u8]) -> Result<Making, Fault> {
         let request = Request::read(bytes)?;
         let route = find(app, project, &request.model)?;
-        let language = Arc::clone(&route.language);
-        let style = request.tools.style(&language)?;
-        let (prompt, wanted) = request.wanted(app, &language, style)?;
-        let generation = Generation::start(route, project, vec![prompt], &wanted, "input")?;
         Ok(Making {
-            generation,
-            parser: Parser::new(style, request.tools.names()),
-            items: Items::new(request.logprobs.is_some()),
-            parallel: request.tools.parallel,
+            items: Items::new(request.conversation.logprobs.is_some()),
+            answers: request.conversation.start(app, route, project, &NAMES)?,
             streams: request.stream,
             reply: reply(&request.echo),
             begun: false,
-            reason: None,
-            said: Vec::new(),
+            ended: None,
         })
     }
 
@@ -70,41 +59,25 @@ impl Making {
             }
             return Ok(true);
         }
-        let mut said = std::mem::take(&mut self.said);
-        let more = self.generation.next(&mut said).await?;
-        for said in said.drain(..) {
-            self.hear(said, frames);
+        let Some(told) = self.answers.next().await? else { return Ok(false) };
+        for (_, told) in told {
+            self.hear(told, frames);
         }
-        self.said = said;
-        Ok(more)
+        Ok(true)
     }
 
-    fn hear(&mut self, said: Said, frames: &mut Frames) {
-        let mut pieces = Vec::new();
-        match said {
-            Said::Token { id, text, logprob, .. } => {
-                let language = &self.generation.route.language;
-                self.items.rank(logprob.map(|place| logprobs::entry(&place, language)));
-                self.parser.push(&spelled(language, id, text), &mut pieces);
-            }
-            Said::Ended { text, reason, .. } => {
-                self.parser.push(&text, &mut pieces);
-                self.parser.finish(&mut pieces);
-                self.reason = Some(reason);
-            }
-        }
-        for piece in pieces {
-            if !self.parallel && self.items.has_call() {
-                self.generation.cancel();
-                break;
-            }
+    fn hear(&mut self, told: Told, frames: &mut Frames) {
+        let language = &self.answers.generation.route.language;
+        self.items.rank(told.ranks.iter().map(|place| logprobs::entry(place, language)));
+        for piece in told.pieces {
             self.items.add(piece, frames);
         }
+        self.ended = told.ended.or(self.ended);
     }
 
     /// Completes the reply.
     fn end(&mut self, frames: &mut Frames) -> &'static str {
-        let whole = self.reason != Some("length");
+        let whole = self.ended != Some(End::Length);
         let status = if whole { "completed" } else { "incomplete" };
         self.items.close(status, frames);
         self.reply["status"] = status.into();
@@ -114,7 +87,7 @@ impl Making {
             self.reply["incomplete_details"] = json!({"reason": "max_output_tokens"});
         }
         self.reply["output"] = self.items.output().into();
-        let usage = &self.generation.usage;
+        let usage = &self.answers.generation.usage;
         self.reply["usage"] = json!({
             "input_tokens": usage.prompt,
             "input_tokens_details": {"cached_tokens": usage.cached},
@@ -126,9 +99,9 @@ impl Making {
     }
 
     async fn whole(mut self) -> Result<Response, Fault> {
-        let mut unheard = Frames::default();
+        let mut unheard = Frames::new(Framing::Events);
         while self.next(&mut unheard).await? {
-            unheard = Frames::default();
+            unheard.clear();
         }
         self.end(&mut unheard);
         json_reply(StatusCode::OK, &self.reply)

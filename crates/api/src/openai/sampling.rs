@@ -1,10 +1,10 @@
-//! How tokens are chosen and where answers end: the fields that chat completions, completions and responses share.
+//! How tokens are chosen: the fields that chat completions, completions and responses share.
 
-use llm::{STOP_BYTES_MAX, STOPS_MAX, SamplingParams};
+use llm::SamplingParams;
 use serde_json::Value;
 
-use super::fields::{Fields, invalid};
 use crate::Fault;
+use crate::fields::{Fields, invalid};
 
 /// Reads `temperature` and the other fields that change how tokens are chosen. `top_k`, `min_p`, `typical_p` and
 /// `repetition_penalty` are not OpenAI's; other servers have them under these names.
@@ -40,28 +40,4 @@ fn biases(fields: &mut Fields) -> Result<Vec<(u32, f32)>, Fault> {
         token.zip(bias).map(|(token, bias)| (token, bias as f32)).ok_or_else(wrong)
     };
     map.into_iter().map(bias).collect()
-}
-
-/// Reads `stop`: a text or a list of texts.
-pub(super) fn stops(fields: &mut Fields) -> Result<Vec<String>, Fault> {
-    let path = fields.path("stop");
-    let stops = match fields.take("stop") {
-        None => return Ok(Vec::new()),
-        Some(Value::String(stop)) => vec![stop],
-        Some(Value::Array(items)) => {
-            if items.len() > STOPS_MAX {
-                let message = format!("has {} entries; at most {STOPS_MAX} are allowed", items.len());
-                return Err(invalid(path, message));
-            }
-            let text = |item: Value| item.as_str().map(str::to_owned);
-            let texts: Option<Vec<String>> = items.into_iter().map(text).collect();
-            texts.ok_or_else(|| invalid(path.clone(), "must be a string or a list of strings"))?
-        }
-        Some(_) => return Err(invalid(path, "must be a string or a list of strings")),
-    };
-    if stops.iter().any(|stop| stop.is_empty() || stop.len() > STOP_BYTES_MAX) {
-        let message = format!("has an entry that is empty or longer than {STOP_BYTES_MAX} bytes");
-        return Err(invalid(path, message));
-    }
-    Ok(stops)
 }

@@ -27,7 +27,7 @@ use crate::http::{
 use crate::{Code, Fault};
 
 /// How this protocol says no: `{"error": {code, message, errors: [{domain, reason, message}]}}`.
-pub const PROTOCOL: Protocol = Protocol { name: "storage", render, timing: None };
+pub const PROTOCOL: Protocol = Protocol { name: "storage", render, timing: None, request_id: None };
 
 /// The routes of this protocol.
 pub fn routes() -> Vec<Route> {
@@ -73,7 +73,7 @@ pub fn routes() -> Vec<Route> {
     table.into_iter().filter_map(route).collect()
 }
 
-fn render(fault: &Fault) -> Response {
+fn render(fault: &Fault, _: &str) -> Response {
     let status = fault.status();
     let reason = match fault.code {
         Code::NotFound => "notFound",

@@ -33,7 +33,7 @@ use crate::http::{Protocol, Response, Route, bytes_reply, json_reply};
 pub use schema::SchemaError;
 
 /// How this protocol says no: `{"error": {code, message, status, details}}`.
-pub const PROTOCOL: Protocol = Protocol { name: "vertex", render, timing: None };
+pub const PROTOCOL: Protocol = Protocol { name: "vertex", render, timing: None, request_id: None };
 
 /// The routes of this protocol.
 ///
@@ -56,7 +56,7 @@ struct ErrorBody<'a> {
     details: [(); 0],
 }
 
-fn render(fault: &Fault) -> Response {
+fn render(fault: &Fault, _: &str) -> Response {
     let status = fault.status();
     let error =
         ErrorBody { code: status.as_u16(), message: &fault.message, status: fault.code.name(), details: [] };

@@ -1,17 +1,11 @@
 //! [`Request`]: a chat completion as it is asked for.
 
-use llm::template::Message;
-use llm::{GenerateRequest, SamplingParams};
 use serde_json::Value;
-use serving::Language;
 
-use super::super::fields::{Fields, invalid, unsupported};
-use super::super::format::Format;
-use super::super::generation::{deadline, room};
-use super::super::tools::{Style, Tools};
-use super::super::{messages, sampling};
+use super::super::{format, messages, sampling, tools};
 use crate::Fault;
-use crate::http::App;
+use crate::fields::{Fields, invalid};
+use crate::language::{Conversation, Names, stops};
 
 /// Answers to one prompt at most.
 const N_MAX: i64 = 64;
@@ -19,16 +13,8 @@ const N_MAX: i64 = 64;
 /// A chat completion as it is asked for.
 pub(super) struct Request {
     pub(super) model: String,
-    pub(super) turns: Vec<Message>,
-    pub(super) tools: Tools,
-    pub(super) n: usize,
-    /// Under the name in which it was given.
-    max_tokens: Option<(&'static str, usize)>,
-    sampling: SamplingParams,
-    stop: Vec<String>,
-    /// With how many alternatives.
-    pub(super) logprobs: Option<u8>,
-    format: Format,
+    pub(super) conversation: Conversation,
+    pub(super) names: Names,
     pub(super) stream: bool,
     pub(super) include_usage: bool,
 }
@@ -38,51 +24,27 @@ impl Request {
     pub(super) fn read(bytes: &[u8]) -> Result<Request, Fault> {
         let mut fields = Fields::of_body(bytes)?;
         let stream = fields.flag("stream")?.unwrap_or(false);
-        let request = Request {
-            model: fields.needed_text("model")?,
-            turns: messages::read(&mut fields)?,
-            tools: Tools::read(&mut fields, false)?,
-            n: fields.count("n", 1..=N_MAX)?.unwrap_or(1),
-            max_tokens: max_tokens(&mut fields)?,
+        let model = fields.needed_text("model")?;
+        let turns = messages::read(&mut fields)?;
+        let tools = tools::read(&mut fields, false)?;
+        let n = fields.count("n", 1..=N_MAX)?.unwrap_or(1);
+        let (name, max_tokens) = max_tokens(&mut fields)?.unzip();
+        let conversation = Conversation {
+            turns,
+            tools,
+            n,
+            max_tokens,
             sampling: sampling::read(&mut fields)?,
-            stop: sampling::stops(&mut fields)?,
+            stop: stops(&mut fields, "stop")?,
             logprobs: logprobs(&mut fields)?,
-            format: Format::read(&mut fields, "response_format", false)?,
-            include_usage: include_usage(&mut fields, stream)?,
-            stream,
+            format: format::read(&mut fields, "response_format", false)?,
         };
+        let include_usage = include_usage(&mut fields, stream)?;
         harmless(&mut fields)?;
         fields.finish()?;
-        Ok(request)
-    }
-
-    /// The prompt, and what is wanted of the model, which writes calls in `style`.
-    pub(super) fn wanted(
-        &self,
-        app: &App,
-        language: &Language,
-        style: Option<Style>,
-    ) -> Result<(Vec<u32>, GenerateRequest), Fault> {
-        let prompt = messages::prompt(language, &self.turns, &self.tools.described(), "messages")?;
-        let (name, asked) = self.max_tokens.unzip();
-        let max_tokens =
-            room(language.context(), prompt.len(), asked, ("messages", name.unwrap_or_default()))?;
-        let calls = style.and_then(|style| self.tools.constraint(style, language));
-        let form = self.format.constraint();
-        if style.is_some() && form.is_some() {
-            let message = "cannot be given together with tools: leave one of them out";
-            return Err(unsupported("response_format", message));
-        }
-        let wanted = GenerateRequest {
-            n: self.n,
-            sampling: self.sampling.clone(),
-            stop: self.stop.clone(),
-            logprobs: self.logprobs,
-            constraint: calls.or(form),
-            deadline: deadline(app),
-            ..GenerateRequest::new(Vec::new(), max_tokens)
-        };
-        Ok((prompt, wanted))
+        let max_tokens = name.unwrap_or("max_tokens");
+        let names = Names { prompt: "messages", max_tokens, format: "response_format" };
+        Ok(Request { model, conversation, names, stream, include_usage })
     }
 }
 

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::super::ids;
-use super::super::sse::Frames;
-use super::super::tools::Piece;
+use crate::ids;
+use crate::language::Piece;
+use crate::stream::Frames;
 
 /// A response's output as it grows.
 pub(super) struct Items {
@@ -16,7 +16,6 @@ pub(super) struct Items {
     ranked: bool,
     /// Those of tokens whose text is not told yet.
     ranks: Vec<Value>,
-    has_call: bool,
     /// The number of the next event.
     sequence: u64,
 }
@@ -31,7 +30,7 @@ struct Message {
 impl Items {
     /// No output yet.
     pub(super) fn new(ranked: bool) -> Items {
-        Items { output: Vec::new(), open: None, ranked, ranks: Vec::new(), has_call: false, sequence: 0 }
+        Items { output: Vec::new(), open: None, ranked, ranks: Vec::new(), sequence: 0 }
     }
 
     /// Writes the event `name`, whose other fields are `event`'s.
@@ -42,14 +41,9 @@ impl Items {
         frames.event(name, &event);
     }
 
-    /// Takes the log-probabilities of a token.
-    pub(super) fn rank(&mut self, rank: Option<Value>) {
-        self.ranks.extend(rank);
-    }
-
-    /// Whether there is a call.
-    pub(super) fn has_call(&self) -> bool {
-        self.has_call
+    /// Takes the log-probabilities of tokens.
+    pub(super) fn rank(&mut self, ranks: impl Iterator<Item = Value>) {
+        self.ranks.extend(ranks);
     }
 
     /// What is whole.
@@ -88,7 +82,6 @@ impl Items {
 
     fn add_call(&mut self, name: &str, arguments: &str, frames: &mut Frames) {
         self.close("completed", frames);
-        self.has_call = true;
         let (index, id, call_id) = (self.output.len(), ids::fresh("fc_"), ids::fresh("call_"));
         let item = |arguments: &str, status: &str| {
             json!({

@@ -1,32 +1,25 @@
 //! [`Request`]: a response as it is asked for.
 
 use llm::template::Message;
-use llm::{GenerateRequest, SamplingParams};
 use serde_json::{Map, Value, json};
-use serving::Language;
 
-use super::super::fields::{Fields, invalid, unsupported};
-use super::super::format::Format;
-use super::super::generation::{deadline, room};
-use super::super::tools::{Style, Tools};
-use super::super::{messages, sampling};
+use super::super::{format, messages, sampling, tools};
 use crate::Fault;
-use crate::http::App;
+use crate::fields::{Fields, invalid, unsupported};
+use crate::language::{Conversation, Format, Names, call_of_text};
 
 /// Items of input at most.
 const ITEMS_MAX: usize = 10_000;
 /// What `include` may name.
 const LOGPROBS: &str = "message.output_text.logprobs";
+/// What responses call the fields that faults are about.
+pub(super) const NAMES: Names =
+    Names { prompt: "input", max_tokens: "max_output_tokens", format: "text.format" };
 
 /// A response as it is asked for.
 pub(super) struct Request {
     pub(super) model: String,
-    turns: Vec<Message>,
-    pub(super) tools: Tools,
-    max_tokens: Option<usize>,
-    sampling: SamplingParams,
-    pub(super) logprobs: Option<u8>,
-    format: Format,
+    pub(super) conversation: Conversation,
     pub(super) stream: bool,
     /// What the reply repeats of it.
     pub(super) echo: Value,
@@ -38,49 +31,22 @@ impl Request {
         let mut fields = Fields::of_body(bytes)?;
         let mut echo = echo(&fields);
         let instructions = fields.text("instructions")?;
-        let request = Request {
-            model: fields.needed_text("model")?,
+        let model = fields.needed_text("model")?;
+        let conversation = Conversation {
             turns: turns(&mut fields, instructions)?,
-            tools: Tools::read(&mut fields, true)?,
-            max_tokens: fields.count("max_output_tokens", 1..=i64::from(u32::MAX))?,
+            tools: tools::read(&mut fields, true)?,
+            n: 1,
+            max_tokens: fields.count(NAMES.max_tokens, 1..=i64::from(u32::MAX))?,
             sampling: sampling::read(&mut fields)?,
+            stop: Vec::new(),
             logprobs: logprobs(&mut fields)?,
-            format: format(&mut fields)?,
-            stream: fields.flag("stream")?.unwrap_or(false),
-            echo: Value::Null,
+            format: text_format(&mut fields)?,
         };
+        let stream = fields.flag("stream")?.unwrap_or(false);
         harmless(&mut fields)?;
         fields.finish()?;
-        echo["parallel_tool_calls"] = request.tools.parallel.into();
-        Ok(Request { echo, ..request })
-    }
-
-    /// The prompt, and what is wanted of the model, which writes calls in `style`.
-    pub(super) fn wanted(
-        &self,
-        app: &App,
-        language: &Language,
-        style: Option<Style>,
-    ) -> Result<(Vec<u32>, GenerateRequest), Fault> {
-        let prompt = messages::prompt(language, &self.turns, &self.tools.described(), "input")?;
-        let names = ("input", "max_output_tokens");
-        let max_tokens = room(language.context(), prompt.len(), self.max_tokens, names)?;
-        let calls = style.and_then(|style| self.tools.constraint(style, language));
-        let form = self.format.constraint();
-        if style.is_some() && form.is_some() {
-            return Err(unsupported(
-                "text.format",
-                "cannot be given together with tools: leave one of them out",
-            ));
-        }
-        let wanted = GenerateRequest {
-            sampling: self.sampling.clone(),
-            logprobs: self.logprobs,
-            constraint: calls.or(form),
-            deadline: deadline(app),
-            ..GenerateRequest::new(Vec::new(), max_tokens)
-        };
-        Ok((prompt, wanted))
+        echo["parallel_tool_calls"] = conversation.tools.parallel.into();
+        Ok(Request { model, conversation, stream, echo })
     }
 }
 
@@ -145,7 +111,7 @@ fn add_item(turns: &mut Vec<Message>, item: Value, path: &str) -> Result<(), Fau
         "function_call" => {
             let (id, name) = (item.needed_text("call_id")?, item.needed_text("name")?);
             let arguments = item.text("arguments")?.unwrap_or_default();
-            let call = messages::made_call(id, name, &arguments, &item.path("arguments"))?;
+            let call = call_of_text(id, name, &arguments, &item.path("arguments"))?;
             // Calls belong to the message in which they were made.
             if turns.last().is_none_or(|last| last.role != "assistant") {
                 turns.push(Message { role: "assistant".to_owned(), ..Message::default() });
@@ -166,9 +132,9 @@ fn add_item(turns: &mut Vec<Message>, item: Value, path: &str) -> Result<(), Fau
 }
 
 /// `text.format`.
-fn format(fields: &mut Fields) -> Result<Format, Fault> {
+fn text_format(fields: &mut Fields) -> Result<Format, Fault> {
     let Some(mut text) = fields.object("text")? else { return Ok(Format::Text) };
-    let format = Format::read(&mut text, "format", true)?;
+    let format = format::read(&mut text, "format", true)?;
     text.finish()?;
     Ok(format)
 }

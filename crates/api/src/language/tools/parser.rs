@@ -14,7 +14,7 @@ const TRIES_MAX: usize = 16;
 
 /// A part of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::openai) enum Piece {
+pub(crate) enum Piece {
     /// Text for the reader.
     Text(String),
     /// A whole call.
@@ -29,7 +29,7 @@ pub(in crate::openai) enum Piece {
 /// Tells calls from text. Text is passed on as it comes, but for what could be the beginning of a call; a call is
 /// passed on whole. What looked like a call and is none is passed on as the text it is: nothing is lost.
 #[derive(Debug)]
-pub(in crate::openai) struct Parser {
+pub(crate) struct Parser {
     style: Option<Style>,
     /// Functions that there are.
     names: Vec<String>,
@@ -57,12 +57,12 @@ struct Body<'a> {
 
 impl Parser {
     /// A parser of what a model that calls in this style writes; without one, all is text.
-    pub(in crate::openai) fn new(style: Option<Style>, names: Vec<String>) -> Parser {
+    pub(crate) fn new(style: Option<Style>, names: Vec<String>) -> Parser {
         Parser { style, names, held: String::new(), state: State::Start }
     }
 
     /// Takes the next text.
-    pub(in crate::openai) fn push(&mut self, text: &str, pieces: &mut Vec<Piece>) {
+    pub(crate) fn push(&mut self, text: &str, pieces: &mut Vec<Piece>) {
         match self.style {
             None => say(text, pieces),
             Some(Style::Tagged) => {
@@ -81,7 +81,7 @@ impl Parser {
     }
 
     /// What is left at the answer's end.
-    pub(in crate::openai) fn finish(&mut self, pieces: &mut Vec<Piece>) {
+    pub(crate) fn finish(&mut self, pieces: &mut Vec<Piece>) {
         let held = std::mem::take(&mut self.held);
         match (self.style, self.state) {
             (Some(Style::Tagged), State::Start) if held.trim().is_empty() => {}

@@ -8,26 +8,26 @@ use crate::Fault;
 
 /// A JSON object on its way to being read. A field that is `null` counts as absent.
 #[derive(Debug)]
-pub(super) struct Fields {
+pub(crate) struct Fields {
     map: Map<String, Value>,
     /// Where it lies in the request: empty, or `messages[0].`.
     path: String,
 }
 
 /// A fault about the field `field`.
-pub(super) fn invalid(field: impl Into<String>, message: impl Into<String>) -> Fault {
+pub(crate) fn invalid(field: impl Into<String>, message: impl Into<String>) -> Fault {
     let field = field.into();
     Fault::invalid(format!("field `{field}` {}", message.into())).about(field).because("invalid_value")
 }
 
 /// A fault about the field `field`, which is not honoured.
-pub(super) fn unsupported(field: impl Into<String>, message: impl Into<String>) -> Fault {
+pub(crate) fn unsupported(field: impl Into<String>, message: impl Into<String>) -> Fault {
     invalid(field, message).because("unsupported_parameter")
 }
 
 impl Fields {
     /// The body of a request.
-    pub(super) fn of_body(bytes: &[u8]) -> Result<Fields, Fault> {
+    pub(crate) fn of_body(bytes: &[u8]) -> Result<Fields, Fault> {
         match serde_json::from_slice(bytes) {
             Ok(Value::Object(map)) => Ok(Fields { map, path: String::new() }),
             Ok(_) => Err(Fault::invalid("the request's body must be a JSON object")),
@@ -36,7 +36,7 @@ impl Fields {
     }
 
     /// The object `value`, which lies at `path` in the request.
-    pub(super) fn of(value: Value, path: &str) -> Result<Fields, Fault> {
+    pub(crate) fn of(value: Value, path: &str) -> Result<Fields, Fault> {
         match value {
             Value::Object(map) => Ok(Fields { map, path: format!("{path}.") }),
             other => Err(invalid(path, format!("must be an object, not {}", kind(&other)))),
@@ -44,17 +44,17 @@ impl Fields {
     }
 
     /// Where the field `name` lies in the request.
-    pub(super) fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         format!("{}{name}", self.path)
     }
 
     /// The field as it is.
-    pub(super) fn take(&mut self, name: &str) -> Option<Value> {
+    pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
         self.map.shift_remove(name).filter(|value| !value.is_null())
     }
 
     /// The field as it is, to be read later.
-    pub(super) fn peek(&self, name: &str) -> Option<&Value> {
+    pub(crate) fn peek(&self, name: &str) -> Option<&Value> {
         self.map.get(name).filter(|value| !value.is_null())
     }
 
@@ -71,7 +71,7 @@ impl Fields {
     }
 
     /// A text.
-    pub(super) fn text(&mut self, name: &str) -> Result<Option<String>, Fault> {
+    pub(crate) fn text(&mut self, name: &str) -> Result<Option<String>, Fault> {
         self.typed(name, "a string", |value| match value {
             Value::String(text) => Ok(text),
             other => Err(other),
@@ -79,22 +79,22 @@ impl Fields {
     }
 
     /// A text that must be there.
-    pub(super) fn needed_text(&mut self, name: &str) -> Result<String, Fault> {
+    pub(crate) fn needed_text(&mut self, name: &str) -> Result<String, Fault> {
         self.text(name)?.ok_or_else(|| self.missing(name))
     }
 
     /// The fault that the field `name` is not there.
-    pub(super) fn missing(&self, name: &str) -> Fault {
+    pub(crate) fn missing(&self, name: &str) -> Fault {
         invalid(self.path(name), "is missing").because("missing_required_parameter")
     }
 
     /// `true` or `false`.
-    pub(super) fn flag(&mut self, name: &str) -> Result<Option<bool>, Fault> {
+    pub(crate) fn flag(&mut self, name: &str) -> Result<Option<bool>, Fault> {
         self.typed(name, "true or false", |value| value.as_bool().ok_or(value))
     }
 
     /// A list.
-    pub(super) fn list(&mut self, name: &str) -> Result<Option<Vec<Value>>, Fault> {
+    pub(crate) fn list(&mut self, name: &str) -> Result<Option<Vec<Value>>, Fault> {
         self.typed(name, "a list", |value| match value {
             Value::Array(items) => Ok(items),
             other => Err(other),
@@ -102,13 +102,13 @@ impl Fields {
     }
 
     /// An object.
-    pub(super) fn object(&mut self, name: &str) -> Result<Option<Fields>, Fault> {
+    pub(crate) fn object(&mut self, name: &str) -> Result<Option<Fields>, Fault> {
         let path = self.path(name);
         self.take(name).map(|value| Fields::of(value, &path)).transpose()
     }
 
     /// A number within `range`.
-    pub(super) fn number(&mut self, name: &str, range: RangeInclusive<f64>) -> Result<Option<f32>, Fault> {
+    pub(crate) fn number(&mut self, name: &str, range: RangeInclusive<f64>) -> Result<Option<f32>, Fault> {
         let Some(found) = self.typed(name, "a number", |value| value.as_f64().ok_or(value))? else {
             return Ok(None);
         };
@@ -123,7 +123,7 @@ impl Fields {
     }
 
     /// A whole number within `range`.
-    pub(super) fn whole(&mut self, name: &str, range: RangeInclusive<i64>) -> Result<Option<i64>, Fault> {
+    pub(crate) fn whole(&mut self, name: &str, range: RangeInclusive<i64>) -> Result<Option<i64>, Fault> {
         let wanted = "a whole number of 64 bits";
         let Some(found) = self.typed(name, wanted, |value| value.as_i64().ok_or(value))? else {
             return Ok(None);
@@ -139,12 +139,12 @@ impl Fields {
     }
 
     /// A number of things within `range`.
-    pub(super) fn count(&mut self, name: &str, range: RangeInclusive<i64>) -> Result<Option<usize>, Fault> {
+    pub(crate) fn count(&mut self, name: &str, range: RangeInclusive<i64>) -> Result<Option<usize>, Fault> {
         Ok(self.whole(name, range)?.and_then(|found| usize::try_from(found).ok()))
     }
 
     /// Takes the field as long as it says what holds anyway.
-    pub(super) fn only(&mut self, name: &str, fine: impl Fn(&Value) -> bool, so: &str) -> Result<(), Fault> {
+    pub(crate) fn only(&mut self, name: &str, fine: impl Fn(&Value) -> bool, so: &str) -> Result<(), Fault> {
         match self.take(name) {
             Some(value) if !fine(&value) => Err(unsupported(self.path(name), so)),
             _ => Ok(()),
@@ -152,14 +152,14 @@ impl Fields {
     }
 
     /// Takes labels, which ask for nothing.
-    pub(super) fn labels(&mut self, names: &[&str]) {
+    pub(crate) fn labels(&mut self, names: &[&str]) {
         for name in names {
             self.take(name);
         }
     }
 
     /// Refuses what nobody has read.
-    pub(super) fn finish(self) -> Result<(), Fault> {
+    pub(crate) fn finish(self) -> Result<(), Fault> {
         match self.map.iter().find(|(_, value)| !value.is_null()) {
             None => Ok(()),
             Some((name, _)) => {

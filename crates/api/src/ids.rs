@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::UNIX_EPOCH;
 
 /// A name that no other reply has: `prefix` and 24 hexadecimal digits.
-pub(super) fn fresh(prefix: &str) -> String {
+pub(crate) fn fresh(prefix: &str) -> String {
     static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -14,6 +14,6 @@ pub(super) fn fresh(prefix: &str) -> String {
 }
 
 /// Seconds since 1970.
-pub(super) fn now_s() -> u64 {
+pub(crate) fn now_s() -> u64 {
     UNIX_EPOCH.elapsed().map_or(0, |time| time.as_secs())
 }

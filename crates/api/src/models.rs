@@ -1,0 +1,125 @@
+//! `/v1/models`: the language models that can be asked. OpenAI's and Anthropic's clients list them at the same address:
+//! each object carries the fields of both.
+
+use control::Timestamp;
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use serving::NamedLanguage;
+
+use crate::Fault;
+use crate::http::{Access, Call, Handler, Permission, Response, Route, Template, handler, json_reply};
+use crate::language::project_of;
+use crate::openai::{PROJECT_HEADER, PROTOCOL};
+
+/// The routes of this file.
+pub(crate) fn routes() -> impl Iterator<Item = Route> {
+    let route = |pattern: &str, handler: Handler| {
+        Template::parse(pattern).map(|template| Route {
+            method: Method::GET,
+            template,
+            pattern: pattern.to_owned(),
+            access: Access::Needs(Permission::Read),
+            protocol: PROTOCOL,
+            handler,
+        })
+    };
+    [route("/v1/models", handler(list)), route("/v1/models/{model}", handler(get))].into_iter().flatten()
+}
+
+/// Which part of the list is wanted. OpenAI's clients want all of it.
+#[derive(Default)]
+struct Page {
+    limit: Option<usize>,
+    after: Option<String>,
+    before: Option<String>,
+}
+
+impl Page {
+    fn read(call: &Call) -> Result<Page, Fault> {
+        let mut page = Page::default();
+        for (name, value) in call.query()? {
+            match name.as_str() {
+                "limit" => {
+                    let limit = value.parse().ok().filter(|limit| (1..=1000).contains(limit));
+                    let wrong = || Fault::invalid("`limit` must be a number from 1 to 1000").about("limit");
+                    page.limit = Some(limit.ok_or_else(wrong)?);
+                }
+                "after_id" => page.after = Some(value),
+                "before_id" => page.before = Some(value),
+                _ => {}
+            }
+        }
+        Ok(page)
+    }
+
+    /// That part, and whether there is more.
+    fn of<'a>(&self, models: &'a [NamedLanguage]) -> (&'a [NamedLanguage], bool) {
+        let place = |name: &String| models.iter().position(|model| model.name == *name);
+        let end = self.before.as_ref().and_then(place).unwrap_or(models.len());
+        let start = self.after.as_ref().and_then(place).map_or(0, |place| place + 1).min(end);
+        let wanted = &models[start..end];
+        match self.limit {
+            Some(limit) if limit < wanted.len() && self.before.is_some() => {
+                (&wanted[wanted.len() - limit..], true)
+            }
+            Some(limit) if limit < wanted.len() => (&wanted[..limit], true),
+            _ => (wanted, false),
+        }
+    }
+}
+
+/// The models of the project, each name once.
+async fn list(call: Call) -> Result<Response, Fault> {
+    let project = project_of(&call, Some(PROJECT_HEADER))?;
+    let page = Page::read(&call)?;
+    let mut models = call.app.router.languages(Some(&project));
+    models.dedup_by(|later, first| later.name == first.name);
+    let (models, has_more) = page.of(&models);
+    let data: Vec<Value> = models.iter().map(|model| described(&model.name, model)).collect();
+    json_reply(
+        StatusCode::OK,
+        &json!({
+            "object": "list",
+            "data": data,
+            "has_more": has_more,
+            "first_id": models.first().map(|model| &model.name),
+            "last_id": models.last().map(|model| &model.name),
+        }),
+    )
+}
+
+/// One of them.
+async fn get(call: Call) -> Result<Response, Fault> {
+    let project = project_of(&call, Some(PROJECT_HEADER))?;
+    let name = call.segments()?.pop().unwrap_or_default();
+    let models = call.app.router.languages(Some(&project));
+    let last = |resource: &str| resource.rsplit('/').next() == Some(name.as_str());
+    let by_name = models.iter().find(|model| model.name == name);
+    let found = by_name
+        .or_else(|| models.iter().find(|model| last(&model.endpoint) || last(&model.deployed.model_name)));
+    let missing = || {
+        let message = format!("the model `{name}` does not exist in project {project}");
+        Fault::not_found(message).about("model").because("model_not_found")
+    };
+    let found = found.ok_or_else(missing)?;
+    json_reply(StatusCode::OK, &described(&name, found))
+}
+
+/// OpenAI's fields, Anthropic's, and the length of the context under the name that vLLM has for it.
+fn described(name: &str, model: &NamedLanguage) -> Value {
+    let (created_s, context) = (model.language.created_s(), model.language.context());
+    let created_at = i64::try_from(created_s).ok().and_then(|s| Timestamp::from_second(s).ok());
+    json!({
+        "id": name,
+        "object": "model",
+        "created": created_s,
+        "owned_by": "meuse",
+        "max_model_len": context,
+        "type": "model",
+        "display_name": model.name,
+        "created_at": created_at.unwrap_or_default().to_string(),
+        "lifecycle": "active",
+        "max_input_tokens": context,
+        "max_tokens": context,
+    })
+}
