@@ -40,5 +40,10 @@ pub(crate) fn routes() -> Result<http::Routes, vertex::SchemaError> {
     Ok(routes)
 }
 
+/// Has batches of requests answered, from now on until `app` is gone.
+pub(crate) fn answer_batches(app: &std::sync::Arc<App>) {
+    app.control.answer_with(openai::PROTOCOL.name, openai::answerer(app));
+}
+
 #[cfg(test)]
 mod tests;

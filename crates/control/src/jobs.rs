@@ -351,6 +351,17 @@ impl Jobs {
         query.page(&scope, jobs, |job| (job.name.clone(), job.view()))
     }
 
+    /// All batches of requests in `parent`, the newest first.
+    ///
+    /// # Errors
+    /// If the metadata cannot be read.
+    pub async fn request_batches(&self, parent: &Parent) -> Result<Vec<Job>> {
+        let scope = format!("{parent}/{}", JobCollection::Requests.as_str());
+        let mut jobs = store::list_all::<Job>(self.control.store(), Some(&scope)).await?;
+        jobs.sort_by(|a, b| (b.create_time, &b.name).cmp(&(a.create_time, &a.name)));
+        Ok(jobs)
+    }
+
     /// Asks the job `name` to stop: at once if it waits, else at its next checkpoint. It may still
     /// succeed; wait for it to know. A job that has ended stays as it is.
     ///

@@ -269,7 +269,10 @@ impl Engine {
             return Err(SubmitError::Stopped);
         }
         let waiting = inbox.arrived.len() + inbox.counters.waiting;
-        if waiting >= self.shared.options.waiting_max {
+        let most = self.shared.options.waiting_max;
+        // What nobody waits for leaves room for others.
+        let most = if request.priority <= crate::BACKGROUND { most / 2 } else { most };
+        if waiting >= most {
             // By then half of those who wait now have gone in: room for who was refused, and no long idle queue.
             let wait = inbox.pace.saturating_mul(waiting as u32) / 2;
             return Err(SubmitError::Full {

@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use control::{Control, Principal};
 use http::request::Parts;
 use tokio::sync::Semaphore;
@@ -21,13 +23,28 @@ pub struct App {
     pub limits: Limits,
     /// How many prompts are made of requests at once: it takes a processor each.
     pub(crate) preparing: Arc<Semaphore>,
+    /// How its answers stand against others', as engines of language models take it.
+    pub(crate) priority: i8,
 }
 
 impl App {
     /// An application with the default limits.
     pub fn new(control: Control, router: serving::Router) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        App { control, router, limits: Limits::default(), preparing: Arc::new(Semaphore::new(processors)) }
+        let preparing = Arc::new(Semaphore::new(processors));
+        App { control, router, limits: Limits::default(), preparing, priority: 0 }
+    }
+
+    /// The same for requests that nobody waits for: they are prepared by `preparing`, may take `time`, and their
+    /// answers go on in what others leave.
+    pub(crate) fn in_background(&self, preparing: &Arc<Semaphore>, time: Duration) -> App {
+        App {
+            control: self.control.clone(),
+            router: self.router.clone(),
+            limits: Limits { predict_timeout: time, answer_timeout: time, ..self.limits.clone() },
+            preparing: Arc::clone(preparing),
+            priority: llm::BACKGROUND,
+        }
     }
 }
 
@@ -47,6 +64,20 @@ pub struct Call {
 }
 
 impl Call {
+    /// A call from within, in the name of `principal`: `body` posted to `path`.
+    pub(crate) fn within(
+        app: Arc<App>,
+        principal: Principal,
+        path: &'static str,
+        body: Bytes,
+    ) -> Result<Call, Fault> {
+        let mut head = http::Request::new(()).into_parts().0;
+        (head.method, head.uri) = (http::Method::POST, http::Uri::from_static(path));
+        let segments = Segments::of(path).map_err(|e| Fault::invalid(e.to_string()))?;
+        let body = RequestBody::from_bytes(body, Arc::new(app.limits.clone()));
+        Ok(Call { app, metrics: Arc::default(), principal: Some(principal), head, body, segments })
+    }
+
     /// The value of the template's variable `i`, decoded.
     ///
     /// # Errors

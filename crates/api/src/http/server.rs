@@ -68,6 +68,7 @@ pub async fn serve(
         request_ids: RequestIds::new(),
         stopping: AtomicBool::new(false),
     });
+    crate::answer_batches(&server.app);
     let (stop, stopping) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
