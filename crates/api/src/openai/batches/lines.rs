@@ -29,6 +29,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How long a line asks a model that cannot be asked at all: one that gave its memory back is being loaded.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How much longer than its batch an answer may take: what is not answered by then, the batch says.
+const GRACE: Duration = Duration::from_secs(60);
+
 /// Who answers the lines of batches in OpenAI's protocol, as long as `app` is there.
 pub(crate) fn answerer(app: &Arc<App>) -> Arc<dyn Answerer> {
     Arc::new(Lines { app: Arc::downgrade(app), preparing: Arc::new(Semaphore::new(1)) })
@@ -114,7 +117,7 @@ impl Lines {
             let left = Duration::try_from(Timestamp::now().until(asked.expires).unwrap_or_default())
                 .unwrap_or_default();
             let app = self.app.upgrade().ok_or(Closed)?;
-            let behind = Arc::new(app.in_background(&self.preparing, left));
+            let behind = Arc::new(app.in_background(&self.preparing, left + GRACE));
             drop(app);
             let outcome = AssertUnwindSafe(answer(behind, asked, body.clone())).catch_unwind().await;
             let fault = match outcome {
