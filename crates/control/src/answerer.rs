@@ -66,8 +66,8 @@ pub struct LineFault {
 pub struct Answered {
     /// The answer with its line end.
     pub line: Vec<u8>,
-    /// Whether it is what was asked for, not an error.
-    pub is_answer: bool,
+    /// What went wrong, where it is not what was asked for.
+    pub error: Option<String>,
 }
 
 /// Why lines of a batch were not answered.

@@ -144,6 +144,8 @@ pub struct NewBatch {
     pub output_uri_prefix: String,
     /// Attributions beside each prediction (JSONL only).
     pub explain: bool,
+    /// The protocol that the rows are requests in, where the model is a language model; see [`Control::answer_with`].
+    pub protocol: String,
     /// The request as the client wrote it, to be read back.
     pub as_written: serde_json::Value,
 }
@@ -247,6 +249,7 @@ impl Jobs {
             predictions_format: new.predictions_format,
             output_uri_prefix: new.output_uri_prefix,
             explain: new.explain,
+            protocol: new.protocol,
             as_written: new.as_written,
             output_directory: None,
             successful: 0,

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use control::{Control, Principal};
 use http::request::Parts;
 use tokio::sync::Semaphore;
@@ -64,20 +63,6 @@ pub struct Call {
 }
 
 impl Call {
-    /// A call from within, in the name of `principal`: `body` posted to `path`.
-    pub(crate) fn within(
-        app: Arc<App>,
-        principal: Principal,
-        path: &'static str,
-        body: Bytes,
-    ) -> Result<Call, Fault> {
-        let mut head = http::Request::new(()).into_parts().0;
-        (head.method, head.uri) = (http::Method::POST, http::Uri::from_static(path));
-        let segments = Segments::of(path).map_err(|e| Fault::invalid(e.to_string()))?;
-        let body = RequestBody::from_bytes(body, Arc::new(app.limits.clone()));
-        Ok(Call { app, metrics: Arc::default(), principal: Some(principal), head, body, segments })
-    }
-
     /// The value of the template's variable `i`, decoded.
     ///
     /// # Errors

@@ -24,6 +24,7 @@ mod rpc;
 mod schema;
 mod tasks;
 
+pub(crate) use self::batch::answerer;
 use http::StatusCode;
 use serde::Serialize;
 

@@ -75,7 +75,7 @@ pub(super) fn run(context: &Context, batch: &RequestBatch) -> Result<Done> {
 }
 
 /// Who answers in `protocol`. A server that is being started says so a little after it takes up its jobs.
-fn answerer(context: &Context, protocol: &str) -> Result<Arc<dyn Answerer>> {
+pub(super) fn answerer(context: &Context, protocol: &str) -> Result<Arc<dyn Answerer>> {
     let until = Instant::now() + ANSWERER_PATIENCE;
     loop {
         if let Some(found) = context.control.answerers().find(protocol) {
@@ -129,8 +129,8 @@ fn answer(
     let mut output = Output::open(context.staging(), &progress.output, u64::MAX)?;
     let mut saved_at = Instant::now();
     while let Some((answered, after)) = window.next()? {
-        let Answered { line, is_answer } = answered;
-        if is_answer {
+        let Answered { line, error } = answered;
+        if error.is_none() {
             output.append("", &line, &[])?;
             progress.answered += 1;
         } else {

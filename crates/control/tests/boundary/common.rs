@@ -101,6 +101,7 @@ pub(crate) fn new_batch(model: &str, input_uris: &[String]) -> NewBatch {
         predictions_format: RowFormat::Csv,
         output_uri_prefix: "gs://data/out".to_owned(),
         explain: false,
+        protocol: String::new(),
         as_written: serde_json::Value::Null,
     }
 }

@@ -58,7 +58,8 @@ impl Answerer for Echo {
         let pause = if line.starts_with(b"slow") { 30_000 } else { 20 };
         tokio::time::sleep(Duration::from_micros(pause)).await;
         self.now.fetch_sub(1, Ordering::SeqCst);
-        Ok(Answered { line: [line, b"\n"].concat(), is_answer: !line.starts_with(b"bad") })
+        let error = line.starts_with(b"bad").then(|| "it says so".to_owned());
+        Ok(Answered { line: [line, b"\n"].concat(), error })
     }
 
     fn unanswered(&self, line: &[u8], why: BatchEnding) -> Vec<u8> {

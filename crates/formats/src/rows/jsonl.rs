@@ -46,6 +46,11 @@ impl JsonlDecoder {
         std::mem::take(&mut self.faults)
     }
 
+    /// The next row that is complete, as it is written, with its number, or why it is none.
+    pub fn take_line(&mut self) -> Option<(u64, Result<&[u8], String>)> {
+        self.lines.next_line()
+    }
+
     /// The rows that are complete, each with its number, at most `max_rows` good and faulty ones
     /// together; `None` if there are none until more is pushed. The list is empty where all that were
     /// read are faulty.

@@ -2,13 +2,12 @@
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
-use std::sync::Weak;
 
 use control::{Asked, LineChecker, LineFault};
 
 use crate::Fault;
 use crate::fields::{Fields, invalid};
-use crate::http::App;
+use crate::http::Within;
 use crate::models::named;
 
 /// Requests in one batch at most: the protocol's own number.
@@ -22,7 +21,7 @@ const ID_BYTES_MAX: usize = 512;
 
 /// What has been seen of a batch's lines.
 pub(super) struct Check {
-    app: Weak<App>,
+    within: Within,
     project: String,
     endpoint: String,
     ids: HashSet<Box<str>>,
@@ -35,9 +34,9 @@ pub(super) struct Check {
 type Wrong = (&'static str, Fault);
 
 impl Check {
-    pub(super) fn new(app: Weak<App>, asked: &Asked) -> Check {
+    pub(super) fn new(within: Within, asked: &Asked) -> Check {
         Check {
-            app,
+            within,
             project: asked.project.clone(),
             endpoint: asked.endpoint.clone(),
             ids: HashSet::new(),
@@ -116,7 +115,7 @@ impl LineChecker for Check {
         if self.ids.is_empty() && self.faults.is_empty() {
             self.fault("empty_batch", "the file holds no requests".to_owned(), None, None);
         }
-        if let (Some((model, line)), Some(app)) = (self.model.take(), self.app.upgrade()) {
+        if let (Some((model, line)), Some(app)) = (self.model.take(), self.within.app()) {
             if named(&app.router.languages(Some(&self.project)), &model).is_some() {
                 return if self.faults.is_empty() { Ok(model) } else { Err(self.faults) };
             }
@@ -135,7 +134,7 @@ mod tests {
     fn faults(lines: &[&[u8]]) -> Vec<(String, Option<u64>)> {
         let expires = control::Timestamp::now();
         let asked = Asked { project: "p".into(), endpoint: "/v1/completions".into(), expires };
-        let mut check = Box::new(Check::new(Weak::new(), &asked));
+        let mut check = Box::new(Check::new(Within::nowhere(), &asked));
         for (number, line) in (1..).zip(lines) {
             if check.line(number, Ok(line)).is_break() {
                 break;

@@ -142,5 +142,5 @@ impl<'a> Window<'a> {
 }
 
 fn unanswered(answerer: &dyn Answerer, line: &[u8], why: BatchEnding) -> Answered {
-    Answered { line: answerer.unanswered(line, why), is_answer: false }
+    Answered { line: answerer.unanswered(line, why), error: Some("it was given up".to_owned()) }
 }
