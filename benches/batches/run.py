@@ -120,7 +120,7 @@ def main():
     with common.Meuse() as meuse:
         environment = {**os.environ, "MEUSE_URL": meuse.url, "MEUSE_API_KEY": meuse.key}
         for command in (["import", str(models / FILE), "--name", MODEL], ["deploy", MODEL]):
-            subprocess.run([common.BINARY, *command], env=environment, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run([common.BINARY, *command], env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         service = Service(meuse)
 
         def questions():
