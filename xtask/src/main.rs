@@ -9,6 +9,7 @@
 #![allow(clippy::print_stdout)]
 
 mod bench;
+mod fuzz;
 mod invariants;
 mod licences;
 mod load;

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::tally::Tally;
-use crate::{invariants, licences, python, runner};
+use crate::{fuzz, invariants, licences, python, runner};
 
 /// For a compilation or a whole set of tests.
 const LONG: Duration = Duration::from_secs(40 * 60);
@@ -97,6 +97,7 @@ fn parts(root: &Path) -> Result<Vec<Part>, String> {
             tests.env("MEUSE_TEST_MODELS", test_models(root, &python)?);
             runner::run_tests(tests.env("MEUSE_PYTHON", python), LONG)
         }),
+        part("fuzz", "files and texts from outside, mutated for a bounded time", fuzz::run),
     ];
     for directory in suites(root)? {
         let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();

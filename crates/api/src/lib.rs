@@ -1,12 +1,13 @@
 //! The only crate that knows HTTP and wire JSON: one folder a protocol, none importing another.
 //!
-//! [`http`] is the server: connections, limits, routes, keys. [`vertex`], [`openai`], [`storage`] and [`admin`] are
-//! protocols: they turn wire requests into calls of `control` and `serving` and turn the answers back. What protocols
-//! share lies beside them: [`language`] between requests and language models, [`models`] to list these, [`fields`] to
-//! read JSON, [`stream`] to write it piece by piece.
+//! [`http`] is the server: connections, limits, routes, keys. [`vertex`], [`openai`], [`anthropic`], [`ollama`], [`storage`] and
+//! [`admin`] are protocols: they turn wire requests into calls of `control` and `serving` and turn the answers back.
+//! What protocols share lies beside them: [`language`] between requests and language models, [`embedding`] between these
+//! and encoders, [`models`] to list both, [`fields`] to read JSON, [`stream`] to write it piece by piece.
 
 pub mod admin;
-mod answer_explanation;
+pub mod anthropic;
+mod embedding;
 mod fault;
 mod fields;
 mod health;
@@ -14,6 +15,7 @@ pub mod http;
 mod ids;
 mod language;
 mod models;
+pub mod ollama;
 pub mod openai;
 pub mod storage;
 mod stream;
@@ -31,10 +33,12 @@ pub(crate) fn routes() -> Result<http::Routes, vertex::SchemaError> {
     for route in health::routes().into_iter().chain(admin::routes()).chain(storage::routes()) {
         routes.add(route);
     }
-    for route in openai::routes().into_iter().chain(models::routes()) {
+    let speaking = openai::routes().into_iter().chain(anthropic::routes()).chain(ollama::routes());
+    for route in speaking.chain(models::routes()) {
         routes.add(route);
     }
-    for route in vertex::routes()? {
+    let dialects = language::Dialects { chat: openai::chat_passed, messages: anthropic::message_passed };
+    for route in vertex::routes(dialects)? {
         routes.add(route);
     }
     Ok(routes)

@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::store::{Kind, Record};
-use crate::{BatchJob, Error, EvaluationJob, RequestBatch, Timestamp, TrainingJob};
+use crate::{BatchJob, Error, EvaluationJob, PullJob, RequestBatch, Timestamp, TrainingJob};
 
 /// A durable job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Job {
-    /// `projects/{p}/locations/{l}/{batchPredictionJobs|trainingPipelines|evaluationJobs|requestBatches}/{id}`.
+    /// `projects/{p}/locations/{l}/{collection}/{id}`; see [`crate::JobCollection`].
     pub name: String,
     /// What people call it.
     pub display_name: String,
@@ -79,6 +79,8 @@ pub enum JobKind {
     Batch(BatchJob),
     /// Measures a version on labelled rows.
     Evaluation(EvaluationJob),
+    /// Fetches a model's file and registers it.
+    Pull(PullJob),
     /// Answers every request of a file.
     Requests(RequestBatch),
 }

@@ -1,9 +1,10 @@
-//! [`Jobs`]: training, batch prediction and evaluation as durable jobs.
+//! [`Jobs`]: training, batch prediction, evaluation and pulls as durable jobs.
 //!
 //! A job is written down before it is begun. Workers take jobs up in the order of their creation, note
 //! checkpoints as they go, and finish a job in one commit with whatever it publishes in the metadata.
-//! After a crash the jobs that were running are taken up again: a batch from its last checkpoint, a
-//! training and an evaluation from their beginning, with the same outcome, since both are deterministic.
+//! After a crash the jobs that were running are taken up again: a batch from its last checkpoint, a pull
+//! from its last byte, a training and an evaluation from their beginning, with the same outcome, since both
+//! are deterministic.
 //! A job that takes the process down [`CRASHES_MAX`] times in a row is given up.
 
 mod batch;
@@ -14,6 +15,7 @@ mod images;
 mod model;
 mod output;
 mod pipeline;
+mod pull;
 mod requests;
 mod rows;
 mod runner;
@@ -59,6 +61,8 @@ pub enum JobCollection {
     Batch,
     /// `evaluationJobs`.
     Evaluation,
+    /// `modelPulls`.
+    Pull,
     /// `requestBatches`.
     Requests,
 }
@@ -70,6 +74,7 @@ impl JobCollection {
             JobCollection::Training => "trainingPipelines",
             JobCollection::Batch => "batchPredictionJobs",
             JobCollection::Evaluation => "evaluationJobs",
+            JobCollection::Pull => "modelPulls",
             JobCollection::Requests => "requestBatches",
         }
     }
@@ -78,8 +83,10 @@ impl JobCollection {
 /// How jobs use the machine.
 #[derive(Debug, Clone)]
 pub struct JobOptions {
-    /// Jobs that run at once; with 0 jobs are kept for another start.
+    /// Jobs that run at once, pulls apart; with 0 jobs are kept for another start.
     pub slots: usize,
+    /// Pulls that go on at once beside them: they wait for the network, not for processors.
+    pub pulls: usize,
     /// Threads that predict for one job. One core is left to online predictions.
     pub threads: usize,
     /// Bytes of output after which a batch job is sure not to lose them to a crash.
@@ -88,6 +95,8 @@ pub struct JobOptions {
     pub checkpoint_interval: Duration,
     /// Bytes after which a batch job begins another output object.
     pub part_bytes: u64,
+    /// Batches of requests that run at once.
+    pub request_batches: usize,
     /// Requests of batches that are with the models at once.
     pub requests: usize,
 }
@@ -97,10 +106,12 @@ impl Default for JobOptions {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         JobOptions {
             slots: 2,
+            pulls: 4,
             threads: cores.saturating_sub(1).max(1),
             checkpoint_bytes: 64 << 20,
             checkpoint_interval: Duration::from_millis(500),
             part_bytes: 1 << 30,
+            request_batches: 4,
             requests: 32,
         }
     }
@@ -294,6 +305,7 @@ impl Jobs {
             outcome: None,
             progress_percent: 0,
             job: Some(job.name.clone()),
+            transfer: None,
             create_time: now,
             update_time: now,
             etag: String::new(),

@@ -10,7 +10,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::constraint::{Compiler, Follower};
 use crate::forward::Forward;
@@ -79,7 +79,8 @@ pub struct EngineOptions {
     pub waiting_max: usize,
     /// Tokens guessed ahead of each answer at most, where that pays; 0 guesses nothing. Changes no answer.
     pub draft_max: usize,
-    /// Without a request for so long, the engine ends and gives its memory back; zero keeps it.
+    /// Without a request for so long, the engine ends and gives its memory back; zero keeps it. [`Engine::keep`]
+    /// changes it.
     pub idle_max: Duration,
 }
 
@@ -183,7 +184,7 @@ impl std::fmt::Debug for dyn Vocabulary {
 /// Why an engine answers no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Nobody asked for [`EngineOptions::idle_max`].
+    /// Nobody asked for as long as it was to be kept.
     Idle,
     /// The model failed, or the handle was dropped.
     Stopped,
@@ -201,6 +202,10 @@ struct Inbox {
     pace: Duration,
     /// Requests so far; makes seeds differ.
     taken: u64,
+    /// How long the thread goes on without a request; for ever without a bound.
+    idle_max: Option<Duration>,
+    /// Since when it has had none, while it has none.
+    idle_since: Option<Instant>,
 }
 
 impl std::fmt::Debug for Inbox {
@@ -244,7 +249,10 @@ impl Engine {
             sequence_tokens_max: scheduler.sequence_tokens_max(),
             options: EngineOptions { running_max, ..options },
             seeds: RandomState::new(),
-            inbox: Mutex::new(Inbox::default()),
+            inbox: Mutex::new(Inbox {
+                idle_max: Some(options.idle_max).filter(|most| !most.is_zero()),
+                ..Inbox::default()
+            }),
             wake: Condvar::new(),
         });
         let worker = step::Worker::new(model.forward, scheduler, Arc::clone(&shared));
@@ -315,6 +323,21 @@ impl Engine {
         }
         let sampling = request.sampling.check(vocab);
         sampling.map_err(|error| SubmitError::Invalid { field: error.field, message: error.message })
+    }
+
+    /// From now on, ends when nobody has asked for so long: at zero as soon as nothing is left to do, without a bound
+    /// never.
+    pub fn keep(&self, idle_max: Option<Duration>) {
+        self.shared.inbox().idle_max = idle_max;
+        self.shared.wake.notify_one();
+    }
+
+    /// How long it goes on if nobody asks; for ever without a bound.
+    #[must_use]
+    pub fn time_left(&self) -> Option<Duration> {
+        let inbox = self.shared.inbox();
+        let idle = inbox.idle_since.map_or(Duration::ZERO, |since| since.elapsed());
+        inbox.idle_max.map(|most| most.saturating_sub(idle))
     }
 
     /// What it does and has done, as of the last step.

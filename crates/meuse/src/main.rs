@@ -12,6 +12,7 @@ pub mod failure;
 pub mod quickstart;
 pub mod server;
 pub mod show;
+pub mod sources;
 mod time;
 
 use std::process::ExitCode;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use llm::template::ChatTemplate;
 use llm::tokenizer::Tokenizer;
 use llm::{
-    Counters, EngineOptions, GenerateRequest, Isa, LoadOptions, LoadedModel, Sink, SubmitError, Ticket,
+    About, Counters, EngineOptions, GenerateRequest, Isa, LoadOptions, LoadedModel, Sink, SubmitError, Ticket,
 };
 
 use crate::artifact::LoadError;
@@ -39,6 +39,17 @@ pub struct LanguageOptions {
     pub idle_max: Duration,
 }
 
+/// How long a model stays in memory when nobody asks for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// As [`LanguageOptions::idle_max`] says.
+    Usual,
+    /// For so long; at zero until nothing is left to do.
+    For(Duration),
+    /// For ever.
+    Always,
+}
+
 /// A language model: text goes in and out through [`Language::submit`]. Shared by all requests.
 pub struct Language {
     tokenizer: Tokenizer,
@@ -46,6 +57,8 @@ pub struct Language {
     template: Result<ChatTemplate, String>,
     /// What the template's source says, for what it has no place for.
     template_source: String,
+    /// What its file says of it.
+    about: About,
     /// Tokens, prompt and answer together, that a conversation can have.
     context: usize,
     /// `None` only while it is being dropped.
@@ -75,7 +88,7 @@ impl Language {
         let begun = Instant::now();
         let loaded = LoadedModel::open(file, &wanted)
             .map_err(|source| LoadError::Language { file: name(), source: Box::new(source) })?;
-        let LoadedModel { model, tokenizer, chat_template, .. } = loaded;
+        let LoadedModel { model, tokenizer, chat_template, about, .. } = loaded;
         let context = model.sequence_tokens_max();
         let engine = EngineOptions { idle_max: options.idle_max, ..EngineOptions::default() };
         let standby = Standby::start(file, wanted, engine, model, begun)?;
@@ -86,6 +99,7 @@ impl Language {
             template: prompt::template(&template_source, &tokenizer),
             template_source,
             tokenizer,
+            about,
             context,
             standby: Some(standby),
             metrics: Arc::default(),
@@ -98,6 +112,16 @@ impl Language {
     /// Its tokens.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
+    }
+
+    /// What its file says of it, for people.
+    pub fn about(&self) -> &About {
+        &self.about
+    }
+
+    /// The source of the template that makes a conversation a prompt; empty without one.
+    pub fn template_source(&self) -> &str {
+        &self.template_source
     }
 
     /// Whether the conversation's template speaks of `word`, such as `tools`.
@@ -129,6 +153,27 @@ impl Language {
     /// Whether it is in memory. Where it is not, it is loaded for the next request.
     pub fn is_loaded(&self) -> bool {
         self.standby.as_ref().is_some_and(Standby::is_loaded)
+    }
+
+    /// Loads it where it has given its memory back. That takes a while: not for async threads.
+    ///
+    /// # Errors
+    /// [`SubmitError::Stopped`] if it cannot be loaded now; the log says why.
+    pub fn wake(&self) -> Result<(), SubmitError> {
+        let standby = self.standby.as_ref().ok_or(SubmitError::Stopped)?;
+        standby.engine().map(drop)
+    }
+
+    /// Sets how long it stays in memory when nobody asks for it, until it is loaded the next time.
+    pub fn keep(&self, keep: Keep) {
+        if let Some(standby) = &self.standby {
+            standby.keep(keep);
+        }
+    }
+
+    /// How long it stays in memory if nobody asks for it; for ever without a bound.
+    pub fn time_left(&self) -> Option<Duration> {
+        self.standby.as_ref().and_then(Standby::time_left)
     }
 
     /// How long it took to be loaded, the last time: reading, packing, starting the engine.

@@ -45,6 +45,21 @@ pub(crate) struct Conversation {
     pub(crate) format: Format,
 }
 
+impl Default for Conversation {
+    fn default() -> Conversation {
+        Conversation {
+            turns: Vec::new(),
+            tools: Tools::default(),
+            n: 1,
+            max_tokens: None,
+            sampling: SamplingParams::default(),
+            stop: Vec::new(),
+            logprobs: None,
+            format: Format::Text,
+        }
+    }
+}
+
 impl Conversation {
     /// The tokens that the model behind `language` reads. Not for async threads.
     ///

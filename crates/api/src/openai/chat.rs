@@ -6,11 +6,14 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use serde_json::{Value, json};
+use serving::LanguageRoute;
 
 use self::request::Request;
 use super::{PROJECT_HEADER, error, logprobs};
 use crate::http::{App, Call, Response, json_reply};
-use crate::language::{Answers, End, Generation, Piece, Told, find, prepared, project_of};
+use crate::language::{
+    Answers, End, Explaining, Generation, Passed, Piece, Told, find, prepared, project_of,
+};
 use crate::stream::{Frames, Framing, Teller};
 use crate::{Fault, ids, stream};
 
@@ -22,7 +25,17 @@ pub(super) async fn answer(call: Call) -> Result<Response, Fault> {
     let Call { app, body, .. } = call;
     let bytes = body.read().await?;
     let chat = prepared(&app, move |app| Chat::start(app, &project, &bytes)).await?;
-    if chat.streams { Ok(stream::reply(chat, Framing::Events)) } else { chat.whole().await }
+    chat.reply().await
+}
+
+/// Answers a chat that came by another protocol's address.
+pub(super) async fn answer_passed(passed: Passed) -> Result<Response, Fault> {
+    let Passed { app, route, project, body, streams } = passed;
+    let chat = prepared(&app, move |app| {
+        let name = route.deployed.display_name.clone();
+        Chat::begin(app, &project, Request::read(&body, Some((name, streams)))?, route)
+    });
+    chat.await?.reply().await
 }
 
 /// A chat completion on its way.
@@ -39,6 +52,8 @@ struct Chat {
     ranked: bool,
     /// Whether a stream ends with what it cost.
     include_usage: bool,
+    /// Where asked for, and not yet told.
+    explaining: Option<Explaining>,
 }
 
 /// What was told of one answer.
@@ -48,7 +63,7 @@ struct Choice {
     begun: bool,
     /// Why it ended.
     reason: Option<&'static str>,
-    /// All of it, when it is not streamed.
+    /// All of it, where it is not streamed or is to be explained.
     content: String,
     calls: Vec<Value>,
     ranks: Vec<Value>,
@@ -57,9 +72,15 @@ struct Choice {
 impl Chat {
     /// Reads a request and hands it to the model.
     fn start(app: &Arc<App>, project: &str, bytes: &[u8]) -> Result<Chat, Fault> {
-        let request = Request::read(bytes)?;
+        let request = Request::read(bytes, None)?;
         let route = find(app, project, &request.model)?;
+        Chat::begin(app, project, request, route)
+    }
+
+    fn begin(app: &Arc<App>, project: &str, request: Request, route: LanguageRoute) -> Result<Chat, Fault> {
         let (n, ranked) = (request.conversation.n, request.conversation.logprobs.is_some());
+        let said = &request.conversation.turns;
+        let explaining = request.explain.map(|how| Explaining::new(app, project, said, how));
         Ok(Chat {
             answers: request.conversation.start(app, route, project, &request.names)?,
             id: ids::fresh("chatcmpl-"),
@@ -69,7 +90,12 @@ impl Chat {
             streams: request.stream,
             ranked,
             include_usage: request.include_usage,
+            explaining,
         })
+    }
+
+    async fn reply(self) -> Result<Response, Fault> {
+        if self.streams { Ok(stream::reply(self, Framing::Events)) } else { self.whole().await }
     }
 
     /// The reply, once every answer has ended.
@@ -82,6 +108,7 @@ impl Chat {
                 }
             }
         }
+        let explanation = self.explanation().await?;
         let ranked = self.ranked;
         let choice = |(index, choice): (usize, Choice)| {
             let mut message = json!({"role": "assistant", "content": choice.content, "refusal": null});
@@ -99,7 +126,17 @@ impl Chat {
         let choices = std::mem::take(&mut self.choices);
         reply["choices"] = choices.into_iter().enumerate().map(choice).collect();
         reply["usage"] = usage(&self.answers.generation);
+        if let Some(explanation) = explanation {
+            reply["explanation"] = explanation;
+        }
         json_reply(StatusCode::OK, &reply)
+    }
+
+    /// Why the answer was given, where that is asked for and was not told.
+    async fn explanation(&mut self) -> Result<Option<Value>, Fault> {
+        let Some(explaining) = self.explaining.take() else { return Ok(None) };
+        let answer = self.choices.first().map_or("", |choice| choice.content.as_str());
+        explaining.of(&self.answers.generation.route, answer).await.map(Some)
     }
 
     fn ranks(&self, told: &Told) -> Vec<Value> {
@@ -136,7 +173,13 @@ impl Chat {
     /// Writes what is told of an answer.
     fn write(&mut self, place: usize, told: Told, frames: &mut Frames) {
         let mut ranks = self.ranks(&told);
+        let explained = self.explaining.is_some();
         let Some(choice) = self.choices.get_mut(place) else { return };
+        for piece in &told.pieces {
+            if let (true, Piece::Text(text)) = (explained, piece) {
+                choice.content.push_str(text);
+            }
+        }
         if !std::mem::replace(&mut choice.begun, true) {
             let delta = json!({"role": "assistant", "content": "", "refusal": null});
             frames.data(&self.chunk(place, delta, Vec::new(), None));
@@ -180,6 +223,11 @@ impl Teller for Chat {
                 self.write(place, told, frames);
             }
             return Ok(true);
+        }
+        if let Some(explanation) = self.explanation().await? {
+            let mut chunk = self.head("chat.completion.chunk");
+            chunk["explanation"] = explanation;
+            frames.data(&chunk);
         }
         if self.include_usage {
             let mut last = self.head("chat.completion.chunk");

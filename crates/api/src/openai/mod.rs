@@ -1,4 +1,5 @@
-//! OpenAI's protocol, as the `openai` library speaks it: chat completions, completions and responses, files and batches.
+//! OpenAI's protocol, as the `openai` library speaks it: chat completions, completions, responses, embeddings, files and
+//! batches; and beside these [`rerank`], which others added to it.
 //!
 //! [`chat`], [`completions`] and [`responses`] each turn a request into what [`crate::language`] takes and what it says
 //! into their own shape, whole or streamed. What they share lies beside them: [`messages`], [`sampling`], [`mod@format`],
@@ -7,11 +8,13 @@
 mod batches;
 mod chat;
 mod completions;
+mod embeddings;
 mod files;
 mod format;
 mod listing;
 mod logprobs;
 mod messages;
+mod rerank;
 mod responses;
 mod sampling;
 mod tools;
@@ -24,7 +27,7 @@ use crate::http::Permission::{Invoke, Read, Write};
 use crate::http::{
     Access, Call, Handler, Permission, Protocol, Response, Route, Template, bytes_reply, handler, json_reply,
 };
-use crate::language::project_of;
+use crate::language::{Passed, Reply, project_of};
 use crate::{Code, Fault};
 
 /// How this protocol says no: `{"error": {message, type, code, param}}`.
@@ -35,8 +38,7 @@ pub const PROTOCOL: Protocol =
 pub(crate) const PROJECT_HEADER: &str = "openai-project";
 
 /// Parts of the protocol that are known and not served.
-const UNSERVED: [(Method, &str); 8] = [
-    (Method::POST, "/v1/embeddings"),
+const UNSERVED: [(Method, &str); 7] = [
     (Method::POST, "/v1/moderations"),
     (Method::GET, "/v1/fine_tuning/jobs"),
     (Method::POST, "/v1/fine_tuning/jobs"),
@@ -52,6 +54,8 @@ pub fn routes() -> Vec<Route> {
         route(Method::POST, "/v1/chat/completions", Invoke, handler(chat::answer)),
         route(Method::POST, "/v1/completions", Invoke, handler(completions::answer)),
         route(Method::POST, "/v1/responses", Invoke, handler(responses::answer)),
+        route(Method::POST, "/v1/embeddings", Invoke, handler(embeddings::answer)),
+        route(Method::POST, "/v1/rerank", Invoke, handler(rerank::answer)),
         route(Method::POST, "/v1/files", Write, handler(files::create)),
         route(Method::GET, "/v1/files", Read, handler(files::list)),
         route(Method::GET, "/v1/files/{file}", Read, handler(files::get)),
@@ -75,6 +79,11 @@ fn route(method: Method, pattern: &str, permission: Permission, handler: Handler
         protocol: PROTOCOL,
         handler,
     })
+}
+
+/// Answers the body of a chat completion that came by another protocol's address.
+pub(crate) fn chat_passed(passed: Passed) -> Reply {
+    Box::pin(chat::answer_passed(passed))
 }
 
 fn unserved(path: &'static str) -> Handler {

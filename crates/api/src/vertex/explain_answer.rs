@@ -12,8 +12,8 @@ use super::predict::refused;
 use super::rpc::to_json;
 use super::schema::{Schema, sendable};
 use crate::Fault;
-use crate::answer_explanation::{How, summary, text};
 use crate::http::{App, Response, json_reply};
+use crate::language::{How, span_text, summary};
 
 /// Answers explained in one request at most.
 const INSTANCES_MAX: usize = 16;
@@ -127,7 +127,7 @@ fn explanation(wanted: &LanguageExplain, found: &LanguageExplanation) -> Value {
             Said::Text(_) => "prompt".to_owned(),
             Said::Chat(_) => format!("messages[{}]", share.message),
         };
-        let text = text(&wanted.said, share.message, share.bytes.clone());
+        let text = span_text(&wanted.said, share.message, share.bytes.clone());
         push(&mut features, &format!("{name}_tokens"), text.into());
         push(&mut features, &name, share.value.into());
     }

@@ -8,15 +8,14 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use super::context::{Context, Signals, staging};
-use super::{CRASHES_MAX, JobOptions, files_of, operation_name, pipeline};
-use super::{batch, evaluation, requests, training};
+use super::{CRASHES_MAX, JobCollection, JobOptions, files_of, operation_name, pipeline};
+use super::{batch, evaluation, pull, requests, training};
 use crate::control::WeakControl;
 use crate::operation::OperationResult;
 use crate::storage::failed;
 use crate::store::{self, Write};
 use crate::{
-    Control, Error, ErrorCode, Evaluation, Job, JobError, JobKind, JobState, Operation, Result, Timestamp,
-    fault,
+    Control, Error, ErrorCode, Job, JobError, JobKind, JobState, Operation, Result, Timestamp, fault,
 };
 
 /// The queue of jobs, an image of what the metadata store holds, and the signals to running ones.
@@ -46,14 +45,40 @@ pub(super) struct Done {
     pub(super) kind: JobKind,
     /// Resources that appear with it.
     pub(super) writes: Vec<Write>,
-    /// The evaluation among them, for the operation that waits for it.
-    pub(super) evaluation: Option<Evaluation>,
+    /// What came of it, for the operation that waits for it.
+    pub(super) result: Option<OperationResult>,
+}
+
+/// Which jobs a worker takes up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    /// Pulls, which wait for the network.
+    Pulls,
+    /// Batches of requests, which wait for the models.
+    Requests,
+    /// All others, which take processors.
+    Work,
+}
+
+impl Lane {
+    /// Whether the job `name` is in this lane.
+    fn has(self, name: &str) -> bool {
+        let collection = name.rsplit('/').nth(1);
+        let own = if collection == Some(JobCollection::Pull.as_str()) {
+            Lane::Pulls
+        } else if collection == Some(JobCollection::Requests.as_str()) {
+            Lane::Requests
+        } else {
+            Lane::Work
+        };
+        self == own
+    }
 }
 
 impl Done {
     /// The end of a job in `state`, with nothing else to write.
     pub(super) fn new(state: JobState, kind: JobKind) -> Done {
-        Done { state, kind, writes: Vec::new(), evaluation: None }
+        Done { state, kind, writes: Vec::new(), result: None }
     }
 }
 
@@ -81,8 +106,14 @@ impl Runner {
         jobs.sort_by_key(|job| (job.create_time, job.name.clone()));
         clear_staging(control, &jobs)?;
         runner.state().queue = jobs.into_iter().map(|job| job.name).collect();
-        for _ in 0..control.options().jobs.slots {
-            tokio::spawn(work(runner.clone(), control.downgrade()));
+        let options = &control.options().jobs;
+        let (pulls, batches) =
+            if options.slots == 0 { (0, 0) } else { (options.pulls, options.request_batches) };
+        for (lane, workers) in [(Lane::Work, options.slots), (Lane::Pulls, pulls), (Lane::Requests, batches)]
+        {
+            for _ in 0..workers {
+                tokio::spawn(work(runner.clone(), control.downgrade(), lane));
+            }
         }
         Ok(())
     }
@@ -96,7 +127,8 @@ impl Runner {
     /// Puts a job that has been written down in the queue.
     pub(super) fn enqueue(&self, name: &str) {
         self.state().queue.push_back(name.to_owned());
-        self.wake.notify_one();
+        // Whose lane it is in is not known to those who sleep.
+        self.wake.notify_waiters();
         self.changed();
     }
 
@@ -168,7 +200,7 @@ impl Runner {
     }
 
     /// The next job to take up; `None` when the process ends.
-    async fn next(&self) -> Option<(String, Arc<Signals>)> {
+    async fn next(&self, lane: Lane) -> Option<(String, Arc<Signals>)> {
         loop {
             let woken = self.wake.notified();
             {
@@ -176,7 +208,8 @@ impl Runner {
                 if state.stopping {
                     return None;
                 }
-                if let Some(name) = state.queue.pop_front() {
+                let place = state.queue.iter().position(|name| lane.has(name));
+                if let Some(name) = place.and_then(|place| state.queue.remove(place)) {
                     let signals = Arc::new(Signals::default());
                     state.running.insert(name.clone(), signals.clone());
                     return Some((name, signals));
@@ -193,8 +226,8 @@ impl Runner {
 }
 
 /// One worker: takes up jobs until the process ends. While it waits it does not keep the data directory open.
-async fn work(runner: Arc<Runner>, control: WeakControl) {
-    while let Some((name, signals)) = runner.next().await {
+async fn work(runner: Arc<Runner>, control: WeakControl, lane: Lane) {
+    while let Some((name, signals)) = runner.next(lane).await {
         let Some(control) = control.upgrade() else { return };
         if let Err(error) = run(&control, &name, signals).await {
             tracing::error!(job = %name, %error, cause = ?error.source, "a job could not be ended; it is taken up at the next start");
@@ -281,6 +314,7 @@ async fn on_thread(context: Context) -> Result<Done> {
             JobKind::Batch(job) => batch::run(&context, job),
             JobKind::Training(job) => training::run(&context, job),
             JobKind::Evaluation(job) => evaluation::run(&context, job),
+            JobKind::Pull(job) => pull::run(&context, job),
             JobKind::Requests(batch) => requests::run(&context, batch),
         };
         // Nobody waits for it only when the process ends.
@@ -341,7 +375,7 @@ fn finish(job: &mut Job, outcome: &Result<Done>) -> Vec<Write> {
             match &mut job.kind {
                 JobKind::Batch(batch) => (batch.output_directory, batch.checkpoint) = (None, None),
                 JobKind::Requests(batch) => batch.checkpoint = None,
-                JobKind::Training(_) | JobKind::Evaluation(_) => {}
+                JobKind::Training(_) | JobKind::Evaluation(_) | JobKind::Pull(_) => {}
             }
             Vec::new()
         }
@@ -350,8 +384,11 @@ fn finish(job: &mut Job, outcome: &Result<Done>) -> Vec<Write> {
 
 /// Ends the operation that waits for the job, if there is one.
 async fn operation_write(control: &Control, job: &Job, outcome: &Result<Done>) -> Result<Option<Write>> {
-    let JobKind::Evaluation(evaluation) = &job.kind else { return Ok(None) };
-    let name = operation_name(&evaluation.model, &job.name);
+    let name = match &job.kind {
+        JobKind::Evaluation(evaluation) => operation_name(&evaluation.model, &job.name),
+        JobKind::Pull(_) => pull::operation_name(job)?,
+        JobKind::Training(_) | JobKind::Batch(_) | JobKind::Requests(_) => return Ok(None),
+    };
     let mut operation: Operation = match store::get(control.store(), &name).await {
         Ok(operation) => operation,
         // The client has deleted it.
@@ -360,8 +397,11 @@ async fn operation_write(control: &Control, job: &Job, outcome: &Result<Done>) -
     };
     operation.done = true;
     operation.progress_percent = 100;
+    if let JobKind::Pull(pull) = &job.kind {
+        operation.transfer = Some(pull.transfer.clone());
+    }
     operation.outcome = match outcome {
-        Ok(done) => done.evaluation.clone().map(|made| Ok(OperationResult::Evaluation(made))),
+        Ok(done) => done.result.clone().map(Ok),
         Err(error) => Some(Err(JobError::from(error))),
     };
     store::update(&mut operation).map(Some)
@@ -376,7 +416,7 @@ async fn withdraw(control: &Control, name: &str) {
         JobKind::Requests(_) => {
             files_of(name).map(|files| files.iter().for_each(|file| control.files().disown(file)))
         }
-        JobKind::Training(_) | JobKind::Evaluation(_) => Ok(()),
+        JobKind::Training(_) | JobKind::Evaluation(_) | JobKind::Pull(_) => Ok(()),
     };
     if let Err(error) = withdrawn {
         tracing::error!(job = %name, %error, "output of an unsuccessful job could not be removed");

@@ -206,15 +206,15 @@ impl Desk {
     /// Takes what has arrived; waits for it where there is nothing else to do. False when the engine is to stop.
     fn take_in(&mut self, idle: bool) -> bool {
         let shared = Arc::clone(&self.shared);
-        let idle_max = shared.options.idle_max;
         let since = Instant::now();
         let mut inbox = shared.inbox();
+        inbox.idle_since = (idle && self.jobs.is_empty()).then_some(since);
         while idle && inbox.arrived.is_empty() && !inbox.stopping {
             // With requests at hand, cancellations and deadlines are to be seen.
-            let longest = match (self.jobs.is_empty(), idle_max.is_zero()) {
+            let longest = match (self.jobs.is_empty(), inbox.idle_max) {
                 (false, _) => IDLE,
-                (true, true) => Duration::from_secs(3600),
-                (true, false) => idle_max.saturating_sub(since.elapsed()),
+                (true, None) => Duration::from_secs(3600),
+                (true, Some(most)) => most.saturating_sub(since.elapsed()),
             };
             if longest.is_zero() {
                 // Under the lock: whoever comes next is told, and nobody's request is lost.
@@ -227,6 +227,7 @@ impl Desk {
                 break;
             }
         }
+        inbox.idle_since = None;
         let arrived = std::mem::take(&mut inbox.arrived);
         // Counted here until the next report, so that the handle's bound holds.
         inbox.counters.waiting += arrived.len();

@@ -67,6 +67,8 @@ pub struct LanguageExplain {
     pub spans: SpanKind,
     /// The method.
     pub method: LanguageMethod,
+    /// Whether the result is put to the deletion test: a few prompts more, by real removal.
+    pub deletion: bool,
     /// Of Shapley's orders and the deletion test's random parts.
     pub seed: u64,
 }
@@ -97,7 +99,7 @@ pub struct LanguageExplanation {
     pub spans: Vec<SpanShare>,
     /// See [`analysis::completeness_gap`].
     pub approximation_error: f64,
-    /// By real removal, whatever the method.
+    /// Where asked for. By real removal, whatever the method.
     pub deletion: Option<Deletion>,
     /// Tokens of all prompts that were needed, those of the deletion test included.
     pub prompt_tokens: usize,
@@ -142,9 +144,12 @@ impl Language {
             }
         };
         let found = found.map_err(of_attribution)?;
-        let deletion = removal::deletion(&found.values, found.instance_output, explain.seed, |sets| {
-            judge.without(&prompt, sets)
-        });
+        let deletion = match explain.deletion {
+            true => removal::deletion(&found.values, found.instance_output, explain.seed, |sets| {
+                judge.without(&prompt, sets)
+            }),
+            false => Ok(None),
+        };
         let share = |((span, &value), &standard_error): ((&prompt::Span, &f64), &f64)| SpanShare {
             message: span.message,
             bytes: span.bytes.clone(),

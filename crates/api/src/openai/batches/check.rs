@@ -8,7 +8,7 @@ use control::{Asked, LineChecker, LineFault};
 use crate::Fault;
 use crate::fields::{Fields, invalid};
 use crate::http::Within;
-use crate::models::named;
+use crate::models::{listed, named};
 
 /// Requests in one batch at most: the protocol's own number.
 const LINES_MAX: u64 = 50_000;
@@ -116,7 +116,7 @@ impl LineChecker for Check {
             self.fault("empty_batch", "the file holds no requests".to_owned(), None, None);
         }
         if let (Some((model, line)), Some(app)) = (self.model.take(), self.within.app()) {
-            if named(&app.router.languages(Some(&self.project)), &model).is_some() {
+            if named(&listed(&app.router, &self.project), &model).is_some() {
                 return if self.faults.is_empty() { Ok(model) } else { Err(self.faults) };
             }
             let message =

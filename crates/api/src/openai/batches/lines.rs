@@ -14,7 +14,8 @@ use crate::openai::error;
 use crate::{Fault, ids};
 
 /// What lines can ask.
-pub(super) const ENDPOINTS: [&str; 3] = ["/v1/chat/completions", "/v1/completions", "/v1/responses"];
+pub(super) const ENDPOINTS: [&str; 4] =
+    ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"];
 
 /// Who answers the lines of batches in OpenAI's protocol, on its routes.
 pub(crate) fn answerer(within: Within) -> Arc<dyn Answerer> {

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::super::{format, messages, sampling, tools};
 use crate::Fault;
-use crate::fields::{Fields, invalid};
-use crate::language::{Conversation, Names, stops};
+use crate::fields::{Fields, invalid, unsupported};
+use crate::language::{Conversation, How, Names, stops};
 
 /// Answers to one prompt at most.
 const N_MAX: i64 = 64;
@@ -17,14 +17,16 @@ pub(super) struct Request {
     pub(super) names: Names,
     pub(super) stream: bool,
     pub(super) include_usage: bool,
+    pub(super) explain: Option<How>,
 }
 
 impl Request {
-    /// Reads the body of a request.
-    pub(super) fn read(bytes: &[u8]) -> Result<Request, Fault> {
+    /// Reads the body of a request. It need not say who is asked and whether to stream, where `known`.
+    pub(super) fn read(bytes: &[u8], known: Option<(String, bool)>) -> Result<Request, Fault> {
         let mut fields = Fields::of_body(bytes)?;
-        let stream = fields.flag("stream")?.unwrap_or(false);
-        let model = fields.needed_text("model")?;
+        let (name, streams) = known.unzip();
+        let stream = fields.flag("stream")?.or(streams).unwrap_or(false);
+        let model = fields.text("model")?.or(name).ok_or_else(|| fields.missing("model"))?;
         let turns = messages::read(&mut fields)?;
         let tools = tools::read(&mut fields, false)?;
         let n = fields.count("n", 1..=N_MAX)?.unwrap_or(1);
@@ -40,11 +42,12 @@ impl Request {
             format: format::read(&mut fields, "response_format", false)?,
         };
         let include_usage = include_usage(&mut fields, stream)?;
+        let explain = explain(&mut fields, &conversation)?;
         harmless(&mut fields)?;
         fields.finish()?;
         let max_tokens = name.unwrap_or("max_tokens");
         let names = Names { prompt: "messages", max_tokens, format: "response_format" };
-        Ok(Request { model, conversation, names, stream, include_usage })
+        Ok(Request { model, conversation, names, stream, include_usage, explain })
     }
 }
 
@@ -69,6 +72,22 @@ fn logprobs(fields: &mut Fields) -> Result<Option<u8>, Fault> {
         (false, _) => Ok(None),
         (true, top) => Ok(Some(top.unwrap_or(0) as u8)),
     }
+}
+
+/// `explain`, an extension of the protocol: `true`, or an object that says how.
+fn explain(fields: &mut Fields, conversation: &Conversation) -> Result<Option<How>, Fault> {
+    let how = match fields.take("explain") {
+        None | Some(Value::Bool(false)) => return Ok(None),
+        Some(Value::Bool(true)) => How::default(),
+        Some(how) => How::read(how, "explain")?,
+    };
+    if conversation.n > 1 {
+        return Err(invalid("explain", "is about one answer: leave out `n`"));
+    }
+    if !conversation.tools.are_none() {
+        return Err(unsupported("explain", "cannot be given together with tools: leave one of them out"));
+    }
+    Ok(Some(how))
 }
 
 /// `stream_options.include_usage`.

@@ -1,10 +1,15 @@
 //! Explanations of language models' answers on the wire, for every protocol that carries them.
 
+use std::sync::Arc;
+use std::time::Instant;
+
+use llm::template::Message;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use serving::{LanguageExplain, LanguageExplanation, LanguageMethod, Said, SpanKind};
+use serving::{LanguageExplain, LanguageExplanation, LanguageMethod, LanguageRoute, Said, SpanKind};
 
 use crate::Fault;
+use crate::http::App;
 
 /// Tokens of the model's own answer where nothing else is asked for.
 const ANSWER_TOKENS: usize = 32;
@@ -18,6 +23,8 @@ pub(crate) struct How {
     paths: Option<u32>,
     #[serde(alias = "maxTokens")]
     max_tokens: Option<usize>,
+    #[serde(alias = "deletionTest")]
+    deletion_test: Option<bool>,
     seed: u64,
 }
 
@@ -42,8 +49,13 @@ enum MethodWire {
 impl How {
     /// Reads the object that stands in field `of`.
     pub(crate) fn read(object: Value, of: &str) -> Result<How, Fault> {
-        let how: How = serde_json::from_value(object)
-            .map_err(|error| Fault::invalid(format!("field `{of}`: {error}")).about(of))?;
+        let how: How = serde_path_to_error::deserialize(object).map_err(|error| {
+            let at = match error.path().to_string().as_str() {
+                "." => of.to_owned(),
+                inner => format!("{of}.{inner}"),
+            };
+            Fault::invalid(format!("field `{at}`: {}", error.inner())).about(of)
+        })?;
         if how.paths.is_some() && how.method != Some(MethodWire::Shapley) {
             return Err(Fault::invalid(format!("field `{of}.paths` needs the method \"shapley\"")).about(of));
         }
@@ -61,6 +73,7 @@ impl How {
 
     /// What is to be explained: `answer` after what was `said`, or the model's own.
     pub(crate) fn of(&self, said: Said, answer: Option<String>) -> LanguageExplain {
+        let method = self.method.unwrap_or(MethodWire::LeaveOneOut);
         LanguageExplain {
             said,
             answer,
@@ -71,13 +84,57 @@ impl How {
                 Spans::Sentence => SpanKind::Sentence,
                 Spans::Message => SpanKind::Message,
             },
-            method: match self.method.unwrap_or(MethodWire::LeaveOneOut) {
+            method: match method {
                 MethodWire::LeaveOneOut => LanguageMethod::LeaveOneOut,
                 MethodWire::Shapley => LanguageMethod::Shapley { paths: self.paths.unwrap_or(10) },
                 MethodWire::Hidden => LanguageMethod::Hidden,
             },
+            // The fast method never computes the prompt again, unless that is asked for.
+            deletion: self.deletion_test.unwrap_or(method != MethodWire::Hidden),
             seed: self.seed,
         }
+    }
+}
+
+/// An explanation to be made once the answer is there.
+pub(crate) struct Explaining {
+    app: Arc<App>,
+    project: String,
+    said: Vec<Message>,
+    how: How,
+}
+
+impl Explaining {
+    /// Of an answer to what was `said`, for a caller of `project`.
+    pub(crate) fn new(app: &Arc<App>, project: &str, said: &[Message], how: How) -> Explaining {
+        Explaining { app: Arc::clone(app), project: project.to_owned(), said: said.to_vec(), how }
+    }
+
+    /// Why `answer` was given: [`summary`] with the parts. Null where nothing was said that had reasons.
+    ///
+    /// # Errors
+    /// If there is no room or no time for it, or the conversation is beyond the limits of an explanation.
+    pub(crate) async fn of(&self, route: &LanguageRoute, answer: &str) -> Result<Value, Fault> {
+        if answer.is_empty() {
+            return Ok(Value::Null);
+        }
+        let explain = self.how.of(Said::Chat(self.said.clone()), Some(answer.to_owned()));
+        let deadline = Instant::now() + self.app.limits.explain_timeout;
+        let found = self.app.router.explain_answer(route, &self.project, explain.clone(), deadline).await?;
+        let mut value = summary(&explain, &found);
+        value["spans"] = found
+            .spans
+            .iter()
+            .map(|span| {
+                json!({
+                    "message": span.message,
+                    "text": span_text(&explain.said, span.message, span.bytes.clone()),
+                    "value": span.value,
+                    "standard_error": span.standard_error,
+                })
+            })
+            .collect();
+        Ok(value)
     }
 }
 
@@ -103,7 +160,7 @@ pub(crate) fn summary(explain: &LanguageExplain, found: &LanguageExplanation) ->
 }
 
 /// The text of a part of what was said.
-pub(crate) fn text(said: &Said, message: usize, bytes: std::ops::Range<usize>) -> &str {
+pub(crate) fn span_text(said: &Said, message: usize, bytes: std::ops::Range<usize>) -> &str {
     let content = match said {
         Said::Text(text) => Some(text.as_str()),
         Said::Chat(messages) => messages.get(message).and_then(|message| message.content.as_deref()),
