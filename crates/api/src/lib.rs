@@ -44,5 +44,11 @@ pub(crate) fn routes() -> Result<http::Routes, vertex::SchemaError> {
     Ok(routes)
 }
 
+/// Has batches of requests answered, from now on.
+pub(crate) fn answer_batches(control: &control::Control, within: &http::Within) {
+    control.answer_with(openai::PROTOCOL.name, openai::answerer(within.clone()));
+    control.answer_with(vertex::PROTOCOL.name, vertex::answerer(within.clone()));
+}
+
 #[cfg(test)]
 mod tests;

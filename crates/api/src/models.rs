@@ -29,7 +29,7 @@ pub(crate) fn routes() -> impl Iterator<Item = Route> {
 }
 
 /// A model that can be asked.
-struct Listed {
+pub(crate) struct Listed {
     name: String,
     /// The endpoint's resource name.
     endpoint: String,
@@ -40,7 +40,7 @@ struct Listed {
 }
 
 /// Those of a project, by name and then by endpoint.
-fn listed(router: &Router, project: &str) -> Vec<Listed> {
+pub(crate) fn listed(router: &Router, project: &str) -> Vec<Listed> {
     let languages = router.languages(Some(project)).into_iter().map(|model| Listed {
         created_s: model.language.created_s(),
         context: model.language.context(),
@@ -127,16 +127,19 @@ async fn get(call: Call) -> Result<Response, Fault> {
     let project = project_of(&call, Some(PROJECT_HEADER))?;
     let name = call.segments()?.pop().unwrap_or_default();
     let models = listed(&call.app.router, &project);
-    let last = |resource: &str| resource.rsplit('/').next() == Some(name.as_str());
-    let by_name = models.iter().find(|model| model.name == name);
-    let found = by_name
-        .or_else(|| models.iter().find(|model| last(&model.endpoint) || last(&model.deployed.model_name)));
     let missing = || {
         let message = format!("the model `{name}` does not exist in project {project}");
         Fault::not_found(message).about("model").because("model_not_found")
     };
-    let found = found.ok_or_else(missing)?;
+    let found = named(&models, &name).ok_or_else(missing)?;
     json_reply(StatusCode::OK, &described(&name, found))
+}
+
+/// The one of `models` that answers to `name`.
+pub(crate) fn named<'a>(models: &'a [Listed], name: &str) -> Option<&'a Listed> {
+    let last = |resource: &str| resource.rsplit('/').next() == Some(name);
+    let by_name = models.iter().find(|model| model.name == name);
+    by_name.or_else(|| models.iter().find(|model| last(&model.endpoint) || last(&model.deployed.model_name)))
 }
 
 /// OpenAI's fields, Anthropic's, and the length of the context under the name that vLLM has for it.

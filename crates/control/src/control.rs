@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use crate::answerer::{Answerer, Answerers};
 use crate::artifact::{Artifacts, Digest};
 use crate::jobs::Runner;
 use crate::keys::KeyRing;
@@ -17,8 +18,8 @@ use crate::storage::{Storage, StorageOptions, blocking};
 use crate::store::{self, MetadataStore, SqliteStore};
 use crate::web::SourceOptions;
 use crate::{
-    Catalogue, Datasets, Endpoints, Error, ErrorCode, Evaluations, Job, JobKind, JobOptions, Jobs, Keys,
-    Model, Models, Operations, Result,
+    Catalogue, Datasets, Endpoints, Error, ErrorCode, Evaluations, Files, Job, JobKind, JobOptions, Jobs,
+    Keys, Model, Models, Operations, Result,
 };
 
 /// How to open a data directory.
@@ -68,6 +69,7 @@ struct Inner {
     loader: Loader,
     publisher: Publisher,
     runner: Arc<Runner>,
+    answerers: Answerers,
     /// Held, and with it the directory, until the last clone is gone.
     _lock: File,
 }
@@ -91,13 +93,15 @@ impl Control {
             running: Running::default(),
             loader: Loader::new(options.workers, options.language),
             publisher: Publisher::new(options.router.clone()),
-            runner: Arc::new(Runner::new()),
+            runner: Arc::new(Runner::new(&options.jobs)),
+            answerers: Answerers::default(),
             options,
             _lock: lock,
         };
         let control = Control { inner: Arc::new(inner) };
         control.operations().recover().await?;
         control.sweep().await?;
+        control.files().sweep().await?;
         control.inner.publisher.publish_all(&control).await?;
         Runner::start(&control).await?;
         Ok(control)
@@ -147,6 +151,11 @@ impl Control {
         Evaluations::new(self.clone())
     }
 
+    /// Files of clients, and those that jobs leave.
+    pub fn files(&self) -> Files {
+        Files::new(self.clone())
+    }
+
     /// Durable jobs.
     pub fn jobs(&self) -> Jobs {
         Jobs::new(self.clone())
@@ -189,6 +198,15 @@ impl Control {
     /// What it was opened with.
     pub fn options(&self) -> &Options {
         &self.inner.options
+    }
+
+    /// Has `answerer` answer the lines of batches in `protocol`, from now on. It must not keep this control plane.
+    pub fn answer_with(&self, protocol: &str, answerer: Arc<dyn Answerer>) {
+        self.inner.answerers.add(protocol, answerer);
+    }
+
+    pub(crate) fn answerers(&self) -> &Answerers {
+        &self.inner.answerers
     }
 
     /// The metadata.

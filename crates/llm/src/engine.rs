@@ -70,6 +70,9 @@ pub struct EngineOptions {
     /// What a step that computes prompts should take at most; where the machine is slower than that, steps compute
     /// fewer tokens than the two bounds above. A cancellation is seen after a step.
     pub step_time: Duration,
+    /// What a step of the background alone should take at most, where that does not mean fewer than a handful of
+    /// tokens: what it may delay others by. See [`crate::BACKGROUND`].
+    pub background_time: Duration,
     /// Answers computed at once.
     pub running_max: usize,
     /// Requests that wait.
@@ -87,6 +90,7 @@ impl Default for EngineOptions {
             step_tokens: 512,
             mixed_tokens: 128,
             step_time: Duration::from_millis(400),
+            background_time: Duration::from_millis(25),
             running_max: 64,
             waiting_max: 256,
             draft_max: 16,
@@ -230,6 +234,7 @@ impl Engine {
             blocks: model.blocks,
             step_tokens: options.step_tokens,
             mixed_tokens: options.mixed_tokens,
+            background_tokens: step::BACKGROUND_TOKENS_MIN.min(options.step_tokens.max(1)),
             wanted_max: running_max.max(LOGITS_ROWS / 2) + LOGITS_ROWS / 2,
             running_max,
             // The handle refuses before this does; preempted answers wait here too.
@@ -272,7 +277,10 @@ impl Engine {
             return Err(SubmitError::Stopped);
         }
         let waiting = inbox.arrived.len() + inbox.counters.waiting;
-        if waiting >= self.shared.options.waiting_max {
+        let most = self.shared.options.waiting_max;
+        // What nobody waits for leaves room for others.
+        let most = if request.priority <= crate::BACKGROUND { most / 2 } else { most };
+        if waiting >= most {
             // By then half of those who wait now have gone in: room for who was refused, and no long idle queue.
             let wait = inbox.pace.saturating_mul(waiting as u32) / 2;
             return Err(SubmitError::Full {

@@ -37,4 +37,5 @@ pub use sampler::{
     Candidate, History, InvalidSampling, LogProb, LogProbs, Place, SamplingParams, TokenMask, log_probs,
     sample,
 };
+pub use scheduler::BACKGROUND;
 pub use vocabulary::Vocabulary;

@@ -99,6 +99,7 @@ impl Conversation {
             logprobs: self.logprobs,
             constraint: calls.or(form),
             deadline: deadline(app),
+            priority: app.priority,
             ..GenerateRequest::new(Vec::new(), max_tokens)
         };
         let generation = Generation::start(route, project, vec![prompt], &wanted, names)?;

@@ -29,6 +29,7 @@ mod rpc;
 mod schema;
 mod tasks;
 
+pub(crate) use self::batch::answerer;
 use http::StatusCode;
 use serde_json::{Value, json};
 

@@ -45,6 +45,12 @@ impl Context {
         Ok(())
     }
 
+    /// The error with which a job is left to another process, for the reason `message`.
+    pub(super) fn leave(&self, message: impl Into<String>) -> Error {
+        self.signals.stopping.store(true, Ordering::Relaxed);
+        Error::new(ErrorCode::Unavailable, message)
+    }
+
     /// Changes what the job's row says of its particular work. With `checkpoint`, work has been done that
     /// a crash will not undo.
     pub(super) fn update(&self, checkpoint: bool, mut change: impl FnMut(&mut JobKind)) -> Result<()> {

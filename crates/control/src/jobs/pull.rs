@@ -26,8 +26,8 @@ use crate::storage::failed;
 use crate::store::Record;
 use crate::web::Web;
 use crate::{
-    Catalogue, Error, ErrorCode, Job, JobKind, NewPull, Operation, OperationKind, OperationResult, Parent,
-    PullJob, Result, Source, Timestamp, Transfer, check, fault,
+    Catalogue, Error, ErrorCode, Job, JobKind, JobState, NewPull, Operation, OperationKind, OperationResult,
+    Parent, PullJob, Result, Source, Timestamp, Transfer, check, fault,
 };
 
 impl Jobs {
@@ -117,7 +117,7 @@ pub(super) fn run(context: &Context, job: &PullJob) -> Result<Done> {
     job.transfer = Transfer { source: Some(from), done: job.bytes.unwrap_or_default(), total: job.bytes };
     job.result = Some((model.clone(), version));
     let result = Some(OperationResult::Version { model, version });
-    Ok(Done { kind: JobKind::Pull(job), writes: Vec::new(), result })
+    Ok(Done { result, ..Done::new(JobState::Succeeded, JobKind::Pull(job)) })
 }
 
 /// The artifact, from the first source that gives it, and that source.

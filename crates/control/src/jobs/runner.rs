@@ -5,11 +5,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use super::context::{Context, Signals, staging};
-use super::{CRASHES_MAX, JobCollection, operation_name, pipeline};
-use super::{batch, evaluation, pull, training};
+use super::{CRASHES_MAX, JobCollection, JobOptions, files_of, operation_name, pipeline};
+use super::{batch, evaluation, pull, requests, training};
 use crate::control::WeakControl;
 use crate::operation::OperationResult;
 use crate::storage::failed;
@@ -26,6 +26,8 @@ pub(crate) struct Runner {
     wake: Notify,
     /// Counts changes of jobs, for those who wait for one.
     changes: watch::Sender<u64>,
+    /// Requests of batches that may be with the models at once.
+    requests: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -37,6 +39,8 @@ struct State {
 
 /// What a job that has succeeded leaves in the metadata, in the commit that ends it.
 pub(super) struct Done {
+    /// How it ended.
+    pub(super) state: JobState,
     /// The job's particular part in its final form.
     pub(super) kind: JobKind,
     /// Resources that appear with it.
@@ -50,6 +54,8 @@ pub(super) struct Done {
 enum Lane {
     /// Pulls, which wait for the network.
     Pulls,
+    /// Batches of requests, which wait for the models.
+    Requests,
     /// All others, which take processors.
     Work,
 }
@@ -57,14 +63,34 @@ enum Lane {
 impl Lane {
     /// Whether the job `name` is in this lane.
     fn has(self, name: &str) -> bool {
-        let is_pull = name.rsplit('/').nth(1) == Some(JobCollection::Pull.as_str());
-        is_pull == (self == Lane::Pulls)
+        let collection = name.rsplit('/').nth(1);
+        let own = if collection == Some(JobCollection::Pull.as_str()) {
+            Lane::Pulls
+        } else if collection == Some(JobCollection::Requests.as_str()) {
+            Lane::Requests
+        } else {
+            Lane::Work
+        };
+        self == own
+    }
+}
+
+impl Done {
+    /// The end of a job in `state`, with nothing else to write.
+    pub(super) fn new(state: JobState, kind: JobKind) -> Done {
+        Done { state, kind, writes: Vec::new(), result: None }
     }
 }
 
 impl Runner {
-    pub(crate) fn new() -> Self {
-        Runner { state: Mutex::default(), wake: Notify::new(), changes: watch::Sender::new(0) }
+    pub(crate) fn new(options: &JobOptions) -> Self {
+        let requests = Arc::new(Semaphore::new(options.requests.max(1)));
+        Runner { state: Mutex::default(), wake: Notify::new(), changes: watch::Sender::new(0), requests }
+    }
+
+    /// Requests of batches that may be with the models at once.
+    pub(super) fn requests(&self) -> &Arc<Semaphore> {
+        &self.requests
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -81,8 +107,10 @@ impl Runner {
         clear_staging(control, &jobs)?;
         runner.state().queue = jobs.into_iter().map(|job| job.name).collect();
         let options = &control.options().jobs;
-        let pulls = if options.slots == 0 { 0 } else { options.pulls };
-        for (lane, workers) in [(Lane::Work, options.slots), (Lane::Pulls, pulls)] {
+        let (pulls, batches) =
+            if options.slots == 0 { (0, 0) } else { (options.pulls, options.request_batches) };
+        for (lane, workers) in [(Lane::Work, options.slots), (Lane::Pulls, pulls), (Lane::Requests, batches)]
+        {
             for _ in 0..workers {
                 tokio::spawn(work(runner.clone(), control.downgrade(), lane));
             }
@@ -140,11 +168,16 @@ impl Runner {
         if job.state.is_final() {
             return Ok(());
         }
-        store::modify::<Job>(control.store(), name, None, |job| {
+        let job = store::modify::<Job>(control.store(), name, None, |job| {
             job.cancel_requested |= !job.state.is_final();
+            if let JobKind::Requests(batch) = &mut job.kind {
+                batch.cancelling_since.get_or_insert(Timestamp::now());
+            }
             Ok(Vec::new())
         })
         .await?;
+        // What an earlier process has answered of a batch is kept: a worker ends it.
+        let begun = matches!(&job.kind, JobKind::Requests(batch) if batch.checkpoint.is_some());
         let waiting = {
             let mut state = self.state();
             if let Some(signals) = state.running.get(name) {
@@ -152,7 +185,11 @@ impl Runner {
             }
             let before = state.queue.len();
             state.queue.retain(|queued| queued != name);
-            before != state.queue.len()
+            let waiting = before != state.queue.len();
+            if waiting && begun {
+                state.queue.push_front(name.to_owned());
+            }
+            waiting && !begun
         };
         if waiting {
             // Taken up at once, whatever waits before it, to be ended as cancelled.
@@ -278,6 +315,7 @@ async fn on_thread(context: Context) -> Result<Done> {
             JobKind::Training(job) => training::run(&context, job),
             JobKind::Evaluation(job) => evaluation::run(&context, job),
             JobKind::Pull(job) => pull::run(&context, job),
+            JobKind::Requests(batch) => requests::run(&context, batch),
         };
         // Nobody waits for it only when the process ends.
         let _ = sender.send(outcome);
@@ -302,6 +340,7 @@ async fn end(control: &Control, name: &str, outcome: Result<Done>) -> Result<()>
         }
         let mut writes = finish(&mut job, &outcome);
         writes.extend(operation_write(control, &job, &outcome).await?);
+        writes.extend(control.files().release(name).await?);
         writes.push(store::update(&mut job)?);
         match control.store().commit(writes).await {
             Ok(()) => {
@@ -324,7 +363,7 @@ fn finish(job: &mut Job, outcome: &Result<Done>) -> Vec<Write> {
     job.end_time = Some(Timestamp::now());
     match outcome {
         Ok(done) => {
-            job.state = JobState::Succeeded;
+            job.state = done.state;
             job.kind = done.kind.clone();
             job.crashes = 0;
             done.writes.clone()
@@ -333,8 +372,10 @@ fn finish(job: &mut Job, outcome: &Result<Done>) -> Vec<Write> {
             let cancelled = error.code == ErrorCode::Cancelled;
             job.state = if cancelled { JobState::Cancelled } else { JobState::Failed };
             job.error = Some(JobError::from(error));
-            if let JobKind::Batch(batch) = &mut job.kind {
-                (batch.output_directory, batch.checkpoint) = (None, None);
+            match &mut job.kind {
+                JobKind::Batch(batch) => (batch.output_directory, batch.checkpoint) = (None, None),
+                JobKind::Requests(batch) => batch.checkpoint = None,
+                JobKind::Training(_) | JobKind::Evaluation(_) | JobKind::Pull(_) => {}
             }
             Vec::new()
         }
@@ -346,7 +387,7 @@ async fn operation_write(control: &Control, job: &Job, outcome: &Result<Done>) -
     let name = match &job.kind {
         JobKind::Evaluation(evaluation) => operation_name(&evaluation.model, &job.name),
         JobKind::Pull(_) => pull::operation_name(job)?,
-        JobKind::Training(_) | JobKind::Batch(_) => return Ok(None),
+        JobKind::Training(_) | JobKind::Batch(_) | JobKind::Requests(_) => return Ok(None),
     };
     let mut operation: Operation = match store::get(control.store(), &name).await {
         Ok(operation) => operation,
@@ -370,9 +411,14 @@ async fn operation_write(control: &Control, job: &Job, outcome: &Result<Done>) -
 /// from ending.
 async fn withdraw(control: &Control, name: &str) {
     let Ok(job) = store::get::<Job>(control.store(), name).await else { return };
-    if let JobKind::Batch(batch) = &job.kind
-        && let Err(error) = batch::withdraw(control, batch).await
-    {
+    let withdrawn = match &job.kind {
+        JobKind::Batch(batch) => batch::withdraw(control, batch).await,
+        JobKind::Requests(_) => {
+            files_of(name).map(|files| files.iter().for_each(|file| control.files().disown(file)))
+        }
+        JobKind::Training(_) | JobKind::Evaluation(_) | JobKind::Pull(_) => Ok(()),
+    };
+    if let Err(error) = withdrawn {
         tracing::error!(job = %name, %error, "output of an unsuccessful job could not be removed");
     }
 }

@@ -14,13 +14,16 @@ use crate::constraint::Follower;
 use crate::forward::{Batch, Forward, Span};
 use crate::request::{Event, FinishReason, RankedToken, TokenLogprob};
 use crate::sampler::{History, LogProb, LogProbs, Place};
-use crate::scheduler::{NewSequence, Plan, Scheduler, SequenceId};
+use crate::scheduler::{NewSequence, Plan, Scheduler, Sequence, SequenceId};
 
 /// How long the thread sleeps at most when it has requests but nothing to compute.
 const IDLE: Duration = Duration::from_millis(10);
 
 /// Steps of fewer tokens say nothing of how long larger ones take, and are not made any smaller.
 const FIT_TOKENS: usize = 32;
+
+/// Steps of the background alone are not made any smaller.
+pub(super) const BACKGROUND_TOKENS_MIN: usize = 16;
 
 /// Of the pace's average, the share of the newest value.
 const PACE_SHARE: u32 = 8;
@@ -168,6 +171,10 @@ impl Desk {
 
     /// Takes in how long a step took.
     fn learn(&mut self, plan: &Plan, took: Duration) {
+        let background = |id| self.scheduler.sequence(id).is_some_and(Sequence::is_background);
+        if plan.runs.iter().all(|run| background(run.sequence)) {
+            self.fit_background(plan.tokens(), took);
+        }
         match plan.runs.iter().all(|run| run.wanted == run.len) {
             true => self.cost.learn(plan.tokens(), took),
             false => self.fit_steps(plan.tokens(), took),
@@ -185,6 +192,15 @@ impl Desk {
         let fitting = (self.rate * options.step_time.as_secs_f64()) as usize;
         let fit = |most: usize| fitting.clamp(FIT_TOKENS.min(most), most);
         self.scheduler.set_budgets(fit(options.step_tokens), fit(options.mixed_tokens));
+    }
+
+    /// Sets how many tokens the next steps of the background alone compute by how long this one took.
+    fn fit_background(&mut self, tokens: usize, took: Duration) {
+        let options = &self.shared.options;
+        let fitting = tokens as f64 * options.background_time.as_secs_f64() / took.as_secs_f64().max(1e-6);
+        // A step of a few tokens says little of larger ones: no more than twice as many are tried.
+        let most = (2 * tokens).max(BACKGROUND_TOKENS_MIN);
+        self.scheduler.set_background_budget((fitting as usize).clamp(BACKGROUND_TOKENS_MIN, most));
     }
 
     /// Takes what has arrived; waits for it where there is nothing else to do. False when the engine is to stop.
