@@ -7,7 +7,7 @@ use super::{Figures, Spread};
 /// Sizes of the picture, in pixels.
 const PANEL: (f64, f64) = (300.0, 220.0);
 const LEFT: f64 = 64.0;
-const TOP: f64 = 96.0;
+const TOP: f64 = 108.0;
 const BETWEEN: f64 = 84.0;
 const RIGHT: f64 = 28.0;
 const BOTTOM: f64 = 64.0;
@@ -74,7 +74,7 @@ fn panels(figures: &[Figures]) -> Vec<Panel> {
         values: values(&|f| Some(f.output_tokens_per_second)),
     };
     let mut panels = vec![
-        Panel { title: "Tokens a second", lines: vec![tokens] },
+        Panel { title: "Tokens of answers a second", lines: vec![tokens] },
         Panel { title: "Time to the first token, ms", lines: latency(|f| f.first_token_ms) },
         Panel { title: "Time between tokens, ms", lines: latency(|f| f.between_tokens_ms) },
     ];
