@@ -12,9 +12,8 @@ const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 impl Random {
     /// One of a seed's many sequences.
     pub fn new(seed: u64, sequence: u64) -> Random {
-        let mut start = Random(seed);
-        let begun = start.draw();
-        Random(begun ^ Random(sequence).draw())
+        let begun = Random(seed).draw();
+        Random(Random(begun.wrapping_add(sequence)).draw())
     }
 
     /// Any number.
