@@ -155,7 +155,7 @@ fn bytes(family: &str) -> Vec<u8> {
 
 fn decoder(family: &str, threads: usize, isa: Isa) -> Decoder {
     let options = LoadOptions { threads, kv_bytes_max: 1 << 20, ..LoadOptions::default() };
-    load::decoder(&file(family), &options, isa).unwrap().1
+    load::decoders(&file(family), None, &options, isa).unwrap().1
 }
 
 /// The logits of each of the last `len` rows of `tokens`, in blocks of the cache from `first_block` on.
@@ -256,7 +256,7 @@ fn company_changes_no_bit_of_any_family() {
 #[test]
 fn a_file_that_cannot_be_run_is_refused_by_name() {
     let refuse = |file: Gguf, options: &LoadOptions| {
-        load::decoder(&file, options, Isa::SCALAR).expect_err("it was loaded").to_string()
+        load::decoders(&file, None, options, Isa::SCALAR).expect_err("it was loaded").to_string()
     };
     let options = LoadOptions::default();
     let strange = Gguf::from_bytes(Writer::new("mamba").finish()).unwrap();
@@ -292,8 +292,8 @@ fn damaged_files_do_no_damage() {
                 refused += 1;
                 continue;
             };
-            match load::decoder(&gguf, &options, Isa::best()) {
-                Ok((_, mut decoder)) => {
+            match load::decoders(&gguf, None, &options, Isa::best()) {
+                Ok((_, mut decoder, _)) => {
                     rows(&mut decoder, &[1, 2, 3], 0, 0);
                     ran += 1;
                 }
