@@ -46,7 +46,7 @@ async fn metrics(call: Call) -> Result<Response, Fault> {
 /// What every deployed model has been doing, one line a figure.
 fn deployed(text: &mut String, models: &[DeployedMetrics]) {
     type Figure = (&'static str, &'static str, fn(&DeployedMetrics) -> u64);
-    const FIGURES: [Figure; 8] = [
+    const FIGURES: [Figure; 10] = [
         ("queued", "gauge", |m| m.queued as u64),
         ("requests_total", "counter", |m| m.counters.requests),
         ("bad_requests_total", "counter", |m| m.counters.bad_requests),
@@ -90,6 +90,8 @@ fn languages(text: &mut String, mut models: Vec<NamedLanguage>) {
         ("prompt_tokens_total", "counter", |c| c.prompt_tokens as f64),
         ("generation_tokens_total", "counter", |c| c.completion_tokens as f64),
         ("num_preemptions_total", "counter", |c| c.preemptions as f64),
+        ("spec_decode_num_draft_tokens_total", "counter", |c| c.drafted_tokens as f64),
+        ("spec_decode_num_accepted_tokens_total", "counter", |c| c.accepted_tokens as f64),
     ];
     let models: Vec<(String, &NamedLanguage)> = models.iter().map(|model| (labels(model), model)).collect();
     for (name, kind, figure) in FIGURES {

@@ -331,6 +331,22 @@ async fn what_is_deployed_stays() {
         assert_eq!(error.code, ErrorCode::FailedPrecondition);
         assert!(error.message.contains(&endpoint) && error.message.contains(&id), "{}", error.message);
     }
+    // A network has no draft model.
+    let new =
+        NewDeployedModel { model: model.clone(), draft: Some(model.clone()), ..NewDeployedModel::default() };
+    let refused = server.control.endpoints().deploy(&endpoint, new.clone(), None).await.unwrap();
+    let Some(Err(error)) = refused.outcome else { panic!("{refused:?}") };
+    assert!(error.message.contains("no language model"), "{}", error.message);
+    let absent = NewDeployedModel { draft: Some(format!("{model}@9")), ..new.clone() };
+    let error = server.control.endpoints().deploy(&endpoint, absent, None).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::NotFound);
+    let elsewhere = model.replace("projects/p/", "projects/q/");
+    let error = server.control.endpoints().deploy(
+        &endpoint,
+        NewDeployedModel { draft: Some(elsewhere), ..new },
+        None,
+    );
+    assert_eq!(error.await.unwrap_err().code, ErrorCode::InvalidArgument);
     let at = models.deployments(&model).await.unwrap();
     assert_eq!((at.len(), at[0].endpoint.as_str(), at[0].version), (1, endpoint.as_str(), 2));
     assert!(models.deployments(&format!("{model}@1")).await.unwrap().is_empty());
