@@ -75,6 +75,7 @@ mod tests {
         let writer = Writer::new("llama")
             .str("tokenizer.ggml.model", "llama")
             .strings("tokenizer.ggml.tokens", tokens)
+            .f32s("tokenizer.ggml.scores", &vec![0.0; tokens.len()])
             .u32("tokenizer.ggml.bos_token_id", 0)
             .u32("tokenizer.ggml.eos_token_id", 1);
         Gguf::from_bytes(writer.finish()).unwrap()
