@@ -46,7 +46,7 @@ async fn metrics(call: Call) -> Result<Response, Fault> {
 /// What every deployed model has been doing, one line a figure.
 fn deployed(text: &mut String, models: &[DeployedMetrics]) {
     type Figure = (&'static str, &'static str, fn(&DeployedMetrics) -> u64);
-    const FIGURES: [Figure; 10] = [
+    const FIGURES: [Figure; 8] = [
         ("queued", "gauge", |m| m.queued as u64),
         ("requests_total", "counter", |m| m.counters.requests),
         ("bad_requests_total", "counter", |m| m.counters.bad_requests),
@@ -81,7 +81,7 @@ fn languages(text: &mut String, mut models: Vec<NamedLanguage>) {
         first
     });
     type Figure = (&'static str, &'static str, fn(&llm::Counters) -> f64);
-    const FIGURES: [Figure; 8] = [
+    const FIGURES: [Figure; 10] = [
         ("num_requests_running", "gauge", |c| c.running as f64),
         ("num_requests_waiting", "gauge", |c| c.waiting as f64),
         ("kv_cache_usage_perc", "gauge", |c| c.blocks_used as f64 / c.blocks_total.max(1) as f64),
