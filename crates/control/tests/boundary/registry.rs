@@ -332,21 +332,24 @@ async fn what_is_deployed_stays() {
         assert!(error.message.contains(&endpoint) && error.message.contains(&id), "{}", error.message);
     }
     // A network has no draft model.
-    let new =
-        NewDeployedModel { model: model.clone(), draft: Some(model.clone()), ..NewDeployedModel::default() };
-    let refused = server.control.endpoints().deploy(&endpoint, new.clone(), None).await.unwrap();
+    let endpoints = server.control.endpoints();
+    let drafted = |draft: String| NewDeployedModel {
+        model: model.clone(),
+        draft: Some(draft),
+        ..NewDeployedModel::default()
+    };
+    let refused = endpoints.deploy(&endpoint, drafted(model.clone()), None).await.unwrap();
     let Some(Err(error)) = refused.outcome else { panic!("{refused:?}") };
     assert!(error.message.contains("no language model"), "{}", error.message);
-    let absent = NewDeployedModel { draft: Some(format!("{model}@9")), ..new.clone() };
-    let error = server.control.endpoints().deploy(&endpoint, absent, None).await.unwrap_err();
-    assert_eq!(error.code, ErrorCode::NotFound);
     let elsewhere = model.replace("projects/p/", "projects/q/");
-    let error = server.control.endpoints().deploy(
-        &endpoint,
-        NewDeployedModel { draft: Some(elsewhere), ..new },
-        None,
-    );
-    assert_eq!(error.await.unwrap_err().code, ErrorCode::InvalidArgument);
+    for (draft, code) in [
+        (format!("{model}@9"), ErrorCode::NotFound),
+        (elsewhere, ErrorCode::InvalidArgument),
+        ("nonsense".to_owned(), ErrorCode::InvalidArgument),
+    ] {
+        let error = endpoints.deploy(&endpoint, drafted(draft), None).await.unwrap_err();
+        assert_eq!(error.code, code, "{}", error.message);
+    }
     let at = models.deployments(&model).await.unwrap();
     assert_eq!((at.len(), at[0].endpoint.as_str(), at[0].version), (1, endpoint.as_str(), 2));
     assert!(models.deployments(&format!("{model}@1")).await.unwrap().is_empty());
