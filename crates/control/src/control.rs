@@ -11,7 +11,7 @@ use crate::answerer::{Answerer, Answerers};
 use crate::artifact::{Artifacts, Digest};
 use crate::jobs::Runner;
 use crate::keys::KeyRing;
-use crate::loader::Loader;
+use crate::loader::{Loader, Parts};
 use crate::operations::Running;
 use crate::publisher::Publisher;
 use crate::storage::{Storage, StorageOptions, blocking};
@@ -231,12 +231,12 @@ impl Control {
         WeakControl(Arc::downgrade(&self.inner))
     }
 
-    /// The model in the artifact `digest`, shared by all who use it.
+    /// The model of `parts`, often an artifact's digest alone, shared by all who use it.
     ///
     /// # Errors
-    /// `NotFound` or `DataLoss` of the artifact; `InvalidArgument` if it is no model that can be served.
-    pub(crate) async fn load_model(&self, digest: &Digest) -> Result<Arc<serving::Model>> {
-        self.inner.loader.load(self.artifacts(), digest).await
+    /// `NotFound` or `DataLoss` of an artifact; `InvalidArgument` if it is no model that can be served.
+    pub(crate) async fn load_model(&self, parts: impl Into<Parts>) -> Result<Arc<serving::Model>> {
+        self.inner.loader.load(self.artifacts(), parts.into()).await
     }
 
     /// Has the router serve the endpoint `name` as it is now stored.

@@ -8,7 +8,7 @@ mod feed_forward;
 mod weights;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use formats::gguf::Gguf;
 use kernels::{Activations, Arena, Isa, Matrix, PAGE_TOKENS, Place, Pool, matmul, ops};
@@ -64,16 +64,15 @@ impl Decoder {
         gguf: &Gguf,
         shape: Architecture,
         isa: Isa,
-        threads: usize,
+        pool: &Arc<Pool>,
         need: &Need,
     ) -> Result<Decoder, LoadError> {
         let arena =
             Arena::new(usize::try_from(need.weights).unwrap_or(usize::MAX)).map_err(LoadError::Weights)?;
         let source = Source::new(File::Gguf(gguf), isa, arena);
         let vocab = source.hidden("token_embd.weight", 0)?;
-        let pool = Pool::new(threads);
         let output_norm = source.vector("output_norm.weight", shape.width)?;
-        let mut parts = read_parts(&source, &shape, vocab, threads)?;
+        let mut parts = read_parts(&source, &shape, vocab, pool.threads())?;
         // Factors of positions are read with the metadata.
         if let Some(name) = source.untaken(|name| name.starts_with("rope_f")) {
             return Err(LoadError::Unknown { name });
@@ -83,7 +82,7 @@ impl Decoder {
         let output = parts.iter_mut().find_map(Part::take_output);
         let layers = parts.into_iter().filter_map(Part::into_layer).collect();
         Ok(Decoder {
-            machine: Machine { isa, pool },
+            machine: Machine { isa, pool: Arc::clone(pool) },
             embedding,
             output_norm,
             output,

@@ -4,6 +4,7 @@ mod draw;
 mod job;
 mod speculate;
 mod step;
+mod understudy;
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -17,6 +18,7 @@ use crate::forward::Forward;
 use crate::request::{GenerateRequest, Given, Sink, SubmitError};
 use crate::scheduler::{Limits, Scheduler};
 use crate::vocabulary::Vocabulary;
+use understudy::Understudy;
 
 /// Stop texts a request may carry.
 pub const STOPS_MAX: usize = 16;
@@ -42,6 +44,20 @@ pub struct Model {
     pub block_len: usize,
     /// Tokens a sequence may have.
     pub context_max: usize,
+    /// A small model that guesses what this one will say, if there is one. Changes no answer.
+    pub draft: Option<Draft>,
+}
+
+/// A small model whose tokens are those of a large one.
+pub struct Draft {
+    /// What computes.
+    pub forward: Box<dyn Forward>,
+    /// Blocks in its key-value cache.
+    pub blocks: u32,
+    /// Tokens a block holds.
+    pub block_len: usize,
+    /// Tokens a sequence may have; of longer ones nothing is guessed.
+    pub context_max: usize,
 }
 
 impl Model {
@@ -52,10 +68,20 @@ impl Model {
     }
 }
 
+impl std::fmt::Debug for Draft {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Draft { blocks, block_len, context_max, .. } = self;
+        write!(f, "Draft {{ blocks: {blocks}, block_len: {block_len}, context_max: {context_max} }}")
+    }
+}
+
 impl std::fmt::Debug for Model {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Model { blocks, block_len, context_max, .. } = self;
-        write!(f, "Model {{ blocks: {blocks}, block_len: {block_len}, context_max: {context_max} }}")
+        let Model { blocks, block_len, context_max, draft, .. } = self;
+        write!(
+            f,
+            "Model {{ blocks: {blocks}, block_len: {block_len}, context_max: {context_max}, draft: {draft:?} }}"
+        )
     }
 }
 
@@ -255,7 +281,8 @@ impl Engine {
             }),
             wake: Condvar::new(),
         });
-        let worker = step::Worker::new(model.forward, scheduler, Arc::clone(&shared));
+        let understudy = model.draft.map(|draft| Understudy::new(draft, model.vocabulary.len()));
+        let worker = step::Worker::new(model.forward, understudy, scheduler, Arc::clone(&shared));
         let thread = std::thread::Builder::new().name("llm-engine".into()).spawn(|| worker.run())?;
         Ok(Engine { shared, thread: Some(thread) })
     }

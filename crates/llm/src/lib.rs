@@ -24,7 +24,7 @@ mod weights;
 
 pub use constraint::{Compiler, Constraint, ConstraintError, Follower};
 pub use engine::{
-    Counters, End, Engine, EngineOptions, Model, STOP_BYTES_MAX, STOPS_MAX, TOP_LOGPROBS_MAX, Ticket,
+    Counters, Draft, End, Engine, EngineOptions, Model, STOP_BYTES_MAX, STOPS_MAX, TOP_LOGPROBS_MAX, Ticket,
 };
 pub use family::ARCHITECTURES;
 pub use forward::{Batch, Forward, ForwardError, Span};

@@ -1,6 +1,7 @@
 //! From a file to a model that can run: what it needs is computed first, then read.
 
 mod about;
+mod draft;
 mod memory;
 
 pub use about::About;
@@ -12,10 +13,10 @@ use std::sync::Arc;
 use formats::gguf::{self, Gguf};
 use formats::safetensors;
 use formats::tokenizer::TokenizerSpec;
-use kernels::Isa;
+use kernels::{Isa, Pool};
 
 use crate::decoder::{BLOCK_LEN, Decoder};
-use crate::engine::{LOGITS_ROWS, Model};
+use crate::engine::{Draft, LOGITS_ROWS, Model};
 use crate::family::{ARCHITECTURES, Architecture};
 use crate::forward::Forward;
 use crate::tokenizer::Tokenizer;
@@ -152,6 +153,36 @@ pub enum LoadError {
     /// The instruction set that was asked for is not there.
     #[error(transparent)]
     Isa(#[from] kernels::UnknownIsa),
+    /// The small model beside it cannot be used.
+    #[error("its draft model cannot be used")]
+    Draft(#[source] Box<LoadError>),
+    /// The small model beside it has other tokens.
+    #[error(
+        "it has other tokens: {found} of them, where the model has {tokens}; {differing} of those that both have differ\
+         {}", first.map_or(String::new(), |token| format!(", the first is {token}"))
+    )]
+    Vocabulary {
+        /// The small model's tokens.
+        found: usize,
+        /// The large one's.
+        tokens: usize,
+        /// Of those that both have, how many are not the same.
+        differing: usize,
+        /// The first of these.
+        first: Option<u32>,
+    },
+}
+
+impl LoadError {
+    /// Whether the model is a good one, for which there is not the memory.
+    #[must_use]
+    pub fn is_out_of_memory(&self) -> bool {
+        match self {
+            LoadError::Memory { .. } => true,
+            LoadError::Draft(error) => error.is_out_of_memory(),
+            _ => false,
+        }
+    }
 }
 
 fn mib(bytes: u64) -> u64 {
@@ -258,18 +289,32 @@ pub struct LoadedModel {
 impl LoadedModel {
     /// Loads a GGUF file. What it needs is computed first, and refused with the figures where it is not there.
     pub fn open(path: impl AsRef<Path>, options: &LoadOptions) -> Result<LoadedModel, LoadError> {
-        LoadedModel::read(&Gguf::open(path)?, options)
+        LoadedModel::read(&Gguf::open(path)?, None, options)
     }
 
-    /// Loads a file that is already open.
-    pub fn read(gguf: &Gguf, options: &LoadOptions) -> Result<LoadedModel, LoadError> {
+    /// Loads a GGUF file, and that of a small model which guesses what it will say. Both have to fit, and their tokens to
+    /// be the same.
+    pub fn open_with_draft(
+        path: impl AsRef<Path>,
+        draft: impl AsRef<Path>,
+        options: &LoadOptions,
+    ) -> Result<LoadedModel, LoadError> {
+        let draft = Gguf::open(draft).map_err(|error| LoadError::Draft(Box::new(error.into())))?;
+        LoadedModel::read(&Gguf::open(path)?, Some(&draft), options)
+    }
+
+    /// Loads files that are already open.
+    pub fn read(gguf: &Gguf, draft: Option<&Gguf>, options: &LoadOptions) -> Result<LoadedModel, LoadError> {
         let isa = Isa::forced()?.unwrap_or_else(Isa::best);
+        if let Some(draft) = draft {
+            draft::check(gguf, draft).map_err(|error| LoadError::Draft(Box::new(error)))?;
+        }
         // The tokenizer is built while the weights are packed: a second thread's worth of work.
         let (decoded, tokenized) = std::thread::scope(|scope| {
             let tokenizer = scope.spawn(|| tokenizer(gguf));
-            (decoder(gguf, options, isa), tokenizer.join())
+            (decoders(gguf, draft, options, isa), tokenizer.join())
         });
-        let (need, decoder) = decoded?;
+        let (need, decoder, draft) = decoded?;
         let (tokenizer, chat_template) =
             tokenized.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let (rows, tokens) = (decoder.vocab(), tokenizer.vocab_len());
@@ -282,6 +327,7 @@ impl LoadedModel {
             blocks: need.blocks,
             block_len: BLOCK_LEN,
             context_max: need.context,
+            draft,
         };
         let architecture = gguf.architecture().to_string();
         let about = About::of(gguf);
@@ -296,11 +342,22 @@ fn tokenizer(gguf: &Gguf) -> Result<(Tokenizer, Option<String>), LoadError> {
     Ok((tokenizer, spec.chat_template))
 }
 
-/// The memory it takes, and the decoder.
-pub(crate) fn decoder(gguf: &Gguf, options: &LoadOptions, isa: Isa) -> Result<(Need, Decoder), LoadError> {
+/// The memory that a model takes, its decoder, and the small model beside it, which shares its threads. Nothing is read
+/// before both are known to fit.
+pub(crate) fn decoders(
+    gguf: &Gguf,
+    draft: Option<&Gguf>,
+    options: &LoadOptions,
+    isa: Isa,
+) -> Result<(Need, Decoder, Option<Draft>), LoadError> {
     let context_max = if options.context_max == 0 { usize::MAX } else { options.context_max };
     let shape = Architecture::read(gguf, context_max)?;
-    let need = Need::of(gguf, &shape, options).admit(options.memory())?;
-    let decoder = Decoder::read(gguf, shape, isa, options.threads(), &need)?;
-    Ok((need, decoder))
+    let available = options.memory();
+    let need = Need::of(gguf, &shape, options).admit(available)?;
+    let pool = Arc::new(Pool::new(options.threads()));
+    let beside = |error| LoadError::Draft(Box::new(error));
+    let planned = draft.map(|draft| draft::Plan::of(draft, &need, available)).transpose().map_err(beside)?;
+    let decoder = Decoder::read(gguf, shape, isa, &pool, &need)?;
+    let draft = planned.map(|plan| plan.read(isa, &pool)).transpose().map_err(beside)?;
+    Ok((need, decoder, draft))
 }

@@ -1,5 +1,7 @@
 //! [`Machine`]: what computes a model's layers.
 
+use std::sync::Arc;
+
 use kernels::{Activations, Isa, Pool, matmul, ops};
 
 use crate::rows::each_row;
@@ -8,7 +10,7 @@ use crate::weights::Linear;
 /// The instruction set and the threads of one model.
 pub(crate) struct Machine {
     pub(crate) isa: Isa,
-    pub(crate) pool: Pool,
+    pub(crate) pool: Arc<Pool>,
 }
 
 impl std::fmt::Debug for Machine {

@@ -3,6 +3,8 @@
 //! It keeps its own key-value cache and reads it through the blocks it is given, so that a wrong block, a missing
 //! copy or a lost token gives a different answer.
 
+use std::time::Duration;
+
 use crate::forward::{Batch, Forward, ForwardError};
 use crate::vocabulary::Vocabulary;
 
@@ -18,6 +20,10 @@ pub struct MockModel {
     fail_in: Option<usize>,
     /// How many of the last positions are seen.
     window: usize,
+    /// At one place of so many it says something else; 0 is never.
+    astray: u64,
+    /// How long a step takes.
+    pause: Duration,
 }
 
 impl MockModel {
@@ -31,7 +37,21 @@ impl MockModel {
             logits: Vec::new(),
             fail_in: None,
             window: usize::MAX,
+            astray: 0,
+            pause: Duration::ZERO,
         }
+    }
+
+    /// The same, but at one place of `one_in` it says something else; 1 is everywhere.
+    #[must_use]
+    pub fn astray(self, one_in: u64) -> MockModel {
+        MockModel { astray: one_in, ..self }
+    }
+
+    /// The same, but a step takes so long.
+    #[must_use]
+    pub fn pausing(self, pause: Duration) -> MockModel {
+        MockModel { pause, ..self }
     }
 
     /// The same, but it sees the last `window` tokens alone, and not where they stand: it comes to repeat itself.
@@ -62,6 +82,7 @@ impl Forward for MockModel {
             return Err(ForwardError("the test asked for it".into()));
         }
         self.fail_in = self.fail_in.map(|steps| steps - 1);
+        std::thread::sleep(self.pause);
         for copy in &batch.copies {
             let (from, to) = (copy.from as usize * self.block_len, copy.to as usize * self.block_len);
             self.cache.copy_within(from..from + self.block_len, to);
@@ -77,6 +98,8 @@ impl Forward for MockModel {
                     let first = (position + 1).saturating_sub(self.window);
                     let seen = (first..=position).filter(|at| !span.hidden.contains(at));
                     let seen = seen.map(|at| self.cache[self.slot(&span.blocks, at)]).fold(0, hash);
+                    let strays = self.astray > 0 && hash(seen, 1).is_multiple_of(self.astray);
+                    let seen = if strays { !seen } else { seen };
                     self.logits
                         .extend((0..self.vocab as u64).map(|token| hash(seen, token) as u8 as f32 / 32.0));
                 }

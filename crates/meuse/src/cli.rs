@@ -52,7 +52,7 @@ pub enum Command {
     Jobs(commands::jobs::Jobs),
     /// Make, list and withdraw keys
     Keys(commands::keys::Keys),
-    /// Measure this machine
+    /// Measure a language model under load, or this machine
     Bench(commands::bench::Bench),
     /// Check this machine, the data directory and the server, and say what to do
     Doctor(commands::doctor::Doctor),

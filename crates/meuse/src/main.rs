@@ -1,7 +1,8 @@
 //! Model as a Service that you own: the program `meuse`.
 //!
 //! [`cli`] is what can be typed, [`commands`] does it, mostly by asking a running server through
-//! [`client`]; [`show`] draws the answers; [`server`] is that server; [`quickstart`] is the tour.
+//! [`client`]; [`show`] draws the answers; [`server`] is that server; [`load`] asks a language model much at once;
+//! [`quickstart`] is the tour.
 
 pub mod cli;
 pub mod client;
@@ -9,6 +10,7 @@ pub mod commands;
 pub mod connection;
 pub mod data_dir;
 pub mod failure;
+pub mod load;
 pub mod quickstart;
 pub mod server;
 pub mod show;

@@ -82,13 +82,7 @@ impl Pulling {
         if endpoint.deployed_models.iter().any(is_it) {
             return Ok(());
         }
-        let new = NewDeployedModel {
-            model: format!("{model}@{version}"),
-            id: None,
-            display_name: String::new(),
-            resources: json!({}),
-            explanation: None,
-        };
+        let new = NewDeployedModel { model: format!("{model}@{version}"), ..NewDeployedModel::default() };
         let others = endpoint.deployed_models.iter().map(|d| (d.id.clone(), 0));
         let split = others.chain([("0".to_owned(), 100)]).collect();
         let operation = endpoints.deploy(&endpoint.name, new, Some(split)).await?;

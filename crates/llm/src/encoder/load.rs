@@ -1,6 +1,7 @@
 //! [`LoadedEncoder`]: from files to an encoder that can run.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use formats::gguf::Gguf;
 use formats::safetensors::ModelDirectory;
@@ -86,7 +87,7 @@ fn load(
         return Err(LoadError::Shape(format!("its tokenizer has {tokens} tokens, its embedding {rows}")));
     }
     let kv = KvPages::new(need.blocks as usize, shape.heads, shape.head_dim()).map_err(LoadError::Cache)?;
-    let machine = Machine { isa, pool: Pool::new(options.threads()) };
+    let machine = Machine { isa, pool: Arc::new(Pool::new(options.threads())) };
     let encoder = Encoder { machine, shape, weights, head, kv, scratch: Scratch::default() };
     Ok(LoadedEncoder { encoder, tokenizer, need })
 }

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 
 use super::step::Answer;
 use crate::constraint::Follower;
-use crate::sampler::{self, History, LogProbs, Place, SamplingParams};
+use crate::sampler::{self, History, LogProbs, Place, SamplingParams, TokenMask};
 
 /// The logits of a step.
 #[derive(Clone, Copy)]
@@ -66,6 +66,17 @@ thread_local! {
     static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
+/// A draw, with the thread's own place to edit in.
+pub(super) fn sampled(
+    params: &SamplingParams,
+    logits: &[f32],
+    history: History<'_>,
+    mask: Option<TokenMask<'_>>,
+    place: Place,
+) -> Option<u32> {
+    SCRATCH.with_borrow_mut(|scratch| sampler::sample(params, logits, history, mask, place, scratch))
+}
+
 impl Ask<'_> {
     /// Draws as many tokens as the rows are right for.
     pub(super) fn choose(&mut self) {
@@ -102,10 +113,7 @@ impl Draw<'_> {
         let place = Place { position: said.len(), ..self.place };
         let mask = follower.as_deref_mut().map(Follower::mask).transpose();
         let token = mask.map_err(|error| error.to_string()).and_then(|mask| {
-            let token = SCRATCH.with_borrow_mut(|scratch| {
-                sampler::sample(self.params, logits, history, mask, place, scratch)
-            });
-            token.ok_or_else(|| match mask {
+            sampled(self.params, logits, history, mask, place).ok_or_else(|| match mask {
                 Some(_) => "nothing that the constraint allows can follow".to_string(),
                 None => "the model's numbers are not finite; its file may be damaged".to_string(),
             })

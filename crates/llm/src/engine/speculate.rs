@@ -16,11 +16,64 @@ const RATE_SHARE: f64 = 0.125;
 /// The rate that an answer begins with.
 const RATE_FIRST: f64 = 0.6;
 
-/// Where guesses do not pay, one is made every so many tokens: the answer may have come to another part.
-const PROBE: usize = 48;
-
 /// A guess has to be worth so much more than it costs.
 const MARGIN: f64 = 1.15;
+
+/// Of the small model's guesses, the share of the newest outcome in what is thought of them.
+const FAITH_SHARE: f64 = 1.0 / 32.0;
+
+/// Where the small model's guesses do not pay, one answer of so many tries them again.
+const FAITH_PROBE: u32 = 16;
+
+/// How often one kind of guess is right when the ones before it are.
+#[derive(Clone, Copy, Debug)]
+struct Rate(f64);
+
+impl Rate {
+    /// How many guesses in a row pay at `price`: the n-th is right with the n-th power of the rate.
+    fn worth(self, price: f64) -> usize {
+        let least = price * MARGIN;
+        if self.0 <= least {
+            return 0;
+        }
+        // Not above some hundreds: the rate stays below one.
+        (least.max(1e-3).ln() / self.0.min(0.99).ln()) as usize
+    }
+
+    /// Takes in how many of `computed` guesses were right, before the first wrong one.
+    fn learn(&mut self, computed: usize, right: usize, share: f64) {
+        let mut outcome = |hit: f64| self.0 += (hit - self.0) * share;
+        (0..right.min(computed)).for_each(|_| outcome(1.0));
+        if right < computed {
+            outcome(0.0);
+        }
+    }
+}
+
+/// What all answers together tell of the small model's guesses.
+#[derive(Debug)]
+pub(super) struct Faith {
+    rate: Rate,
+    /// Answers that began where guesses do not pay.
+    doubts: u32,
+}
+
+impl Default for Faith {
+    fn default() -> Faith {
+        Faith { rate: Rate(RATE_FIRST), doubts: 0 }
+    }
+}
+
+impl Faith {
+    /// What an answer begins with.
+    fn first(&mut self, price: f64) -> Rate {
+        if self.rate.worth(price) > 0 {
+            return self.rate;
+        }
+        self.doubts = (self.doubts + 1) % FAITH_PROBE;
+        if self.doubts == 0 { Rate(RATE_FIRST) } else { self.rate }
+    }
+}
 
 /// One answer's guesses.
 #[derive(Debug)]
@@ -29,49 +82,64 @@ pub(super) struct Drafter {
     ended: HashMap<[u32; GRAM], usize>,
     /// Up to where tokens are in `ended`.
     known: usize,
-    /// How often a guess is right when the ones before it are.
-    rate: f64,
-    /// Answer tokens since the last guess.
-    quiet: usize,
-    /// How many were guessed for the step under way.
+    /// Of guesses from the text.
+    found: Rate,
+    /// Where guesses from the text do not pay: the place and the token that were guessed and not computed.
+    silent: Option<(usize, u32)>,
+    /// Of the small model's guesses, once there was a reason to think of them.
+    asked: Option<Rate>,
+    /// How many were guessed for the step under way, and whether by the small model.
     guessed: usize,
+    was_asked: bool,
 }
 
 impl Default for Drafter {
     fn default() -> Drafter {
-        Drafter { ended: HashMap::new(), known: 0, rate: RATE_FIRST, quiet: 0, guessed: 0 }
+        Drafter {
+            ended: HashMap::new(),
+            known: 0,
+            found: Rate(RATE_FIRST),
+            silent: None,
+            asked: None,
+            guessed: 0,
+            was_asked: false,
+        }
     }
 }
 
 impl Drafter {
-    /// What may follow `tokens`, prompt and answer: at most `most`, and no more than pay at `price`, the cost of one
-    /// more row as a share of what a token costs anyway.
-    pub(super) fn guess(&mut self, tokens: &[u32], most: usize, price: f64) -> Vec<u32> {
-        let most = most.min(self.worth(price));
-        self.quiet += 1;
-        if most == 0 {
-            return Vec::new();
+    /// What may follow `tokens`, prompt and answer, because it did before: at most `most`, and no more than pay at
+    /// `price`, the cost of one more row as a share of what a token costs anyway.
+    pub(super) fn look_up(&mut self, tokens: &[u32], most: usize, price: f64) -> Vec<u32> {
+        if let Some((place, guess)) = self.silent.take() {
+            let right = usize::from(tokens.get(place) == Some(&guess));
+            self.found.learn(1, right, RATE_SHARE);
         }
-        let guesses = self.look_up(tokens, most);
-        if !guesses.is_empty() {
-            self.quiet = 0;
+        (self.guessed, self.was_asked) = (0, false);
+        // To look is nothing beside a step: where guesses do not pay it tells when they would again.
+        let worth = self.found.worth(price).min(most);
+        let guesses = self.find(tokens, worth.max(1));
+        if worth == 0 {
+            self.silent = guesses.first().map(|&guess| (tokens.len(), guess));
+            return Vec::new();
         }
         self.guessed = guesses.len();
         guesses
     }
 
-    /// How many guesses in a row pay: the n-th is right with the n-th power of the rate.
-    fn worth(&self, price: f64) -> usize {
-        let least = price * MARGIN;
-        if self.rate <= least {
-            return usize::from(self.quiet >= PROBE);
-        }
-        // Not above some hundreds: the rate stays below one.
-        (least.max(1e-3).ln() / self.rate.min(0.99).ln()) as usize
+    /// How many of the small model's guesses pay at `price`, which has what they take in it. There is no trying in
+    /// between: what that takes is too much to be lost again and again.
+    pub(super) fn worth_asking(&mut self, faith: &mut Faith, price: f64) -> usize {
+        self.asked.get_or_insert_with(|| faith.first(price)).worth(price)
+    }
+
+    /// Says that the step's guesses, so many, are the small model's.
+    pub(super) fn asked(&mut self, guesses: usize) {
+        (self.guessed, self.was_asked) = (guesses, true);
     }
 
     /// What followed the last time that the last tokens came.
-    fn look_up(&mut self, tokens: &[u32], most: usize) -> Vec<u32> {
+    fn find(&mut self, tokens: &[u32], most: usize) -> Vec<u32> {
         for end in self.known.max(GRAM)..tokens.len() {
             if let Some(gram) = gram(tokens, end) {
                 self.ended.insert(gram, end);
@@ -83,12 +151,14 @@ impl Drafter {
     }
 
     /// Takes in how many of the step's guesses were computed, and how many of those were right.
-    pub(super) fn learn(&mut self, computed: usize, right: usize) {
+    pub(super) fn learn(&mut self, computed: usize, right: usize, faith: &mut Faith) {
         let computed = computed.min(std::mem::take(&mut self.guessed));
-        let mut outcome = |hit: f64| self.rate += (hit - self.rate) * RATE_SHARE;
-        (0..right.min(computed)).for_each(|_| outcome(1.0));
-        if right < computed {
-            outcome(0.0);
+        if !self.was_asked {
+            return self.found.learn(computed, right, RATE_SHARE);
+        }
+        faith.rate.learn(computed, right, FAITH_SHARE);
+        if let Some(rate) = &mut self.asked {
+            rate.learn(computed, right, RATE_SHARE);
         }
     }
 }
@@ -121,16 +191,35 @@ impl StepCost {
         }
     }
 
-    /// What one row more costs, as a share of what each of `rows` costs: the least squares line through the steps.
-    pub(super) fn price(&self, rows: usize) -> f64 {
-        let rows = rows.max(1) as f64;
+    /// The least squares line through the steps: seconds of a step without rows, and of each row. Nothing before the
+    /// first.
+    fn line(&self) -> Option<(f64, f64)> {
         let [n, x, xx, t, xt] = self.sums;
+        if n == 0.0 {
+            return None;
+        }
         let spread = n * xx - x * x;
         let slope = (n * xt - x * t) / spread;
-        let fixed = (t - slope * x) / n;
         // Steps that were all alike say nothing of others.
-        let fixed_rows =
-            if spread > n * n * 0.1 && slope > 0.0 { (fixed / slope).max(0.0) } else { FIXED_ROWS };
+        if spread > n * n * 0.1 && slope > 0.0 {
+            return Some((((t - slope * x) / n).max(0.0), slope));
+        }
+        let slope = t / (n * FIXED_ROWS + x);
+        Some((FIXED_ROWS * slope, slope))
+    }
+
+    /// Seconds that a step of so many rows takes; nothing before the first.
+    pub(super) fn takes(&self, rows: usize) -> Option<f64> {
+        self.line().map(|(fixed, slope)| fixed + slope * rows as f64)
+    }
+
+    /// What one row more costs, as a share of what each of `rows` costs.
+    pub(super) fn price(&self, rows: usize) -> f64 {
+        let rows = rows.max(1) as f64;
+        let fixed_rows = match self.line() {
+            Some((fixed, slope)) if slope > 0.0 => fixed / slope,
+            _ => FIXED_ROWS,
+        };
         rows / (fixed_rows + rows)
     }
 }
@@ -143,44 +232,82 @@ mod tests {
     fn what_came_before_is_guessed_again() {
         let mut drafter = Drafter::default();
         let tokens = [1, 2, 3, 4, 5, 6, 9, 1, 2, 3];
-        assert_eq!(drafter.guess(&tokens, 2, 0.01), [4, 5]);
-        assert!(drafter.guess(&[&tokens[..], &[7]].concat(), 2, 0.01).is_empty());
+        assert_eq!(drafter.look_up(&tokens, 2, 0.01), [4, 5]);
+        assert!(drafter.look_up(&[&tokens[..], &[7]].concat(), 2, 0.01).is_empty());
         assert_eq!(
-            drafter.guess(&[&tokens[..], &[7, 1, 2, 3]].concat(), 8, 0.01),
+            drafter.look_up(&[&tokens[..], &[7, 1, 2, 3]].concat(), 8, 0.01),
             [7, 1, 2, 3],
             "the latest"
         );
     }
 
     #[test]
-    fn guesses_stop_where_they_do_not_pay_and_are_tried_again() {
-        let mut drafter = Drafter::default();
-        let tokens: Vec<u32> = (0..40).chain(0..3).collect();
-        let mut made = Vec::new();
-        for _ in 0..400 {
-            let guesses = drafter.guess(&tokens, 16, 0.3).len();
-            drafter.learn(guesses, 0);
-            made.push(guesses);
-        }
-        assert!(made[0] > 0);
-        let late: usize = made[100..].iter().sum();
-        assert!((1..=300 / PROBE + 1).contains(&late), "{late}");
-        for _ in 0..400 {
-            let guesses = drafter.guess(&tokens, 16, 0.3).len();
-            drafter.learn(guesses, guesses);
-        }
-        assert_eq!(drafter.guess(&tokens, 16, 0.3).len(), 16);
-        assert_eq!(drafter.guess(&tokens, 16, 1.0).len(), 0, "where a row costs as much as a token");
+    fn guesses_stop_where_they_do_not_pay_and_begin_again_where_they_would() {
+        let (mut drafter, mut faith) = (Drafter::default(), Faith::default());
+        let mut random = 1u32;
+        // After each pair and a seven comes anything: what came the last time is no guide.
+        let mut tokens: Vec<u32> = vec![1, 2, 7];
+        let mut go_on = |tokens: &mut Vec<u32>, drafter: &mut Drafter, next: &mut dyn FnMut(usize) -> u32| {
+            let guesses = drafter.look_up(tokens, 16, 0.3);
+            let mut right = 0;
+            loop {
+                let token = next(tokens.len());
+                tokens.push(token);
+                if guesses.get(right) != Some(&token) {
+                    break;
+                }
+                right += 1;
+            }
+            drafter.learn(guesses.len(), right, &mut faith);
+            (guesses.len(), right)
+        };
+        let mut noise = |place: usize| match place % 4 {
+            3 => {
+                random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                100 + (random >> 16) % 1000
+            }
+            within => [1, 2, 7][within],
+        };
+        let made: Vec<usize> = (0..400).map(|_| go_on(&mut tokens, &mut drafter, &mut noise).0).collect();
+        assert!(made[..20].iter().any(|made| *made > 0) && made[200..].iter().all(|made| *made == 0));
+        let mut verse = |place: usize| 2000 + place as u32 % 40;
+        let made: Vec<(usize, usize)> =
+            (0..100).map(|_| go_on(&mut tokens, &mut drafter, &mut verse)).collect();
+        assert!(made.iter().position(|made| made.0 > 0).is_some_and(|at| at < 50), "{made:?}");
+        assert_eq!(made[99], (16, 16));
+        assert_eq!(drafter.look_up(&tokens, 16, 1.0).len(), 0, "where a row costs as much as a token");
+    }
+
+    #[test]
+    fn a_small_model_that_is_mostly_wrong_is_asked_by_one_answer_of_many() {
+        let mut faith = Faith::default();
+        let mut answer = |right: bool| {
+            let (mut drafter, mut computed) = (Drafter::default(), 0);
+            for _ in 0..200 {
+                let guesses = drafter.worth_asking(&mut faith, 0.2);
+                drafter.asked(guesses);
+                drafter.learn(guesses, if right { guesses } else { 0 }, &mut faith);
+                computed += guesses;
+            }
+            computed
+        };
+        let asked: Vec<usize> = (0..64).map(|_| answer(false)).collect();
+        assert!(asked[0] > 0 && asked[32..].iter().filter(|asked| **asked > 0).count() == 2, "{asked:?}");
+        assert!(asked.iter().all(|asked| *asked < 50), "{asked:?}");
+        let asked: Vec<usize> = (0..100).map(|_| answer(true)).collect();
+        assert!(asked[90..].iter().all(|asked| *asked > 1000), "{asked:?}");
     }
 
     #[test]
     fn a_rows_price_is_learnt_from_steps() {
         let mut cost = StepCost::default();
         assert!((cost.price(1) - 1.0 / 7.0).abs() < 1e-9);
+        assert_eq!(cost.takes(1), None);
         for rows in [1, 2, 1, 4, 8, 3, 1] {
             cost.learn(rows, Duration::from_micros(9000 + 1000 * rows as u64));
         }
         assert!((cost.price(1) - 0.1).abs() < 1e-6, "{}", cost.price(1));
         assert!((cost.price(9) - 0.5).abs() < 1e-6, "{}", cost.price(9));
+        assert!(cost.takes(3).is_some_and(|takes| (takes - 0.012).abs() < 1e-9));
     }
 }

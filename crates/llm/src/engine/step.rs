@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::draw::{Ask, Basis, Draw, Pick, Rows};
 use super::job::Job;
-use super::speculate::StepCost;
+use super::speculate::{Faith, StepCost};
+use super::understudy::{Understudy, Wish};
 use super::{Arrival, Counters, End, Shared};
 use crate::constraint::Follower;
 use crate::forward::{Batch, Forward, Span};
@@ -34,6 +35,8 @@ pub(super) type JobId = u64;
 /// The thread's state.
 pub(super) struct Worker {
     model: Box<dyn Forward>,
+    /// Nothing where there is none, or once it failed.
+    understudy: Option<Understudy>,
     desk: Desk,
     batch: Batch,
 }
@@ -54,6 +57,8 @@ struct Desk {
     rate: f64,
     /// What steps without prompts take.
     cost: StepCost,
+    /// How often the small model's guesses are right.
+    faith: Faith,
 }
 
 /// One of the answers that a step computed logits for, and which rows of them.
@@ -91,7 +96,12 @@ impl Drop for EndNotice {
 }
 
 impl Worker {
-    pub(super) fn new(model: Box<dyn Forward>, scheduler: Scheduler, shared: Arc<Shared>) -> Worker {
+    pub(super) fn new(
+        model: Box<dyn Forward>,
+        understudy: Option<Understudy>,
+        scheduler: Scheduler,
+        shared: Arc<Shared>,
+    ) -> Worker {
         let desk = Desk {
             shared,
             scheduler,
@@ -103,8 +113,9 @@ impl Worker {
             last_end: Instant::now(),
             rate: 0.0,
             cost: StepCost::default(),
+            faith: Faith::default(),
         };
-        Worker { model, desk, batch: Batch::default() }
+        Worker { model, understudy, desk, batch: Batch::default() }
     }
 
     /// Steps until the handle is dropped, nobody asks for too long, or the model breaks.
@@ -127,7 +138,7 @@ impl Worker {
 
     /// One step. Says whether there was anything to do; fails where the model is not to be used any more.
     fn step(&mut self) -> Result<bool, String> {
-        self.desk.draft();
+        self.draft();
         let plan = self.desk.scheduler.schedule();
         if plan.runs.is_empty() {
             return Ok(false);
@@ -136,8 +147,8 @@ impl Worker {
         let begun = Instant::now();
         match catch_unwind(AssertUnwindSafe(|| self.model.forward(&self.batch))) {
             Ok(Ok(())) => {
-                self.desk.learn(&plan, begun.elapsed());
                 let chosen = self.desk.sample(&plan, &*self.model);
+                self.desk.learn(&plan, begun.elapsed());
                 self.desk.commit(&plan, chosen);
             }
             Ok(Err(error)) => self.desk.fail_plan(&plan, &error.to_string()),
@@ -145,11 +156,34 @@ impl Worker {
         }
         Ok(true)
     }
+
+    /// Sets what may follow each answer that goes on by one token: what followed before, or what the small model says.
+    fn draft(&mut self) {
+        self.desk.look_up();
+        let Some(understudy) = &mut self.understudy else { return };
+        let desk = &mut self.desk;
+        understudy.retain(|id| desk.scheduler.sequence(id).is_some());
+        let asked = desk.asked(understudy);
+        if asked.is_empty() {
+            return;
+        }
+        let wishes: Vec<_> = asked.iter().filter_map(|&(of, most)| desk.wish(of, most)).collect();
+        let rows = desk.shared.options.mixed_tokens.max(1);
+        let guessed = catch_unwind(AssertUnwindSafe(|| understudy.guess(&wishes, rows)));
+        let of: Vec<_> = wishes.iter().map(|wish| wish.sequence).collect();
+        match guessed {
+            Ok(Ok(guesses)) => {
+                of.into_iter().zip(guesses).for_each(|(id, guesses)| desk.set_draft(id, guesses))
+            }
+            // Answers go on without it.
+            Ok(Err(_)) | Err(_) => self.understudy = None,
+        }
+    }
 }
 
 impl Desk {
-    /// Sets what may follow each answer that goes on by one token.
-    fn draft(&mut self) {
+    /// Lets each answer that goes on by one token be followed by what followed the same tokens before.
+    fn look_up(&mut self) {
         let most = self.shared.options.draft_max;
         if most == 0 {
             return;
@@ -163,10 +197,65 @@ impl Desk {
                 };
                 // The step's own token comes first, and nothing is wanted after the last.
                 let left = job.request.max_tokens.saturating_sub(choice.answer.len() + 1);
-                let guesses = choice.drafter.guess(sequence.tokens(), most.min(left), price);
+                let guesses = choice.drafter.look_up(sequence.tokens(), most.min(left), price);
                 self.scheduler.set_draft(id, guesses);
             }
         }
+    }
+
+    /// The answers of which the small model's guesses pay, and how many of them.
+    fn asked(&mut self, understudy: &Understudy) -> Vec<((JobId, usize), usize)> {
+        let most = self.shared.options.draft_max;
+        let running = self.scheduler.running();
+        // What a token takes now: not known before the first was computed.
+        let Some(token) = self.cost.takes(running).map(|step| step / running.max(1) as f64) else {
+            return Vec::new();
+        };
+        let price = self.cost.price(running) + understudy.takes(running) / token.max(f64::MIN_POSITIVE);
+        let mut asked = Vec::new();
+        for (&id, job) in self.jobs.iter_mut().filter(|(_, job)| job.drafts()) {
+            for (nth, choice) in job.choices.iter_mut().enumerate() {
+                let sequence = choice.sequence.and_then(|id| self.scheduler.sequence(id));
+                let goes_on = |it: &&Sequence| it.remaining() == 1 && it.draft().is_empty();
+                if most == 0 || sequence.filter(goes_on).is_none() {
+                    continue;
+                }
+                let left = job.request.max_tokens.saturating_sub(choice.answer.len() + 1);
+                let count = choice.drafter.worth_asking(&mut self.faith, price).min(most).min(left);
+                asked.extend((count > 0).then_some(((id, nth), count)));
+            }
+        }
+        asked
+    }
+
+    /// An answer as the small model takes it.
+    fn wish(&self, (job, choice): (JobId, usize), most: usize) -> Option<Wish<'_>> {
+        let job = self.jobs.get(&job)?;
+        let sequence = job.choices[choice].sequence?;
+        Some(Wish {
+            sequence,
+            tokens: self.scheduler.sequence(sequence)?.tokens(),
+            prompt: job.request.prompt.len(),
+            most,
+            params: &job.request.sampling,
+            seed: job.seed,
+            choice,
+            ends: self.ends(job),
+        })
+    }
+
+    /// Lets an answer be followed by what the small model says.
+    fn set_draft(&mut self, sequence: SequenceId, guesses: Vec<u32>) {
+        let Some(&(id, choice)) = self.owners.get(&sequence) else { return };
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.choices[choice].drafter.asked(guesses.len());
+            self.scheduler.set_draft(sequence, guesses);
+        }
+    }
+
+    /// The tokens after which nothing of the job's answers follows.
+    fn ends(&self, job: &Job) -> &[u32] {
+        if job.request.ignore_end { &[] } else { self.shared.vocabulary.ends() }
     }
 
     /// Takes in how long a step took.
@@ -339,7 +428,7 @@ impl Desk {
                 job.choices[choice].follower = follower;
                 if job.drafts() {
                     let (computed, right) = (rows.len() - 1, picks.len().saturating_sub(1));
-                    job.choices[choice].drafter.learn(computed, right);
+                    job.choices[choice].drafter.learn(computed, right, &mut self.faith);
                     self.counters.drafted_tokens += computed as u64;
                     self.counters.accepted_tokens += right as u64;
                 }
@@ -393,7 +482,7 @@ impl Desk {
             history: History { prompt: &job.request.prompt, answer: &choice.answer },
             place: Place { seed: job.seed, choice: answer.choice, position: answer.first },
             top: job.request.logprobs.map(usize::from),
-            ends: if job.request.ignore_end { &[] } else { self.shared.vocabulary.ends() },
+            ends: self.ends(job),
             basis,
         })
     }

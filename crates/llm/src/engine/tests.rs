@@ -26,6 +26,7 @@ fn model(blocks: u32) -> Model {
         blocks,
         block_len: BLOCK_LEN,
         context_max: 120,
+        draft: None,
     }
 }
 
@@ -176,13 +177,13 @@ fn a_dropped_ticket_and_a_closed_sink_end_the_request() {
 #[test]
 fn guesses_save_steps_and_change_nothing() {
     let run = |draft_max| {
-        let forward = Box::new(MockModel::new(257, 64, BLOCK_LEN).forgetful(1));
+        let forward = Box::new(MockModel::new(257, 64, BLOCK_LEN).forgetful(1).pausing(STEP));
         let options = EngineOptions { draft_max, ..EngineOptions::default() };
         let engine = Engine::start(Model { forward, ..model(64) }, options).unwrap();
         let mut answers = Vec::new();
         for seed in 0..4 {
             let sampling =
-                SamplingParams { seed: Some(seed), temperature: 0.05, ..SamplingParams::default() };
+                SamplingParams { seed: Some(seed), temperature: 0.01, ..SamplingParams::default() };
             let request = GenerateRequest {
                 sampling,
                 logprobs: Some(1),
@@ -199,6 +200,85 @@ fn guesses_save_steps_and_change_nothing() {
     assert_eq!((without.drafted_tokens, without.completion_tokens), (0, with.completion_tokens));
     assert!(with.accepted_tokens * 3 > with.drafted_tokens, "{with:?}");
     assert!(with.steps < without.steps, "{with:?}, {without:?}");
+}
+
+/// How long a step takes where guesses are to pay: long beside what a mock computes.
+const STEP: Duration = Duration::from_millis(1);
+
+/// A model with a small one beside it. Its own steps take long, so that guesses pay.
+fn with_draft(draft: MockModel, blocks: u32, draft_blocks: u32) -> Model {
+    let forward = Box::new(MockModel::new(257, blocks, BLOCK_LEN).pausing(STEP));
+    let draft =
+        Draft { forward: Box::new(draft), blocks: draft_blocks, block_len: BLOCK_LEN, context_max: 120 };
+    Model { forward, draft: Some(draft), ..model(blocks) }
+}
+
+/// Ten answers, one after the other: greedy and not, with penalties.
+fn ten_answers(engine: &Engine) -> Vec<Answer> {
+    let request = |seed: u64| {
+        let sampled =
+            SamplingParams { seed: Some(seed), frequency_penalty: 0.5, ..SamplingParams::default() };
+        GenerateRequest {
+            sampling: if seed.is_multiple_of(2) { SamplingParams::greedy() } else { sampled },
+            logprobs: Some(2),
+            ignore_end: true,
+            ..GenerateRequest::new(prompt(&format!("prompt {seed}")), 60)
+        }
+    };
+    (0..10).map(|seed| answer(engine, request(seed))).collect()
+}
+
+#[test]
+fn a_small_models_guesses_save_steps_and_change_nothing() {
+    let mock = || MockModel::new(257, 64, BLOCK_LEN);
+    let run = |model| {
+        let engine = Engine::start(model, EngineOptions::default()).unwrap();
+        let answers = ten_answers(&engine);
+        settle(&engine, 10);
+        (answers, engine.counters())
+    };
+    let (plain, without) = run(model(64));
+    let (right, with) = run(with_draft(mock(), 64, 64));
+    assert_eq!(right, plain);
+    assert_eq!(with.drafted_tokens, with.accepted_tokens, "drawn alike");
+    assert!(with.steps * 2 < without.steps, "{with:?}, {without:?}");
+    let (partly, with) = run(with_draft(mock().astray(6), 64, 64));
+    assert_eq!(partly, plain);
+    assert!(with.accepted_tokens > 100 && with.accepted_tokens < with.drafted_tokens, "{with:?}");
+    assert!(with.steps < without.steps, "{with:?}, {without:?}");
+    let (wrong, with) = run(with_draft(mock().astray(1).pausing(STEP / 4), 64, 64));
+    assert_eq!(wrong, plain);
+    assert!(with.drafted_tokens < 120, "it goes on guessing: {with:?}");
+    let (broken, with) = run(with_draft(mock().failing_in(30), 64, 64));
+    assert_eq!(broken, plain);
+    assert!(with.accepted_tokens > 0 && with.steps < without.steps, "{with:?}");
+}
+
+#[test]
+fn a_small_model_with_little_memory_or_fewer_tokens_guesses_what_it_can() {
+    let plain = ten_answers(&engine(64));
+    // A cache of less than one answer, of about one, and tokens that end before some prompts' do.
+    let drafts = [
+        (MockModel::new(257, 8, BLOCK_LEN), 8),
+        (MockModel::new(257, 18, BLOCK_LEN), 18),
+        (MockModel::new(110, 64, BLOCK_LEN), 64),
+    ];
+    for (draft, blocks) in drafts {
+        let engine = Engine::start(with_draft(draft, 64, blocks), EngineOptions::default()).unwrap();
+        assert_eq!(ten_answers(&engine), plain);
+    }
+}
+
+#[test]
+fn a_small_model_that_is_as_slow_as_the_large_one_is_not_asked() {
+    let engine = Engine::start(
+        with_draft(MockModel::new(257, 64, BLOCK_LEN).pausing(STEP), 64, 64),
+        EngineOptions::default(),
+    );
+    let engine = engine.unwrap();
+    ten_answers(&engine);
+    let counters = engine.counters();
+    assert!(counters.drafted_tokens < 60, "{counters:?}");
 }
 
 #[test]
@@ -379,7 +459,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// The determinism contract: alone on a cold engine, or in a random crowd with other chunks, fewer blocks (and
-    /// so preemptions), another order, warm prefixes and guesses ahead: the same tokens, texts and log-probabilities.
+    /// so preemptions), another order, warm prefixes, guesses ahead and a small model that is right, wrong or now this,
+    /// now that: the same tokens, texts and log-probabilities.
     #[test]
     fn company_changes_nothing(
         requests in requests(),
@@ -388,10 +469,15 @@ proptest! {
         mixed_tokens in 1..40usize,
         running_max in 3..8usize,
         window in prop_oneof![Just(usize::MAX), Just(1)],
+        draft in prop_oneof![Just(None), (prop_oneof![Just(0u64), Just(1), Just(3)], 8..80u32).prop_map(Some)],
     ) {
-        let model = |blocks| Model {
-            forward: Box::new(MockModel::new(257, blocks, BLOCK_LEN).forgetful(window)),
-            ..model(blocks)
+        let mock = |blocks| MockModel::new(257, blocks, BLOCK_LEN).forgetful(window);
+        let model = |blocks| match draft {
+            None => Model { forward: Box::new(mock(blocks)), ..model(blocks) },
+            Some((astray, draft_blocks)) => Model {
+                forward: Box::new(mock(blocks).pausing(Duration::from_micros(100))),
+                ..with_draft(mock(draft_blocks).astray(astray), blocks, draft_blocks)
+            },
         };
         let options = EngineOptions { draft_max: 0, ..EngineOptions::default() };
         let cold = || Engine::start(model(64), options).unwrap();

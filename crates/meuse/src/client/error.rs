@@ -31,6 +31,16 @@ pub enum ClientError {
         /// Why.
         cause: String,
     },
+    /// It began an answer and did not end it.
+    CutOff {
+        /// The server's address.
+        url: String,
+    },
+    /// It began an answer and then said why there is no more.
+    Failed {
+        /// Its own words.
+        message: String,
+    },
 }
 
 impl ClientError {
@@ -73,6 +83,10 @@ impl From<ClientError> for Failure {
                 Failure::new(format!("the answer of {url} is not what Meuse answers: {cause}"))
                     .next("check --url: is another program listening there?")
             }
+            ClientError::CutOff { url } => {
+                Failure::new(format!("{url} cut its answer off")).next("the server's log may tell why")
+            }
+            ClientError::Failed { message } => Failure::new(message),
             ClientError::Refused { status: 401, message, with_key } => {
                 let next = if with_key {
                     "check --key or MEUSE_API_KEY; a key of one server is unknown to another"

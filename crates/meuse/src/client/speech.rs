@@ -4,7 +4,14 @@ use reqwest::{Method, Response};
 use serde_json::Value;
 
 use super::{Client, ClientError};
-use crate::failure::{Failure, Result};
+
+/// A longer line is no event of an answer.
+const LINE_BYTES_MAX: usize = 4 << 20;
+
+/// The project of a key for all projects that names none.
+const USUAL_PROJECT: &str = "default";
+
+type Result<T> = std::result::Result<T, ClientError>;
 
 /// An answer on its way. Dropping it stops it on the server as well.
 #[derive(Debug)]
@@ -22,6 +29,8 @@ pub struct Speech {
 pub enum Spoken {
     /// More text.
     Text(String),
+    /// More of what the model thinks before it answers.
+    Thought(String),
     /// Nothing more.
     End,
 }
@@ -31,9 +40,22 @@ impl Client {
     ///
     /// # Errors
     /// If there is none.
-    pub async fn language_model(&self, name: &str) -> std::result::Result<Value, ClientError> {
+    pub async fn language_model(&self, name: &str) -> Result<Value> {
         let path = format!("/v1/models/{}", name.replace('%', "%25").replace('/', "%2F"));
         self.json(self.spoken(Method::GET, &path)).await
+    }
+
+    /// The names of the language models there.
+    ///
+    /// # Errors
+    /// If the server does not say.
+    pub async fn language_models(&self) -> Result<Vec<String>> {
+        let mut list: Value = self.json(self.spoken(Method::GET, "/v1/models")).await?;
+        let models = match list.get_mut("data").map(Value::take) {
+            Some(Value::Array(models)) => models,
+            _ => return Err(self.unclear("the list of models has no `data`")),
+        };
+        Ok(models.iter().filter_map(|m| m.get("id").and_then(Value::as_str)).map(str::to_owned).collect())
     }
 
     /// Asks for an answer, streamed: `body` is a chat completion.
@@ -48,12 +70,22 @@ impl Client {
     }
 
     fn spoken(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        self.request(method, path, &[]).header("openai-project", self.project())
+        let request = self.request(method, path, &[]);
+        // Elsewhere than here, a project by this name is hardly known.
+        if self.project() == USUAL_PROJECT {
+            request
+        } else {
+            request.header("openai-project", self.project())
+        }
+    }
+
+    fn unclear(&self, cause: &str) -> ClientError {
+        ClientError::NotUnderstood { url: self.url().to_owned(), cause: cause.to_owned() }
     }
 }
 
 impl Speech {
-    /// Waits for what comes next.
+    /// Waits for what comes next. Empty texts are passed over.
     ///
     /// # Errors
     /// If the connection breaks, or the model fails.
@@ -61,25 +93,25 @@ impl Speech {
         loop {
             while let Some(end) = self.held.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.held.drain(..=end).collect();
-                match self.line(&line)? {
-                    Some(Spoken::Text(text)) if text.is_empty() => {}
-                    Some(spoken) => return Ok(spoken),
-                    None => {}
+                if let Some(spoken) = self.line(&line)? {
+                    return Ok(spoken);
                 }
             }
-            let chunk = self.response.chunk().await;
-            match chunk.map_err(|error| ClientError::unreachable(self.client.url(), &error))? {
-                Some(bytes) => self.held.extend_from_slice(&bytes),
-                None => {
-                    return Err(Failure::new("the answer was cut off").next("the server's log may tell why"));
-                }
+            if self.held.len() > LINE_BYTES_MAX {
+                return Err(self.client.unclear("a line of the answer does not end"));
+            }
+            match self.response.chunk().await {
+                Ok(Some(bytes)) => self.held.extend_from_slice(&bytes),
+                // Some servers leave the last line out.
+                Ok(None) if self.finish_reason.is_some() => return Ok(Spoken::End),
+                Ok(None) | Err(_) => return Err(ClientError::CutOff { url: self.client.url().to_owned() }),
             }
         }
     }
 
     /// One line of the stream.
     fn line(&mut self, line: &[u8]) -> Result<Option<Spoken>> {
-        let Some(data) = line.strip_prefix(b"data: ") else { return Ok(None) };
+        let Some(data) = line.strip_prefix(b"data:") else { return Ok(None) };
         let data = data.trim_ascii();
         if data == b"[DONE]" {
             return Ok(Some(Spoken::End));
@@ -87,7 +119,7 @@ impl Speech {
         let chunk: Value = serde_json::from_slice(data)
             .map_err(|error| ClientError::not_understood(self.client.url(), &error))?;
         if let Some(message) = chunk.pointer("/error/message").and_then(Value::as_str) {
-            return Err(Failure::new(message));
+            return Err(ClientError::Failed { message: message.to_owned() });
         }
         if let Some(usage) = chunk.get("usage").filter(|usage| !usage.is_null()) {
             self.usage = usage.clone();
@@ -96,8 +128,11 @@ impl Speech {
         if let Some(reason) = reason {
             self.finish_reason = Some(reason.to_owned());
         }
-        let text = chunk.pointer("/choices/0/delta/content").and_then(Value::as_str);
-        Ok(text.map(|text| Spoken::Text(text.to_owned())))
+        let Some(delta) = chunk.pointer("/choices/0/delta") else { return Ok(None) };
+        let told = |name| delta.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let text = told("content").map(|text| Spoken::Text(text.to_owned()));
+        let thought = || told("reasoning_content").or_else(|| told("reasoning"));
+        Ok(text.or_else(|| thought().map(|text| Spoken::Thought(text.to_owned()))))
     }
 
     /// Why the answer ended, once it has.

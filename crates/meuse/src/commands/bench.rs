@@ -1,76 +1,50 @@
 //! `meuse bench`
 
-use std::time::Duration;
+mod answers;
+mod machine;
+mod report;
 
 use clap::{Args, Subcommand};
-use kernels::{Isa, Pool, probe};
-use serde_json::json;
 
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::show::Output;
 
-/// How long each limit is probed.
-const PROBE: Duration = Duration::from_millis(800);
-
-/// Measure this machine.
-#[derive(Debug, Args)]
-pub struct Bench {
-    /// What to measure.
-    #[command(subcommand)]
-    pub what: What,
-}
-
-/// What to measure.
-#[derive(Debug, Subcommand)]
-pub enum What {
-    /// The two limits of language models here: reading memory, and multiplying 8-bit integers
-    Machine(Machine),
-}
-
-/// The two limits of language models here: reading memory, and multiplying 8-bit integers.
+/// Measure a language model under load, or this machine.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "One stream answers at most (bytes read a second / bytes of the model) tokens a second; \
-many together, at most (operations a second / twice the model's weights)."
+    args_conflicts_with_subcommands = true,
+    subcommand_value_name = "OTHER",
+    subcommand_help_heading = "Other measurements",
+    after_help = "Any address that speaks OpenAI's protocol can be measured: --url http://HOST:PORT, with /v1 or without.\n\
+Prompts are random words, made to a length by asking the server how many tokens it counts. Answers may end before\n\
+their length; --extra-body '{\"ignore_eos\": true}' forbids that where the server knows it. Rates are over the time\n\
+from the first request to the end of the last answer. Ctrl-C shows what was measured so far."
 )]
-pub struct Machine {
-    /// Threads that share the work [default: one a core]
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    pub threads: usize,
+pub struct Bench {
+    /// What is measured unless something else is named.
+    #[command(flatten)]
+    pub answers: answers::Answers,
+    /// What else to measure.
+    #[command(subcommand)]
+    pub other: Option<Other>,
+}
+
+/// What else to measure.
+#[derive(Debug, Subcommand)]
+pub enum Other {
+    /// The two limits of language models here: reading memory, and multiplying 8-bit integers
+    Machine(machine::Machine),
 }
 
 impl Bench {
     /// Measures and says what was found.
     ///
     /// # Errors
-    /// If there is no memory to measure with.
+    /// If nothing can be measured.
     pub async fn run(&self, output: &Output) -> Result<()> {
-        match &self.what {
-            What::Machine(machine) => machine.run(output),
+        match &self.other {
+            None => self.answers.run(output).await,
+            Some(Other::Machine(machine)) => machine.run(output),
         }
-    }
-}
-
-impl Machine {
-    fn run(&self, output: &Output) -> Result<()> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let pool = Pool::new(if self.threads == 0 { cores } else { self.threads.min(cores) });
-        let isa = Isa::forced().map_err(|e| Failure::usage(e.to_string()))?.unwrap_or_else(Isa::best);
-        let bandwidth = probe::bandwidth(&pool, PROBE)
-            .map_err(|e| Failure::new(format!("the memory's speed could not be measured: {e}")))?;
-        let rate = probe::int8_rate(&pool, isa, PROBE);
-        if output.json {
-            output.value(&json!({
-                "threads": pool.threads(),
-                "instructionSet": isa.name(),
-                "bytesPerSecond": bandwidth,
-                "int8OperationsPerSecond": rate,
-            }));
-        } else {
-            output.line(format!("{} threads, {}", pool.threads(), isa.name()));
-            output.line(format!("memory is read at {:.1} GB/s", bandwidth / 1e9));
-            output.line(format!("8-bit integers are multiplied and added at {:.0} GOP/s", rate / 1e9));
-        }
-        Ok(())
     }
 }

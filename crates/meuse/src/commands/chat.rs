@@ -124,6 +124,7 @@ impl Chat {
                     }
                     text.push_str(&more);
                 }
+                Spoken::Thought(_) => {}
                 Spoken::End => break,
             }
         }

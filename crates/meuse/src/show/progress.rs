@@ -28,6 +28,13 @@ pub struct ByteBar {
     tenths: u64,
 }
 
+/// Requests of a measurement.
+#[derive(Debug)]
+pub struct LoadBar {
+    bar: Bar,
+    name: String,
+}
+
 /// Where progress is drawn.
 #[derive(Debug)]
 enum Bar {
@@ -130,6 +137,39 @@ impl ByteBar {
     pub fn finish(self) {
         if let Bar::Live(bar) = self.bar {
             bar.finish_and_clear();
+        }
+    }
+}
+
+/// Steps of a bar that stands for a share.
+const SHARES: u64 = 1000;
+
+impl LoadBar {
+    /// A bar for the level called `name`.
+    pub fn new(output: &Output, name: String) -> Self {
+        let bar = Bar::new(output, "  {bar:24.cyan/dim} {msg}", &name);
+        if let Bar::Live(bar) = &bar {
+            bar.set_length(SHARES);
+        }
+        LoadBar { bar, name }
+    }
+
+    /// Shows how many requests have ended and how much of the work is done.
+    pub fn update(&self, ended: u64, share: f64) {
+        if let Bar::Live(bar) = &self.bar {
+            bar.set_position((share * SHARES as f64) as u64);
+            bar.set_message(format!("{}: {} requests", self.name, thousands(ended)));
+        }
+    }
+
+    /// Takes the bar away; in a log, says that the level is done.
+    pub fn finish(self, ended: u64) {
+        match self.bar {
+            Bar::Live(bar) => bar.finish_and_clear(),
+            Bar::Lines => {
+                let _ = writeln!(io::stderr().lock(), "  {}: {} requests", self.name, thousands(ended));
+            }
+            Bar::Silent => {}
         }
     }
 }
