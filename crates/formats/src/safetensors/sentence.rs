@@ -231,7 +231,8 @@ mod tests {
         let two = pooled(r#"{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true}"#);
         assert!(two.contains("cls, mean"), "{two}");
         assert!(pooled("{}").contains("pooling by \"\""));
-        let modules = |text: &str| read(&[(MODULES_FILE, text)]).unwrap_err();
+        let pool = ("1_Pooling/config.json", r#"{"pooling_mode": "mean"}"#);
+        let modules = |text: &str| read(&[(MODULES_FILE, text), pool]).unwrap_err();
         assert!(modules(&MODULES.replace(".Normalize", ".Dense")).contains("Dense"));
         assert!(modules(&MODULES.replace("1_Pooling\"", "../1_Pooling\"")).contains("beside it"));
         assert!(modules(&MODULES.replace("\"\"", "\"0_Transformer\"")).contains("at the path"));
