@@ -81,7 +81,7 @@ fn languages(text: &mut String, mut models: Vec<NamedLanguage>) {
         first
     });
     type Figure = (&'static str, &'static str, fn(&llm::Counters) -> f64);
-    const FIGURES: [Figure; 8] = [
+    const FIGURES: [Figure; 10] = [
         ("num_requests_running", "gauge", |c| c.running as f64),
         ("num_requests_waiting", "gauge", |c| c.waiting as f64),
         ("kv_cache_usage_perc", "gauge", |c| c.blocks_used as f64 / c.blocks_total.max(1) as f64),
@@ -90,6 +90,8 @@ fn languages(text: &mut String, mut models: Vec<NamedLanguage>) {
         ("prompt_tokens_total", "counter", |c| c.prompt_tokens as f64),
         ("generation_tokens_total", "counter", |c| c.completion_tokens as f64),
         ("num_preemptions_total", "counter", |c| c.preemptions as f64),
+        ("spec_decode_num_draft_tokens_total", "counter", |c| c.drafted_tokens as f64),
+        ("spec_decode_num_accepted_tokens_total", "counter", |c| c.accepted_tokens as f64),
     ];
     let models: Vec<(String, &NamedLanguage)> = models.iter().map(|model| (labels(model), model)).collect();
     for (name, kind, figure) in FIGURES {

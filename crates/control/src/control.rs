@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use crate::artifact::{Artifacts, Digest};
+use crate::artifact::Artifacts;
 use crate::jobs::Runner;
 use crate::keys::KeyRing;
-use crate::loader::Loader;
+use crate::loader::{Loader, Parts};
 use crate::operations::Running;
 use crate::publisher::Publisher;
 use crate::storage::{Storage, StorageOptions};
@@ -193,12 +193,12 @@ impl Control {
         WeakControl(Arc::downgrade(&self.inner))
     }
 
-    /// The model in the artifact `digest`, shared by all who use it.
+    /// The model of `parts`, often an artifact's digest alone, shared by all who use it.
     ///
     /// # Errors
-    /// `NotFound` or `DataLoss` of the artifact; `InvalidArgument` if it is no model that can be served.
-    pub(crate) async fn load_model(&self, digest: &Digest) -> Result<Arc<serving::Model>> {
-        self.inner.loader.load(self.artifacts(), digest).await
+    /// `NotFound` or `DataLoss` of an artifact; `InvalidArgument` if it is no model that can be served.
+    pub(crate) async fn load_model(&self, parts: impl Into<Parts>) -> Result<Arc<serving::Model>> {
+        self.inner.loader.load(self.artifacts(), parts.into()).await
     }
 
     /// Has the router serve the endpoint `name` as it is now stored.

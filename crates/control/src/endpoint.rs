@@ -49,12 +49,24 @@ pub struct DeployedModel {
     pub resources: serde_json::Value,
     /// Overrides the version's own.
     pub explanation: Option<crate::ExplanationSpec>,
+    /// A small language model that guesses what this one will say; changes no answer.
+    #[serde(default)]
+    pub draft: Option<DraftModel>,
 }
 
-/// Where a model version is deployed.
+/// The version of a small language model that guesses what a large one will say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DraftModel {
+    /// The model's resource name, without a version.
+    pub model: String,
+    /// The version. An alias is resolved once, when deploying.
+    pub version: u32,
+}
+
+/// Where a model version is deployed, or is the draft model of what is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeployedAt {
-    /// The endpoint's name, then `/deployedModels/{id}`.
+    /// The endpoint's name, then `/deployedModels/{id}`; of a draft model, then `/draft`.
     pub name: String,
     /// The endpoint's resource name.
     pub endpoint: String,
@@ -66,6 +78,9 @@ pub struct DeployedAt {
     pub version: u32,
     /// When it was deployed.
     pub create_time: Timestamp,
+    /// Whether it is the draft model there.
+    #[serde(default)]
+    pub is_draft: bool,
     /// Changes with every write.
     pub etag: String,
 }

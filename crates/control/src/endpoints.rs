@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::check::{self, replace};
+use crate::loader::Parts;
 use crate::name::{fresh_id, parse_resource};
 use crate::operations::Progress;
 use crate::store::{Kind, MetadataStore, Record, get, list_all, modify, remove};
 use crate::traffic::{self, Split};
 use crate::{
-    Control, DeployedAt, DeployedModel, Endpoint, Error, ErrorCode, ExplanationSpec, ListQuery, Model,
-    ModelName, Operation, OperationKind, OperationResult, Page, Parent, Result, ServingStatus, Timestamp,
-    VersionRef,
+    Control, DeployedAt, DeployedModel, DraftModel, Endpoint, Error, ErrorCode, ExplanationSpec, ListQuery,
+    Model, ModelName, Operation, OperationKind, OperationResult, Page, Parent, Result, ServingStatus,
+    Timestamp, VersionRef,
 };
 
 /// What serves where. Get one from [`Control::endpoints`].
@@ -63,6 +64,9 @@ pub struct NewDeployedModel {
     pub resources: serde_json::Value,
     /// Overrides the version's own explanation specification.
     pub explanation: Option<ExplanationSpec>,
+    /// The resource name of a small language model that guesses what this one will say, with `@version` or `@alias`;
+    /// the default version without.
+    pub draft: Option<String>,
 }
 
 /// Changes to a deployed model; what is `None` stays.
@@ -178,14 +182,15 @@ impl Endpoint {
         Ok(id.to_owned())
     }
 
-    /// Takes a deployed model in.
+    /// Takes a deployed model in. Gives what notes where it, and its draft model, are deployed.
     fn deploy(
         &mut self,
         model: &Model,
         version: u32,
+        draft: Option<DraftModel>,
         new: &NewDeployedModel,
         asked: Option<&Split>,
-    ) -> Result<DeployedAt> {
+    ) -> Result<Vec<DeployedAt>> {
         let id = self.id_for(new.id.as_deref())?;
         self.traffic_split = traffic::deployed(&self.ids(), &self.traffic_split, &id, asked)?;
         let create_time = Timestamp::now();
@@ -198,21 +203,36 @@ impl Endpoint {
             create_time,
             resources: new.resources.clone(),
             explanation: new.explanation.clone(),
+            draft: draft.clone(),
         });
-        Ok(DeployedAt {
+        let at = DeployedAt {
             name: deployment_name(&self.name, &id),
             endpoint: self.name.clone(),
             id,
             model: model.name.clone(),
             version,
             create_time,
+            is_draft: false,
             etag: String::new(),
-        })
+        };
+        let drafted = draft.map(|DraftModel { model, version }| DeployedAt {
+            name: draft_name(&at.name),
+            model,
+            version,
+            is_draft: true,
+            ..at.clone()
+        });
+        Ok([at].into_iter().chain(drafted).collect())
     }
 }
 
 fn deployment_name(endpoint: &str, id: &str) -> String {
     format!("{endpoint}/deployedModels/{id}")
+}
+
+/// The note of the draft model of what is deployed as `deployment`.
+fn draft_name(deployment: &str) -> String {
+    format!("{deployment}/draft")
 }
 
 /// Reads an endpoint's resource name.
@@ -339,15 +359,32 @@ impl Endpoints {
         if ModelName::parse(&new.model)?.parent != parent {
             return Err(Error::invalid(format!("{} is not in {parent}, where the endpoint is", new.model)));
         }
+        if let Some(draft) = &new.draft
+            && ModelName::parse(draft)?.parent != parent
+        {
+            return Err(Error::invalid(format!("{draft} is not in {parent}, where the endpoint is")));
+        }
         // Refused here and now rather than by an operation, as far as can be known.
         let (model, version) = self.deployable(&new.model).await?;
-        self.get(name).await?.deploy(&model, version, &new, traffic_split.as_ref())?;
+        let draft = self.draft(&new).await?;
+        let drafted = draft.as_ref().map(|(model, version)| drafted(model, *version));
+        self.get(name).await?.deploy(&model, version, drafted, &new, traffic_split.as_ref())?;
         let (endpoints, endpoint) = (self.clone(), name.to_owned());
-        let pinned = NewDeployedModel { model: format!("{}@{version}", model.name), ..new };
+        let pinned = NewDeployedModel {
+            model: format!("{}@{version}", model.name),
+            draft: draft.as_ref().map(|(model, version)| format!("{}@{version}", model.name)),
+            ..new
+        };
         let work = move |progress: Progress| async move {
-            let artifact = model.version(&VersionRef::Number(version))?.artifact;
+            let artifact = |model: &Model, version| {
+                model.version(&VersionRef::Number(version)).map(|version| version.artifact)
+            };
+            let parts = Parts {
+                model: artifact(&model, version)?,
+                draft: draft.map(|(draft, version)| artifact(&draft, version)).transpose()?,
+            };
             // Held until it is published, so that it is loaded once.
-            let _loaded = endpoints.control.load_model(&artifact).await?;
+            let _loaded = endpoints.control.load_model(parts).await?;
             progress.set(90);
             let deployed = endpoints.commit_deployment(&endpoint, &pinned, traffic_split.as_ref()).await?;
             endpoints.control.publish(&endpoint).await?;
@@ -368,6 +405,14 @@ impl Endpoints {
         Ok((model, version))
     }
 
+    /// The draft model that `new` names, if it does.
+    async fn draft(&self, new: &NewDeployedModel) -> Result<Option<(Model, u32)>> {
+        match &new.draft {
+            Some(draft) => self.deployable(draft).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     async fn commit_deployment(
         &self,
         endpoint: &str,
@@ -376,12 +421,24 @@ impl Endpoints {
     ) -> Result<DeployedModel> {
         for _ in 0..ATTEMPTS_MAX {
             let (model, version) = self.deployable(&new.model).await?;
+            let draft = self.draft(new).await?;
             let mut id = String::new();
             let committed = modify::<Endpoint>(self.store(), endpoint, None, |endpoint| {
-                let mut deployment = endpoint.deploy(&model, version, new, asked)?;
-                id.clone_from(&deployment.id);
-                // The version is still there and enabled when this commits.
-                Ok(vec![model.require(), deployment.insert()?])
+                let drafted = draft.as_ref().map(|(model, version)| drafted(model, *version));
+                let mut deployments = endpoint.deploy(&model, version, drafted, new, asked)?;
+                // The versions are still there and enabled when this commits.
+                let mut writes = vec![model.require()];
+                writes.extend(
+                    draft
+                        .iter()
+                        .filter(|(draft, _)| draft.name != model.name)
+                        .map(|(draft, _)| draft.require()),
+                );
+                for deployment in &mut deployments {
+                    id.clone_from(&deployment.id);
+                    writes.push(deployment.insert()?);
+                }
+                Ok(writes)
             });
             match committed.await {
                 Err(error) if error.code == ErrorCode::Aborted => continue,
@@ -412,12 +469,16 @@ impl Endpoints {
             }
             deployment => deployment?,
         };
+        let drafted = match get::<DeployedAt>(self.store(), &draft_name(&deployment.name)).await {
+            Err(error) if error.code == ErrorCode::NotFound => None,
+            drafted => Some(drafted?),
+        };
         modify::<Endpoint>(self.store(), name, None, |endpoint| {
             endpoint.deployed(id)?;
             endpoint.deployed_models.retain(|d| d.id != id);
             endpoint.traffic_split =
                 traffic::undeployed(&endpoint.ids(), &endpoint.traffic_split, id, traffic_split.as_ref())?;
-            Ok(vec![deployment.delete()])
+            Ok([deployment.delete()].into_iter().chain(drafted.as_ref().map(Record::delete)).collect())
         })
         .await?;
         self.control.publish(name).await?;
@@ -475,6 +536,11 @@ impl Endpoints {
         let ended = |_| async { Ok(OperationResult::Deleted) };
         self.control.operations().start(OperationKind::DeleteEndpoint, name, ended).await
     }
+}
+
+/// A version as a draft model.
+fn drafted(model: &Model, version: u32) -> DraftModel {
+    DraftModel { model: model.name.clone(), version }
 }
 
 impl NewDeployedModel {

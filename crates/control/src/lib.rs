@@ -35,7 +35,7 @@ pub use batch::{BatchJob, RowFormat};
 pub use control::{Control, Options};
 pub use dataset::{Dataset, DatasetKind};
 pub use datasets::{DatasetPatch, Datasets, NewDataset};
-pub use endpoint::{DeployedAt, DeployedModel, Endpoint};
+pub use endpoint::{DeployedAt, DeployedModel, DraftModel, Endpoint};
 pub use endpoints::{DeployedPatch, EndpointPatch, Endpoints, NewDeployedModel, NewEndpoint};
 pub use error::{Error, ErrorCode, Result};
 pub use evaluation::{Evaluation, EvaluationJob, Slice};

@@ -12,9 +12,22 @@ use crate::{Error, ErrorCode, Result};
 /// Where one digest's model is, once loaded. The async mutex makes two who want it load it once.
 type Slot = Arc<AsyncMutex<Weak<serving::Model>>>;
 
-/// The models in memory, by the digest of their artifact. A model stays as long as someone uses it.
+/// What a model is made of: its artifact, and that of the small model that guesses what it will say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Parts {
+    pub(crate) model: Digest,
+    pub(crate) draft: Option<Digest>,
+}
+
+impl From<Digest> for Parts {
+    fn from(model: Digest) -> Parts {
+        Parts { model, draft: None }
+    }
+}
+
+/// The models in memory, by what they are made of. A model stays as long as someone uses it.
 pub(crate) struct Loader {
-    slots: Mutex<HashMap<Digest, Slot>>,
+    slots: Mutex<HashMap<Parts, Slot>>,
     /// Bounds the loads that go on at once.
     turns: Semaphore,
     language: LanguageOptions,
@@ -26,21 +39,27 @@ impl Loader {
         Loader { slots: Mutex::default(), turns: Semaphore::new(concurrent.max(1)), language }
     }
 
-    /// The model in the artifact `digest`: loaded already, or loaded now after every byte was verified.
+    /// The model of `parts`: loaded already, or loaded now after every byte was verified.
     ///
     /// # Errors
-    /// `DataLoss` if the artifact is damaged or gone; `InvalidArgument` if it is no model that can be served;
+    /// `DataLoss` if an artifact is damaged or gone; `InvalidArgument` if it is no model that can be served;
     /// `ResourceExhausted`, with the figures, if there is not the memory for it.
-    pub(crate) async fn load(&self, artifacts: &Artifacts, digest: &Digest) -> Result<Arc<serving::Model>> {
-        let slot = self.slot(digest);
+    pub(crate) async fn load(&self, artifacts: &Artifacts, parts: Parts) -> Result<Arc<serving::Model>> {
+        let slot = self.slot(parts);
         let mut slot = slot.lock().await;
         if let Some(model) = slot.upgrade() {
             return Ok(model);
         }
         let _turn = self.turns.acquire().await.map_err(|e| Error::internal("loading a model", e))?;
-        let directory = artifacts.verify_and_open(digest).await.map_err(|e| lost(digest, e))?;
-        let (identity, language) = (digest.hex(), self.language);
-        let load = move || serving::Model::load_with(&directory, &identity, &language);
+        let open =
+            async |digest: Digest| artifacts.verify_and_open(&digest).await.map_err(|e| lost(&digest, e));
+        let directory = open(parts.model).await?;
+        let draft = match parts.draft {
+            Some(draft) => Some(open(draft).await?),
+            None => None,
+        };
+        let (identity, language) = (parts.model.hex(), self.language);
+        let load = move || serving::Model::load_with(&directory, draft.as_deref(), &identity, &language);
         let loaded = tokio::task::spawn_blocking(load).await;
         let loaded = loaded.map_err(|e| Error::internal("loading a model", e))?;
         let model = Arc::new(loaded.map_err(refusal)?);
@@ -48,13 +67,13 @@ impl Loader {
         Ok(model)
     }
 
-    fn slot(&self, digest: &Digest) -> Slot {
+    fn slot(&self, parts: Parts) -> Slot {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         // Slots that nobody holds and whose model is gone. A locked one is being filled.
         slots.retain(|_, slot| {
             Arc::strong_count(slot) > 1 || slot.try_lock().is_ok_and(|model| model.strong_count() > 0)
         });
-        Arc::clone(slots.entry(*digest).or_default())
+        Arc::clone(slots.entry(parts).or_default())
     }
 }
 

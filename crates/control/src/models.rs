@@ -379,7 +379,7 @@ impl Models {
 
     /// Proves that the artifact is a model that can be served, and registers it.
     async fn enter(&self, place: &Place, upload: &UploadModel, artifact: Digest) -> Result<(Model, u32)> {
-        self.control.load_model(&artifact).await?;
+        self.control.load_model(artifact).await?;
         match place {
             Place::New(name) => self.enter_new(name, upload, artifact).await,
             Place::Existing(name) => {
@@ -585,6 +585,12 @@ impl Models {
     async fn name_deployments(&self, model: &str, version: Option<u32>, error: Error) -> Error {
         let name = version.map_or(model.to_owned(), |v| format!("{model}@{v}"));
         match self.deployments(&name).await.unwrap_or_default().first() {
+            Some(at) if error.code == ErrorCode::FailedPrecondition && at.is_draft => {
+                Error::precondition(format!(
+                    "{}@{} is the draft model of what is deployed to {} as {}; undeploy that first",
+                    at.model, at.version, at.endpoint, at.id
+                ))
+            }
             Some(at) if error.code == ErrorCode::FailedPrecondition => Error::precondition(format!(
                 "{}@{} is deployed to {} as {}; undeploy it there first",
                 at.model, at.version, at.endpoint, at.id

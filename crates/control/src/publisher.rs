@@ -10,10 +10,12 @@ use std::sync::{Mutex, PoisonError};
 use serving::{Deployed, Explain, Method, Route, Router, RoutingTable};
 use tokio::sync::Mutex as AsyncMutex;
 
+use crate::artifact::Digest;
+use crate::loader::Parts;
 use crate::store::{get, list_all};
 use crate::{
-    Control, DeployedModel, Endpoint, Error, ErrorCode, ExplanationMethod, ExplanationSpec, Model, Result,
-    VersionRef,
+    Control, DeployedModel, DraftModel, Endpoint, Error, ErrorCode, ExplanationMethod, ExplanationSpec,
+    Model, Result, VersionRef,
 };
 
 /// Keeps the router's table equal to the metadata.
@@ -104,15 +106,25 @@ async fn serve(control: &Control, endpoint: &Endpoint, deployed: &DeployedModel)
     let model: Model = get(control.store(), &deployed.model).await?;
     let version = model.version(&VersionRef::Number(deployed.version))?;
     let explanation = deployed.explanation.as_ref().or(version.explanation.as_ref());
+    let draft = match &deployed.draft {
+        Some(draft) => Some(draft_artifact(control, draft).await?),
+        None => None,
+    };
     Ok(Deployed {
         id: deployed.id.clone(),
-        model: control.load_model(&version.artifact).await?,
+        model: control.load_model(Parts { model: version.artifact, draft }).await?,
         model_name: model.name.clone(),
         version: version.number,
         display_name: deployed.display_name.clone(),
         weight: endpoint.traffic_split.get(&deployed.id).copied().unwrap_or(0),
         explain: explanation.map(explain),
     })
+}
+
+/// The artifact of a draft model.
+async fn draft_artifact(control: &Control, draft: &DraftModel) -> Result<Digest> {
+    let model: Model = get(control.store(), &draft.model).await?;
+    Ok(model.version(&VersionRef::Number(draft.version))?.artifact)
 }
 
 /// An explanation specification as the data plane takes it.

@@ -1,5 +1,6 @@
-//! What guessing ahead gains: `speculation FILE [ROUNDS] [STREAMS]`. The same requests, with and without, in turn: prompts that
-//! ask for edited code, whose answers repeat much of them, and prompts that ask for prose.
+//! What guessing ahead gains: `speculation FILE [ROUNDS] [STREAMS] [DRAFT]`. The same requests, with and without, in turn:
+//! prompts that ask for edited code, whose answers repeat much of them, and prompts that ask for prose. `DRAFT` is a small
+//! model's file, which guesses too.
 
 #![allow(clippy::print_stdout, reason = "that is what it is for")]
 
@@ -61,11 +62,15 @@ const ANSWER: usize = 200;
 
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let file = arguments.first().ok_or("usage: speculation FILE [ROUNDS] [STREAMS]")?;
+    let file = arguments.first().ok_or("usage: speculation FILE [ROUNDS] [STREAMS] [DRAFT]")?;
     let number = |nth: usize, usual| arguments.get(nth).map_or(Ok(usual), |given| given.parse());
     let (rounds, streams): (usize, usize) = (number(1, 3)?, number(2, 1)?);
     let start = |draft_max| -> Result<_, Failure> {
-        let loaded = LoadedModel::open(file, &LoadOptions::default())?;
+        let options = LoadOptions::default();
+        let loaded = match arguments.get(3).filter(|_| draft_max > 0) {
+            Some(draft) => LoadedModel::open_with_draft(file, draft, &options)?,
+            None => LoadedModel::open(file, &options)?,
+        };
         let engine = Engine::start(loaded.model, EngineOptions { draft_max, ..EngineOptions::default() })?;
         Ok((engine, loaded.tokenizer, loaded.chat_template))
     };

@@ -63,6 +63,9 @@ pub enum LoadError {
         /// Why.
         source: Box<llm::LoadError>,
     },
+    /// A draft model was asked for, and one of the two is no language model.
+    #[error("{0} is no language model: only these have draft models, and are such")]
+    NoDraft(&'static str),
     /// The system gives no thread for a language model's engine.
     #[error("the language model's engine cannot be started: {0}")]
     Engine(std::io::Error),
@@ -77,7 +80,7 @@ pub enum LoadError {
 impl LoadError {
     /// Whether the model is a good one, for which this machine has not the memory.
     pub fn is_out_of_memory(&self) -> bool {
-        matches!(self, LoadError::Language { source, .. } if matches!(**source, llm::LoadError::Memory { .. }))
+        matches!(self, LoadError::Language { source, .. } if source.is_out_of_memory())
     }
 }
 

@@ -8,7 +8,7 @@ mod standby;
 
 use std::fmt::Write as _;
 use std::hash::{BuildHasher, RandomState};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -39,6 +39,24 @@ pub struct LanguageOptions {
     pub idle_max: Duration,
 }
 
+/// The files of a language model.
+#[derive(Debug)]
+pub(crate) struct Files {
+    /// Its own.
+    pub(crate) model: PathBuf,
+    /// That of a small one which guesses what it will say.
+    pub(crate) draft: Option<PathBuf>,
+}
+
+impl Files {
+    fn open(&self, options: &LoadOptions) -> Result<LoadedModel, llm::LoadError> {
+        match &self.draft {
+            None => LoadedModel::open(&self.model, options),
+            Some(draft) => LoadedModel::open_with_draft(&self.model, draft, options),
+        }
+    }
+}
+
 /// A language model: text goes in and out through [`Language::submit`]. Shared by all requests.
 pub struct Language {
     tokenizer: Tokenizer,
@@ -58,29 +76,31 @@ pub struct Language {
 }
 
 impl Language {
-    /// Loads the GGUF file `file` of the artifact in `dir` and starts its engine. `identity` stands for the
-    /// artifact's content.
+    /// Loads the GGUF file of the artifact in `dir`, with what is beside it, and starts its engine. `identity` stands for
+    /// the artifact's content.
     pub(crate) fn load(
         dir: &Path,
-        file: &Path,
+        files: Files,
         identity: &str,
         options: &LanguageOptions,
     ) -> Result<Language, LoadError> {
-        let name = || file.strip_prefix(dir).unwrap_or(file).display().to_string();
+        let file = files.model.clone();
+        let name = || file.strip_prefix(dir).unwrap_or(&file).display().to_string();
         let wanted = LoadOptions {
             context_max: options.context_max,
             memory_max: options.memory_max,
             ..LoadOptions::default()
         };
         let begun = Instant::now();
-        let loaded = LoadedModel::open(file, &wanted)
+        let loaded = files
+            .open(&wanted)
             .map_err(|source| LoadError::Language { file: name(), source: Box::new(source) })?;
         let LoadedModel { model, tokenizer, chat_template, .. } = loaded;
         let context = model.sequence_tokens_max();
         let engine = EngineOptions { idle_max: options.idle_max, ..EngineOptions::default() };
-        let standby = Standby::start(file, wanted, engine, model, begun)?;
+        let standby = Standby::start(files, wanted, engine, model, begun)?;
         let template_source = chat_template.unwrap_or_default();
-        let changed = std::fs::metadata(file).and_then(|about| about.modified()).ok();
+        let changed = std::fs::metadata(&file).and_then(|about| about.modified()).ok();
         let created = changed.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         Ok(Language {
             template: prompt::template(&template_source, &tokenizer),

@@ -16,7 +16,7 @@ use crate::batcher::{Rows, Run};
 use crate::bind;
 use crate::error::PredictError;
 use crate::gradients::Gradients;
-use crate::language::{Language, LanguageOptions};
+use crate::language::{Files, Language, LanguageOptions};
 use crate::plan::Plan;
 use crate::predictions::{Form, Predictions};
 use crate::runtime::{Runtime, RuntimeError};
@@ -53,20 +53,33 @@ impl Model {
     /// # Errors
     /// If there is no such model, or it is of a format that is not served; the text says what to do instead.
     pub fn load(dir: &Path) -> Result<Model, LoadError> {
-        Model::load_with(dir, "local", &LanguageOptions::default())
+        Model::load_with(dir, None, "local", &LanguageOptions::default())
     }
 
     /// As [`Model::load`]; a language model within `options`, and with `identity`, such as the artifact's digest,
-    /// in its fingerprint.
+    /// in its fingerprint. The artifact in `draft` is a small language model that guesses what it will say.
     ///
     /// # Errors
     /// As [`Model::load`]; [`LoadError::is_out_of_memory`] tells whether another machine could serve it.
-    pub fn load_with(dir: &Path, identity: &str, options: &LanguageOptions) -> Result<Model, LoadError> {
+    pub fn load_with(
+        dir: &Path,
+        draft: Option<&Path>,
+        identity: &str,
+        options: &LanguageOptions,
+    ) -> Result<Model, LoadError> {
+        let draft = match draft.map(artifact::find).transpose()? {
+            None => None,
+            Some(Artifact::Language(file)) => Some(file),
+            Some(_) => return Err(LoadError::NoDraft("the draft model")),
+        };
         match artifact::find(dir)? {
+            Artifact::Trained { .. } | Artifact::Onnx(_) if draft.is_some() => {
+                Err(LoadError::NoDraft("the model"))
+            }
             Artifact::Trained { manifest, onnx } => Model::trained(network(dir, &onnx)?, *manifest, dir),
             Artifact::Onnx(onnx) => Ok(Model::from_runtime(network(dir, &onnx)?)),
             Artifact::Language(file) => {
-                let language = Language::load(dir, &file, identity, options)?;
+                let language = Language::load(dir, Files { model: file, draft }, identity, options)?;
                 let speechless = NotTensors(Signature { inputs: Vec::new(), outputs: Vec::new() });
                 let model = Model::from_runtime(Box::new(speechless));
                 Ok(Model { language: Some(Arc::new(language)), ..model })

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use control::{DeployedModel, DeployedPatch, Endpoint, EndpointPatch, NewDeployedModel, NewEndpoint, Parent};
+use control::{
+    DeployedModel, DeployedPatch, DraftModel, Endpoint, EndpointPatch, NewDeployedModel, NewEndpoint, Parent,
+};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -128,11 +130,27 @@ struct DeployedWire {
     display_name: String,
     #[serde(default)]
     explanation_spec: Option<SpecWire>,
+    #[serde(default)]
+    speculative_decoding_spec: Option<SpeculationWire>,
     /// What the client would rent; kept, as this machine is what there is.
     #[serde(default)]
     dedicated_resources: Option<Value>,
     #[serde(default)]
     automatic_resources: Option<Value>,
+}
+
+/// How what a language model will say is guessed. Looking it up in the text itself is always done, and how many tokens
+/// are guessed adapts to how often they are right: neither is to be chosen.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct SpeculationWire {
+    draft_model_speculation: DraftWire,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct DraftWire {
+    draft_model: String,
 }
 
 impl DeployedWire {
@@ -158,12 +176,17 @@ async fn deploy(mut rpc: Rpc) -> Result<Value, Fault> {
     }
     let model = full_name(&parent, "models", &wire.deployed_model.model);
     rpc.allow_name(&model)?;
+    let speculation = wire.deployed_model.speculative_decoding_spec.as_ref();
+    let draft =
+        speculation.map(|spec| full_name(&parent, "models", &spec.draft_model_speculation.draft_model));
+    draft.as_deref().map_or(Ok(()), |draft| rpc.allow_name(draft))?;
     let new = NewDeployedModel {
         model,
         id: Some(wire.deployed_model.id.clone()).filter(|id| !id.is_empty()),
         resources: wire.deployed_model.resources(),
         display_name: wire.deployed_model.display_name,
         explanation: wire.deployed_model.explanation_spec.map(explanation::from_wire).transpose()?,
+        draft,
     };
     let traffic = given_split(wire.traffic_split)?;
     let operation = rpc.control().endpoints().deploy(&wire.endpoint, new, traffic).await?;
@@ -249,6 +272,10 @@ pub(super) fn deployed_to_wire(deployed: &DeployedModel) -> Value {
     set("createTime", time(deployed.create_time));
     if let Some(spec) = &deployed.explanation {
         set("explanationSpec", spec.as_written.clone());
+    }
+    if let Some(DraftModel { model, version }) = &deployed.draft {
+        let draft = json!({"draftModel": format!("{model}@{version}")});
+        set("speculativeDecodingSpec", json!({"draftModelSpeculation": draft}));
     }
     overlay(&mut wire, &deployed.resources);
     Value::Object(wire)

@@ -249,7 +249,7 @@ pub(super) fn to_wire(model: &Model, number: u32, deployed: &[DeployedAt]) -> Va
         "supportedDeploymentResourcesTypes": ["DEDICATED_RESOURCES", "AUTOMATIC_RESOURCES"],
         "supportedInputStorageFormats": ["csv", "jsonl"],
         "supportedOutputStorageFormats": ["csv", "jsonl"],
-        "deployedModels": deployed.iter().map(deployed_at).collect::<Vec<_>>(),
+        "deployedModels": deployed.iter().filter(|at| !at.is_draft).map(deployed_at).collect::<Vec<_>>(),
     });
     let version = model.versions.iter().find(|version| version.number == number);
     if let (Some(version), Some(wire)) = (version, wire.as_object_mut()) {

@@ -34,7 +34,7 @@ type Run = (usize, Predictions);
 impl LoadedModel {
     /// Loads a version, having verified every byte of its artifact.
     pub(super) fn load(context: &Context, version: &Version) -> Result<Self> {
-        let model = context.runtime.block_on(context.control.load_model(&version.artifact))?;
+        let model = context.runtime.block_on(context.control.load_model(version.artifact))?;
         let images = Images::of_model(context, model.columns().unwrap_or_default());
         Ok(LoadedModel { model, images })
     }

@@ -331,6 +331,25 @@ async fn what_is_deployed_stays() {
         assert_eq!(error.code, ErrorCode::FailedPrecondition);
         assert!(error.message.contains(&endpoint) && error.message.contains(&id), "{}", error.message);
     }
+    // A network has no draft model.
+    let endpoints = server.control.endpoints();
+    let drafted = |draft: String| NewDeployedModel {
+        model: model.clone(),
+        draft: Some(draft),
+        ..NewDeployedModel::default()
+    };
+    let refused = endpoints.deploy(&endpoint, drafted(model.clone()), None).await.unwrap();
+    let Some(Err(error)) = refused.outcome else { panic!("{refused:?}") };
+    assert!(error.message.contains("no language model"), "{}", error.message);
+    let elsewhere = model.replace("projects/p/", "projects/q/");
+    for (draft, code) in [
+        (format!("{model}@9"), ErrorCode::NotFound),
+        (elsewhere, ErrorCode::InvalidArgument),
+        ("nonsense".to_owned(), ErrorCode::InvalidArgument),
+    ] {
+        let error = endpoints.deploy(&endpoint, drafted(draft), None).await.unwrap_err();
+        assert_eq!(error.code, code, "{}", error.message);
+    }
     let at = models.deployments(&model).await.unwrap();
     assert_eq!((at.len(), at[0].endpoint.as_str(), at[0].version), (1, endpoint.as_str(), 2));
     assert!(models.deployments(&format!("{model}@1")).await.unwrap().is_empty());

@@ -8,7 +8,7 @@ use formats::gguf::{Gguf, Writer};
 use kernels::Isa;
 
 use crate::forward::{Batch, Forward, Span};
-use crate::load::{self, LoadOptions};
+use crate::load::{self, LoadError, LoadOptions};
 use crate::scheduler::BlockCopy;
 
 use super::{BLOCK_LEN, Decoder};
@@ -159,7 +159,7 @@ fn decoder(family: &str, threads: usize, isa: Isa) -> Decoder {
 }
 
 /// The logits of each of the last `len` rows of `tokens`, in blocks of the cache from `first_block` on.
-fn rows(decoder: &mut Decoder, tokens: &[u32], start: usize, first_block: u32) -> Vec<f32> {
+fn rows(decoder: &mut (impl Forward + ?Sized), tokens: &[u32], start: usize, first_block: u32) -> Vec<f32> {
     let blocks = (0..tokens.len().div_ceil(BLOCK_LEN) as u32).map(|block| first_block + block).collect();
     let len = tokens.len() - start;
     decoder
@@ -265,6 +265,23 @@ fn a_file_that_cannot_be_run_is_refused_by_name() {
     assert!(refuse(bare, &options).contains("llama.embedding_length"));
     let large = refuse(file("llama"), &LoadOptions { memory_max: 1 << 20, ..options });
     assert!(large.contains("MiB are available"), "{large}");
+}
+
+/// A small model beside a large one is counted in what both take, and computes as it does alone.
+#[test]
+fn a_model_beside_another_has_to_fit_too() {
+    let (large, small) = (file("llama"), file("qwen2"));
+    let options = LoadOptions { threads: 2, kv_bytes_max: 1 << 20, ..LoadOptions::default() };
+    let (need, ..) = load::decoders(&large, None, &options, Isa::best()).unwrap();
+    let tight = LoadOptions { memory_max: need.total() + 1000, ..options };
+    load::decoders(&large, None, &tight, Isa::best()).unwrap();
+    let error = load::decoders(&large, Some(&small), &tight, Isa::best()).unwrap_err();
+    assert!(matches!(&error, LoadError::Draft(_)) && error.is_out_of_memory(), "{error}");
+    let draft = load::decoders(&large, Some(&small), &options, Isa::best()).unwrap().2.unwrap();
+    assert_eq!((draft.blocks, draft.context_max), (need.blocks, need.context));
+    let mut beside = draft.forward;
+    let mut alone = decoder("qwen2", 1, Isa::best());
+    assert_eq!(rows(&mut *beside, &[1, 2, 3, 4], 0, 0), rows(&mut alone, &[1, 2, 3, 4], 0, 0));
 }
 
 /// Files that were changed at random are refused or run, and never break the program.

@@ -96,6 +96,10 @@ impl Understudy {
     /// further on the next time.
     pub(super) fn guess(&mut self, wishes: &[Wish<'_>], rows: usize) -> Result<Vec<Vec<u32>>, ForwardError> {
         self.turn += 1;
+        for wish in wishes {
+            // None of these gives way to another.
+            self.known.entry(wish.sequence).or_default().turn = self.turn;
+        }
         let mut guesses = vec![Vec::new(); wishes.len()];
         self.clear();
         let mut left = rows;
@@ -141,8 +145,7 @@ impl Understudy {
         if wish.most == 0 || end > self.context_max {
             return None;
         }
-        let known = self.known.entry(wish.sequence).or_default();
-        known.turn = self.turn;
+        let known = self.known.get_mut(&wish.sequence)?;
         let same = known.tokens.iter().zip(wish.tokens).take_while(|(a, b)| a == b).count();
         // The last one's logits are wanted in any case.
         let same = same.min(wish.tokens.len().saturating_sub(1));

@@ -61,3 +61,41 @@ impl Plan<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use formats::gguf::Writer;
+
+    use super::*;
+
+    /// A file with these tokens.
+    fn file(tokens: &[String]) -> Gguf {
+        let writer = Writer::new("llama")
+            .str("tokenizer.ggml.model", "llama")
+            .strings("tokenizer.ggml.tokens", tokens)
+            .f32s("tokenizer.ggml.scores", &vec![0.0; tokens.len()])
+            .u32("tokenizer.ggml.bos_token_id", 0)
+            .u32("tokenizer.ggml.eos_token_id", 1);
+        Gguf::from_bytes(writer.finish()).unwrap()
+    }
+
+    #[test]
+    fn other_tokens_are_refused_with_figures_and_a_filled_up_vocabulary_is_not() {
+        let tokens: Vec<String> = (0..500).map(|token| format!("t{token}")).collect();
+        let filled: Vec<String> =
+            tokens.iter().cloned().chain((0..128).map(|pad| format!("pad{pad}"))).collect();
+        check(&file(&tokens), &file(&tokens)).unwrap();
+        check(&file(&filled), &file(&tokens)).unwrap();
+        check(&file(&tokens), &file(&filled)).unwrap();
+        let mut other = tokens.clone();
+        (other[7], other[450]) = ("x".into(), "y".into());
+        let refused = |found: &[String]| check(&file(&tokens), &file(found)).unwrap_err().to_string();
+        assert!(refused(&other).contains(
+            "500 of them, where the model has 500; 2 of those that both have differ, the first is 7"
+        ));
+        let many: Vec<String> = (0..2000).map(|token| format!("t{token}")).collect();
+        assert!(refused(&many).contains("2000 of them, where the model has 500; 0 of"));
+    }
+}

@@ -93,6 +93,24 @@ pub struct DeployedModel {
     pub display_name: String,
     /// When it was deployed, RFC 3339.
     pub create_time: String,
+    /// How what it will say is guessed.
+    pub speculative_decoding_spec: Speculation,
+}
+
+/// How what a language model will say is guessed.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Speculation {
+    /// By which small model.
+    pub draft_model_speculation: DraftModel,
+}
+
+/// A small language model that guesses what a large one will say.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DraftModel {
+    /// Its resource name with the version; empty where there is none.
+    pub draft_model: String,
 }
 
 impl DeployedModel {
@@ -102,6 +120,11 @@ impl DeployedModel {
             Some((_, version)) if self.model_version_id.is_empty() => version,
             _ => &self.model_version_id,
         }
+    }
+
+    /// The resource name of its draft model's version; empty where there is none.
+    pub fn draft(&self) -> &str {
+        &self.speculative_decoding_spec.draft_model_speculation.draft_model
     }
 
     /// Whether it is this version of this model.

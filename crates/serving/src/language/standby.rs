@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use llm::{Counters, End, Engine, EngineOptions, LoadOptions, LoadedModel, SubmitError};
+use llm::{Counters, End, Engine, EngineOptions, LoadOptions, SubmitError};
 
+use super::Files;
 use crate::artifact::LoadError;
 
 /// From the beginning of a load whose model failed to the next: one that breaks at once must not take the whole
@@ -19,7 +20,7 @@ const LOAD_PATIENCE: Duration = Duration::from_secs(120);
 
 /// An engine that runs, or that can be loaded again: one ends when nobody asks for long, and when its model breaks.
 pub(super) struct Standby {
-    file: PathBuf,
+    files: Files,
     load: LoadOptions,
     engine: EngineOptions,
     /// The files as they were when their content was verified.
@@ -56,19 +57,19 @@ struct FileState {
 }
 
 impl Standby {
-    /// Starts the engine of a model that was loaded from `file` with `load`, since `begun`.
+    /// Starts the engine of a model that was loaded from `files` with `load`, since `begun`.
     pub(super) fn start(
-        file: &Path,
+        files: Files,
         load: LoadOptions,
         engine: EngineOptions,
         model: llm::Model,
         begun: Instant,
     ) -> Result<Standby, LoadError> {
-        let verified = states(file).map_err(LoadError::Engine)?;
+        let verified = states(&files).map_err(LoadError::Engine)?;
         let running = Engine::start(model, engine).map_err(LoadError::Engine)?;
         let slot = Slot { state: State::Loaded(Arc::new(running)), begun };
         Ok(Standby {
-            file: file.to_owned(),
+            files,
             load,
             engine,
             verified,
@@ -113,17 +114,17 @@ impl Standby {
         self.changed.notify_all();
         drop(slot);
         loaded.map_err(|error| {
-            tracing::error!(file = %self.file.display(), "a language model cannot be loaded again: {error}");
+            tracing::error!(file = %self.files.model.display(), "a language model cannot be loaded again: {error}");
             SubmitError::Stopped
         })
     }
 
     fn load(&self) -> Result<Arc<Engine>, String> {
         let begun = Instant::now();
-        if states(&self.file).map_err(|error| error.to_string())? != self.verified {
+        if states(&self.files).map_err(|error| error.to_string())? != self.verified {
             return Err("its files were changed since they were verified; deploy it again".to_owned());
         }
-        let loaded = LoadedModel::open(&self.file, &self.load).map_err(|error| super::with_causes(&error))?;
+        let loaded = self.files.open(&self.load).map_err(|error| super::with_causes(&error))?;
         let engine = Engine::start(loaded.model, self.engine).map_err(|error| error.to_string())?;
         self.load_us.store(micros(begun), Ordering::Relaxed);
         tracing::info!(seconds = begun.elapsed().as_secs_f64(), "a language model was loaded again");
@@ -158,10 +159,18 @@ fn micros(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
-/// The states of the files beside `file`: a model may lie in several.
-fn states(file: &Path) -> io::Result<Vec<FileState>> {
-    let directory = file.parent().unwrap_or(file);
+/// The states of the files and of those beside them: a model may lie in several.
+fn states(files: &Files) -> io::Result<Vec<FileState>> {
     let mut states = Vec::new();
+    for file in [Some(&files.model), files.draft.as_ref()].into_iter().flatten() {
+        add_states(file.parent().unwrap_or(file), &mut states)?;
+    }
+    states.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(states)
+}
+
+/// Adds the states of the files in `directory`.
+fn add_states(directory: &Path, states: &mut Vec<FileState>) -> io::Result<()> {
     for entry in std::fs::read_dir(directory)? {
         let entry = entry?;
         let about = entry.metadata()?;
@@ -175,8 +184,7 @@ fn states(file: &Path) -> io::Result<Vec<FileState>> {
             });
         }
     }
-    states.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(states)
+    Ok(())
 }
 
 #[cfg(unix)]
@@ -201,12 +209,19 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("model.gguf");
         std::fs::write(&file, "aaaa").unwrap();
-        let before = states(&file).unwrap();
-        assert_eq!(states(&file).unwrap(), before);
+        let beside = tempfile::tempdir().unwrap();
+        let draft = beside.path().join("draft.gguf");
+        std::fs::write(&draft, "aaaa").unwrap();
+        let files = Files { model: file.clone(), draft: Some(draft.clone()) };
+        let before = states(&files).unwrap();
+        assert_eq!(states(&files).unwrap(), before);
         std::thread::sleep(Duration::from_millis(20));
         let modified = std::fs::metadata(&file).unwrap().modified().unwrap();
         std::fs::write(&file, "bbbb").unwrap();
         std::fs::File::options().write(true).open(&file).unwrap().set_modified(modified).unwrap();
-        assert_ne!(states(&file).unwrap(), before);
+        let after = states(&files).unwrap();
+        assert_ne!(after, before);
+        std::fs::write(&draft, "longer").unwrap();
+        assert_ne!(states(&files).unwrap(), after);
     }
 }
