@@ -9,7 +9,7 @@ import pytest
 from conftest import BIN, DATA, Cli, Server
 
 COMMANDS = (
-    "serve quickstart train import deploy undeploy predict batch evaluate explain models endpoints jobs keys bench doctor"
+    "serve quickstart train import pull deploy undeploy predict batch evaluate explain models endpoints jobs keys bench doctor"
 ).split()
 
 

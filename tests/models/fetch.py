@@ -101,6 +101,26 @@ MODELS = {
                 "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
                 (f"{MINILM}!tokenizer.json",),
             ),
+            File(
+                "all-MiniLM-L6-v2/modules.json",
+                "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
+                (f"{MINILM}!modules.json",),
+            ),
+            File(
+                "all-MiniLM-L6-v2/1_Pooling/config.json",
+                "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
+                (f"{MINILM}!1_Pooling/config.json",),
+            ),
+            File(
+                "all-MiniLM-L6-v2/sentence_bert_config.json",
+                "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
+                (f"{MINILM}!sentence_bert_config.json",),
+            ),
+            File(
+                "all-MiniLM-L6-v2/tokenizer_config.json",
+                "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+                (f"{MINILM}!tokenizer_config.json",),
+            ),
         ),
     ),
     # The SentencePiece vocabulary of Mistral's first models, made as Llama 2's was, 0.5 MiB, Apache-2.0

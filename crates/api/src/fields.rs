@@ -43,6 +43,12 @@ impl Fields {
         }
     }
 
+    /// The same with every field under the name that `rename` gives it.
+    pub(crate) fn renamed(self, rename: impl Fn(&str) -> String) -> Fields {
+        let map = self.map.into_iter().map(|(name, value)| (rename(&name), value)).collect();
+        Fields { map, path: self.path }
+    }
+
     /// Where the field `name` lies in the request.
     pub(crate) fn path(&self, name: &str) -> String {
         format!("{}{name}", self.path)

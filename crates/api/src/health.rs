@@ -4,7 +4,10 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use http::{Method, StatusCode};
-use serving::{DeployedMetrics, EndReason, GENERATION_US_BOUNDS, HistogramSnapshot, NamedLanguage};
+use serving::{
+    Deployed, DeployedMetrics, Embedder, EndReason, GENERATION_US_BOUNDS, HistogramSnapshot, NamedEmbedder,
+    NamedLanguage,
+};
 
 use crate::http::{Access, Call, Permission, Response, Route, Template, bytes_reply, handler};
 use crate::{Fault, vertex};
@@ -40,6 +43,7 @@ async fn metrics(call: Call) -> Result<Response, Fault> {
     let mut text = call.metrics.render();
     deployed(&mut text, &call.app.router.metrics());
     languages(&mut text, call.app.router.languages(None));
+    encoders(&mut text, call.app.router.embedders(None));
     Ok(bytes_reply(StatusCode::OK, "text/plain; version=0.0.4", text))
 }
 
@@ -93,7 +97,8 @@ fn languages(text: &mut String, mut models: Vec<NamedLanguage>) {
         ("spec_decode_num_draft_tokens_total", "counter", |c| c.drafted_tokens as f64),
         ("spec_decode_num_accepted_tokens_total", "counter", |c| c.accepted_tokens as f64),
     ];
-    let models: Vec<(String, &NamedLanguage)> = models.iter().map(|model| (labels(model), model)).collect();
+    let models: Vec<(String, &NamedLanguage)> =
+        models.iter().map(|model| (labels(&model.name, &model.deployed), model)).collect();
     for (name, kind, figure) in FIGURES {
         // Writing to a string does not fail.
         let _ = writeln!(text, "# TYPE vllm:{name} {kind}");
@@ -132,10 +137,35 @@ fn languages(text: &mut String, mut models: Vec<NamedLanguage>) {
     }
 }
 
+/// What every encoder has done. A model deployed twice is one, and told once.
+fn encoders(text: &mut String, mut models: Vec<NamedEmbedder>) {
+    let mut seen = Vec::new();
+    models.retain(|model| {
+        let encoder = Arc::as_ptr(&model.embedder);
+        let first = !seen.contains(&encoder);
+        seen.push(encoder);
+        first
+    });
+    type Figure = (&'static str, &'static str, fn(&Embedder) -> u64);
+    const FIGURES: [Figure; 3] = [
+        ("requests_waiting", "gauge", |e| e.waiting() as u64),
+        ("texts_total", "counter", |e| e.computed().0),
+        ("tokens_total", "counter", |e| e.computed().1),
+    ];
+    for (name, kind, figure) in FIGURES {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "# TYPE meuse_encoder_{name} {kind}");
+        for model in &models {
+            let (labels, figure) = (labels(&model.name, &model.deployed), figure(&model.embedder));
+            let _ = writeln!(text, "meuse_encoder_{name}{{{labels}}} {figure}");
+        }
+    }
+}
+
 /// The labels of a model's figures. Names are free text: what would end a label is escaped.
-fn labels(model: &NamedLanguage) -> String {
-    let name = model.name.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    format!("model_name=\"{name}\",engine=\"{}\"", model.deployed.id)
+fn labels(name: &str, deployed: &Deployed) -> String {
+    let name = name.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    format!("model_name=\"{name}\",engine=\"{}\"", deployed.id)
 }
 
 fn word(reason: EndReason) -> &'static str {

@@ -1,11 +1,13 @@
 //! The only crate that knows HTTP and wire JSON: one folder a protocol, none importing another.
 //!
-//! [`http`] is the server: connections, limits, routes, keys. [`vertex`], [`openai`], [`storage`] and [`admin`] are
-//! protocols: they turn wire requests into calls of `control` and `serving` and turn the answers back. What protocols
-//! share lies beside them: [`language`] between requests and language models, [`models`] to list these, [`fields`] to
-//! read JSON, [`stream`] to write it piece by piece.
+//! [`http`] is the server: connections, limits, routes, keys. [`vertex`], [`openai`], [`anthropic`], [`ollama`], [`storage`] and
+//! [`admin`] are protocols: they turn wire requests into calls of `control` and `serving` and turn the answers back.
+//! What protocols share lies beside them: [`language`] between requests and language models, [`embedding`] between these
+//! and encoders, [`models`] to list both, [`fields`] to read JSON, [`stream`] to write it piece by piece.
 
 pub mod admin;
+pub mod anthropic;
+mod embedding;
 mod fault;
 mod fields;
 mod health;
@@ -13,6 +15,7 @@ pub mod http;
 mod ids;
 mod language;
 mod models;
+pub mod ollama;
 pub mod openai;
 pub mod storage;
 mod stream;
@@ -30,13 +33,21 @@ pub(crate) fn routes() -> Result<http::Routes, vertex::SchemaError> {
     for route in health::routes().into_iter().chain(admin::routes()).chain(storage::routes()) {
         routes.add(route);
     }
-    for route in openai::routes().into_iter().chain(models::routes()) {
+    let speaking = openai::routes().into_iter().chain(anthropic::routes()).chain(ollama::routes());
+    for route in speaking.chain(models::routes()) {
         routes.add(route);
     }
-    for route in vertex::routes()? {
+    let dialects = language::Dialects { chat: openai::chat_passed, messages: anthropic::message_passed };
+    for route in vertex::routes(dialects)? {
         routes.add(route);
     }
     Ok(routes)
+}
+
+/// Has batches of requests answered, from now on.
+pub(crate) fn answer_batches(control: &control::Control, within: &http::Within) {
+    control.answer_with(openai::PROTOCOL.name, openai::answerer(within.clone()));
+    control.answer_with(vertex::PROTOCOL.name, vertex::answerer(within.clone()));
 }
 
 #[cfg(test)]

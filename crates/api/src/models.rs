@@ -1,10 +1,12 @@
-//! `/v1/models`: the language models that can be asked. OpenAI's and Anthropic's clients list them at the same address:
+//! `/v1/models`: the language models and encoders that can be asked. OpenAI's and Anthropic's clients list them at the same address:
 //! each object carries the fields of both.
+
+use std::sync::Arc;
 
 use control::Timestamp;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
-use serving::NamedLanguage;
+use serving::{Deployed, Router};
 
 use crate::Fault;
 use crate::http::{Access, Call, Handler, Permission, Response, Route, Template, handler, json_reply};
@@ -24,6 +26,38 @@ pub(crate) fn routes() -> impl Iterator<Item = Route> {
         })
     };
     [route("/v1/models", handler(list)), route("/v1/models/{model}", handler(get))].into_iter().flatten()
+}
+
+/// A model that can be asked.
+pub(crate) struct Listed {
+    name: String,
+    /// The endpoint's resource name.
+    endpoint: String,
+    deployed: Arc<Deployed>,
+    created_s: u64,
+    /// Tokens that it takes.
+    context: usize,
+}
+
+/// Those of a project, by name and then by endpoint.
+pub(crate) fn listed(router: &Router, project: &str) -> Vec<Listed> {
+    let languages = router.languages(Some(project)).into_iter().map(|model| Listed {
+        created_s: model.language.created_s(),
+        context: model.language.context(),
+        name: model.name,
+        endpoint: model.endpoint,
+        deployed: model.deployed,
+    });
+    let encoders = router.embedders(Some(project)).into_iter().map(|model| Listed {
+        created_s: model.embedder.created_s(),
+        context: model.embedder.context(),
+        name: model.name,
+        endpoint: model.endpoint,
+        deployed: model.deployed,
+    });
+    let mut all: Vec<Listed> = languages.chain(encoders).collect();
+    all.sort_by(|a, b| (&a.name, &a.endpoint).cmp(&(&b.name, &b.endpoint)));
+    all
 }
 
 /// Which part of the list is wanted. OpenAI's clients want all of it.
@@ -53,7 +87,7 @@ impl Page {
     }
 
     /// That part, and whether there is more.
-    fn of<'a>(&self, models: &'a [NamedLanguage]) -> (&'a [NamedLanguage], bool) {
+    fn of<'a>(&self, models: &'a [Listed]) -> (&'a [Listed], bool) {
         let place = |name: &String| models.iter().position(|model| model.name == *name);
         let end = self.before.as_ref().and_then(place).unwrap_or(models.len());
         let start = self.after.as_ref().and_then(place).map_or(0, |place| place + 1).min(end);
@@ -72,7 +106,7 @@ impl Page {
 async fn list(call: Call) -> Result<Response, Fault> {
     let project = project_of(&call, Some(PROJECT_HEADER))?;
     let page = Page::read(&call)?;
-    let mut models = call.app.router.languages(Some(&project));
+    let mut models = listed(&call.app.router, &project);
     models.dedup_by(|later, first| later.name == first.name);
     let (models, has_more) = page.of(&models);
     let data: Vec<Value> = models.iter().map(|model| described(&model.name, model)).collect();
@@ -92,22 +126,25 @@ async fn list(call: Call) -> Result<Response, Fault> {
 async fn get(call: Call) -> Result<Response, Fault> {
     let project = project_of(&call, Some(PROJECT_HEADER))?;
     let name = call.segments()?.pop().unwrap_or_default();
-    let models = call.app.router.languages(Some(&project));
-    let last = |resource: &str| resource.rsplit('/').next() == Some(name.as_str());
-    let by_name = models.iter().find(|model| model.name == name);
-    let found = by_name
-        .or_else(|| models.iter().find(|model| last(&model.endpoint) || last(&model.deployed.model_name)));
+    let models = listed(&call.app.router, &project);
     let missing = || {
         let message = format!("the model `{name}` does not exist in project {project}");
         Fault::not_found(message).about("model").because("model_not_found")
     };
-    let found = found.ok_or_else(missing)?;
+    let found = named(&models, &name).ok_or_else(missing)?;
     json_reply(StatusCode::OK, &described(&name, found))
 }
 
+/// The one of `models` that answers to `name`.
+pub(crate) fn named<'a>(models: &'a [Listed], name: &str) -> Option<&'a Listed> {
+    let last = |resource: &str| resource.rsplit('/').next() == Some(name);
+    let by_name = models.iter().find(|model| model.name == name);
+    by_name.or_else(|| models.iter().find(|model| last(&model.endpoint) || last(&model.deployed.model_name)))
+}
+
 /// OpenAI's fields, Anthropic's, and the length of the context under the name that vLLM has for it.
-fn described(name: &str, model: &NamedLanguage) -> Value {
-    let (created_s, context) = (model.language.created_s(), model.language.context());
+fn described(name: &str, model: &Listed) -> Value {
+    let Listed { created_s, context, .. } = *model;
     let created_at = i64::try_from(created_s).ok().and_then(|s| Timestamp::from_second(s).ok());
     json!({
         "id": name,

@@ -24,7 +24,6 @@ pub(crate) enum Framing {
     /// Server-sent events.
     Events,
     /// Newline-delimited JSON.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no protocol that is served has it yet"))]
     Lines,
     /// One JSON list.
     List,
@@ -95,7 +94,8 @@ impl Frames {
     /// What comes after the last frame.
     fn close(&mut self) {
         if self.framing == Framing::List {
-            self.bytes.extend_from_slice(if self.first { b"[]\n" } else { b"]\n" });
+            // Google's clients take nothing after it, not even the end of a line.
+            self.bytes.extend_from_slice(if self.first { b"[]" } else { b"]" });
         }
     }
 
@@ -161,7 +161,7 @@ mod tests {
         let events = "event: n\ndata: {\"v\":0}\n\nevent: n\ndata: {\"v\":1}\n\ndata: [DONE]\n\n";
         assert_eq!(written(Framing::Events, 2), events);
         assert_eq!(written(Framing::Lines, 2), "{\"v\":0}\n{\"v\":1}\n");
-        assert_eq!(written(Framing::List, 2), "[{\"v\":0}\n,{\"v\":1}\n]\n");
-        assert_eq!(written(Framing::List, 0), "[]\n");
+        assert_eq!(written(Framing::List, 2), "[{\"v\":0}\n,{\"v\":1}\n]");
+        assert_eq!(written(Framing::List, 0), "[]");
     }
 }

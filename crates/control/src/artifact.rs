@@ -116,6 +116,19 @@ impl Artifacts {
         Ok(StagedArtifact { artifacts: self.clone(), directory, contents: Contents::default() })
     }
 
+    /// What an artifact is called that has this one file.
+    pub(crate) fn digest_of_file(path: &str, digest: Digest, bytes: u64) -> Digest {
+        let mut contents = Contents::default();
+        contents.insert(path.to_owned(), digest, bytes);
+        contents.digest()
+    }
+
+    /// The artifact that has this one file, if it is here.
+    pub(crate) fn find_file(&self, path: &str, digest: Digest, bytes: u64) -> Option<Digest> {
+        let artifact = Self::digest_of_file(path, digest, bytes);
+        self.directory(&artifact).is_dir().then_some(artifact)
+    }
+
     /// The directory that holds the files of an artifact, after every one of them has been found to be
     /// what was stored.
     ///
@@ -219,6 +232,20 @@ impl StagedArtifact {
         Ok(())
     }
 
+    /// Adds the file `from` of the data directory, which is known to have this content: under another
+    /// name, without a copy. Whoever owns it must not write to it any more.
+    ///
+    /// # Errors
+    /// As [`Artifacts::put`].
+    pub fn link(&mut self, path: &str, from: &Path, digest: Digest, bytes: u64) -> Result<()> {
+        let target = self.target(path)?;
+        fault::step()
+            .and_then(|()| fs::hard_link(from, &target))
+            .map_err(|e| failed(format!("storing the artifact's `{path}`"), e))?;
+        self.contents.insert(path.to_owned(), digest, bytes);
+        Ok(())
+    }
+
     /// Adds a file whose content comes in blocks; gives the artifact back.
     ///
     /// # Errors
@@ -243,16 +270,23 @@ impl StagedArtifact {
     }
 
     fn create(&self, path: &str) -> Result<File> {
+        let target = self.target(path)?;
+        File::create_new(&target).map_err(|e| match e.kind() {
+            io::ErrorKind::AlreadyExists => twice(path),
+            _ => failed(format!("storing the artifact's `{path}`"), e),
+        })
+    }
+
+    /// Where the file `path` is to lie, its directory made.
+    fn target(&self, path: &str) -> Result<PathBuf> {
         check_name(path).map_err(|why| Error::invalid(format!("a file of the artifact: {why}")))?;
         if self.contents.files().count() >= FILES_MAX {
             return Err(Error::invalid(format!("an artifact has at most {FILES_MAX} files")));
         }
         let target = self.directory.join("files").join(path);
         let made = target.parent().map_or(Ok(()), fs::create_dir_all);
-        made.and_then(|()| File::create_new(&target)).map_err(|e| match e.kind() {
-            io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
-                Error::invalid(format!("`{path}` occurs twice in the artifact, or once as a directory"))
-            }
+        made.map(|()| target).map_err(|e| match e.kind() {
+            io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => twice(path),
             _ => failed(format!("storing the artifact's `{path}`"), e),
         })
     }
@@ -288,6 +322,10 @@ impl Drop for StagedArtifact {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.directory);
     }
+}
+
+fn twice(path: &str) -> Error {
+    Error::invalid(format!("`{path}` occurs twice in the artifact, or once as a directory"))
 }
 
 /// What is wrong with the artifact in `directory`, if anything is.

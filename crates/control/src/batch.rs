@@ -19,6 +19,9 @@ pub struct BatchJob {
     pub output_uri_prefix: String,
     /// Attributions beside each prediction (JSONL only).
     pub explain: bool,
+    /// The protocol that the rows are requests in, where the model is a language model.
+    #[serde(default)]
+    pub protocol: String,
     /// The request as the client wrote it, to be read back.
     pub as_written: serde_json::Value,
     /// The directory that the job writes to, known once it has started.

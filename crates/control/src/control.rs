@@ -1,22 +1,25 @@
 //! [`Control`]: the door to the control plane.
 
+use std::collections::HashSet;
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use crate::artifact::Artifacts;
+use crate::answerer::{Answerer, Answerers};
+use crate::artifact::{Artifacts, Digest};
 use crate::jobs::Runner;
 use crate::keys::KeyRing;
 use crate::loader::{Loader, Parts};
 use crate::operations::Running;
 use crate::publisher::Publisher;
-use crate::storage::{Storage, StorageOptions};
+use crate::storage::{Storage, StorageOptions, blocking};
 use crate::store::{self, MetadataStore, SqliteStore};
+use crate::web::SourceOptions;
 use crate::{
-    Datasets, Endpoints, Error, ErrorCode, Evaluations, JobOptions, Jobs, Keys, Model, Models, Operations,
-    Result,
+    Catalogue, Datasets, Endpoints, Error, ErrorCode, Evaluations, Files, Job, JobKind, JobOptions, Jobs,
+    Keys, Model, Models, Operations, Result,
 };
 
 /// How to open a data directory.
@@ -30,6 +33,8 @@ pub struct Options {
     pub storage: StorageOptions,
     /// How jobs use the machine.
     pub jobs: JobOptions,
+    /// Where models are pulled from.
+    pub sources: SourceOptions,
     /// How language models are loaded.
     pub language: serving::LanguageOptions,
     /// What the endpoints are published to.
@@ -41,9 +46,9 @@ impl Options {
     /// processors.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        let (storage, jobs) = (StorageOptions::default(), JobOptions::default());
+        let (storage, jobs, sources) = Default::default();
         let (language, router) = (serving::LanguageOptions::default(), serving::Router::new());
-        Options { data_dir: data_dir.into(), workers, storage, jobs, language, router }
+        Options { data_dir: data_dir.into(), workers, storage, jobs, sources, language, router }
     }
 }
 
@@ -64,6 +69,7 @@ struct Inner {
     loader: Loader,
     publisher: Publisher,
     runner: Arc<Runner>,
+    answerers: Answerers,
     /// Held, and with it the directory, until the last clone is gone.
     _lock: File,
 }
@@ -87,13 +93,15 @@ impl Control {
             running: Running::default(),
             loader: Loader::new(options.workers, options.language),
             publisher: Publisher::new(options.router.clone()),
-            runner: Arc::new(Runner::new()),
+            runner: Arc::new(Runner::new(&options.jobs)),
+            answerers: Answerers::default(),
             options,
             _lock: lock,
         };
         let control = Control { inner: Arc::new(inner) };
         control.operations().recover().await?;
         control.sweep().await?;
+        control.files().sweep().await?;
         control.inner.publisher.publish_all(&control).await?;
         Runner::start(&control).await?;
         Ok(control)
@@ -107,7 +115,14 @@ impl Control {
         if models.is_empty() {
             return Ok(());
         }
-        let keep = models.iter().flat_map(|model| &model.versions).map(|version| version.artifact).collect();
+        let versions = models.iter().flat_map(|model| &model.versions);
+        let mut keep: HashSet<Digest> = versions.map(|version| version.artifact).collect();
+        let jobs = store::list_all::<Job>(self.store(), None).await?;
+        // What a pull was about to register when the process died.
+        keep.extend(jobs.iter().filter(|job| !job.state.is_final()).filter_map(|job| match &job.kind {
+            JobKind::Pull(pull) => Some(Artifacts::digest_of_file(&pull.file, pull.digest?, pull.bytes?)),
+            _ => None,
+        }));
         let artifacts = self.artifacts().clone();
         let swept = tokio::task::spawn_blocking(move || artifacts.collect(&keep)).await;
         if let Err(error) = swept.map_err(|e| Error::internal("sweeping artifacts", e)).flatten() {
@@ -136,9 +151,23 @@ impl Control {
         Evaluations::new(self.clone())
     }
 
+    /// Files of clients, and those that jobs leave.
+    pub fn files(&self) -> Files {
+        Files::new(self.clone())
+    }
+
     /// Durable jobs.
     pub fn jobs(&self) -> Jobs {
         Jobs::new(self.clone())
+    }
+
+    /// The models that can be pulled by a name, as of now.
+    ///
+    /// # Errors
+    /// As [`Catalogue::open`].
+    pub async fn catalogue(&self) -> Result<Catalogue> {
+        let data_dir = self.options().data_dir.clone();
+        blocking(move || Catalogue::open(&data_dir)).await
     }
 
     /// Work that can be waited on.
@@ -169,6 +198,15 @@ impl Control {
     /// What it was opened with.
     pub fn options(&self) -> &Options {
         &self.inner.options
+    }
+
+    /// Has `answerer` answer the lines of batches in `protocol`, from now on. It must not keep this control plane.
+    pub fn answer_with(&self, protocol: &str, answerer: Arc<dyn Answerer>) {
+        self.inner.answerers.add(protocol, answerer);
+    }
+
+    pub(crate) fn answerers(&self) -> &Answerers {
+        &self.inner.answerers
     }
 
     /// The metadata.

@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::store::{Kind, Record};
-use crate::{BatchJob, Error, EvaluationJob, Timestamp, TrainingJob};
+use crate::{BatchJob, Error, EvaluationJob, PullJob, RequestBatch, Timestamp, TrainingJob};
 
 /// A durable job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Job {
-    /// `projects/{p}/locations/{l}/{batchPredictionJobs|trainingPipelines|evaluationJobs}/{id}`.
+    /// `projects/{p}/locations/{l}/{collection}/{id}`; see [`crate::JobCollection`].
     pub name: String,
     /// What people call it.
     pub display_name: String,
@@ -52,11 +52,11 @@ pub enum JobState {
     Pending,
     /// A worker has it, or had it when the process died.
     Running,
-    /// Done; its output is whole.
+    /// Done; its output is whole, or as much of it as there was time for.
     Succeeded,
     /// It could not be done; see [`Job::error`]. It left no output.
     Failed,
-    /// Stopped on request. It left no output.
+    /// Stopped on request. It left no output, save a batch of requests what it had answered.
     Cancelled,
 }
 
@@ -79,6 +79,10 @@ pub enum JobKind {
     Batch(BatchJob),
     /// Measures a version on labelled rows.
     Evaluation(EvaluationJob),
+    /// Fetches a model's file and registers it.
+    Pull(PullJob),
+    /// Answers every request of a file.
+    Requests(RequestBatch),
 }
 
 impl JobState {

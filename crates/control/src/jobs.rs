@@ -1,9 +1,10 @@
-//! [`Jobs`]: training, batch prediction and evaluation as durable jobs.
+//! [`Jobs`]: training, batch prediction, evaluation and pulls as durable jobs.
 //!
 //! A job is written down before it is begun. Workers take jobs up in the order of their creation, note
 //! checkpoints as they go, and finish a job in one commit with whatever it publishes in the metadata.
-//! After a crash the jobs that were running are taken up again: a batch from its last checkpoint, a
-//! training and an evaluation from their beginning, with the same outcome, since both are deterministic.
+//! After a crash the jobs that were running are taken up again: a batch from its last checkpoint, a pull
+//! from its last byte, a training and an evaluation from their beginning, with the same outcome, since both
+//! are deterministic.
 //! A job that takes the process down [`CRASHES_MAX`] times in a row is given up.
 
 mod batch;
@@ -12,7 +13,10 @@ mod evaluation;
 mod figures;
 mod images;
 mod model;
+mod output;
 mod pipeline;
+mod pull;
+mod requests;
 mod rows;
 mod runner;
 mod training;
@@ -29,8 +33,8 @@ use crate::operation::OperationKind;
 use crate::storage::ObjectUri;
 use crate::store::{self, Record, Write};
 use crate::{
-    BatchJob, Control, Error, EvaluationJob, Job, JobKind, JobState, ListQuery, Model, Operation, Page,
-    Parent, Result, RowFormat, ServingStatus, Timestamp, TrainingJob, TrainingTarget,
+    BatchJob, BatchPhase, Control, Error, EvaluationJob, Job, JobKind, JobState, ListQuery, Model, Operation,
+    Page, Parent, RequestBatch, Result, RowFormat, ServingStatus, Timestamp, TrainingJob, TrainingTarget,
 };
 
 /// Crashes in a row, without a checkpoint in between, after which a job is given up.
@@ -57,6 +61,10 @@ pub enum JobCollection {
     Batch,
     /// `evaluationJobs`.
     Evaluation,
+    /// `modelPulls`.
+    Pull,
+    /// `requestBatches`.
+    Requests,
 }
 
 impl JobCollection {
@@ -66,6 +74,8 @@ impl JobCollection {
             JobCollection::Training => "trainingPipelines",
             JobCollection::Batch => "batchPredictionJobs",
             JobCollection::Evaluation => "evaluationJobs",
+            JobCollection::Pull => "modelPulls",
+            JobCollection::Requests => "requestBatches",
         }
     }
 }
@@ -73,8 +83,10 @@ impl JobCollection {
 /// How jobs use the machine.
 #[derive(Debug, Clone)]
 pub struct JobOptions {
-    /// Jobs that run at once; with 0 jobs are kept for another start.
+    /// Jobs that run at once, pulls apart; with 0 jobs are kept for another start.
     pub slots: usize,
+    /// Pulls that go on at once beside them: they wait for the network, not for processors.
+    pub pulls: usize,
     /// Threads that predict for one job. One core is left to online predictions.
     pub threads: usize,
     /// Bytes of output after which a batch job is sure not to lose them to a crash.
@@ -83,6 +95,10 @@ pub struct JobOptions {
     pub checkpoint_interval: Duration,
     /// Bytes after which a batch job begins another output object.
     pub part_bytes: u64,
+    /// Batches of requests that run at once.
+    pub request_batches: usize,
+    /// Requests of batches that are with the models at once.
+    pub requests: usize,
 }
 
 impl Default for JobOptions {
@@ -90,10 +106,13 @@ impl Default for JobOptions {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         JobOptions {
             slots: 2,
+            pulls: 4,
             threads: cores.saturating_sub(1).max(1),
             checkpoint_bytes: 64 << 20,
             checkpoint_interval: Duration::from_millis(500),
             part_bytes: 1 << 30,
+            request_batches: 4,
+            requests: 32,
         }
     }
 }
@@ -136,8 +155,27 @@ pub struct NewBatch {
     pub output_uri_prefix: String,
     /// Attributions beside each prediction (JSONL only).
     pub explain: bool,
+    /// The protocol that the rows are requests in, where the model is a language model; see [`Control::answer_with`].
+    pub protocol: String,
     /// The request as the client wrote it, to be read back.
     pub as_written: serde_json::Value,
+}
+
+/// A batch of requests to create.
+#[derive(Debug, Clone)]
+pub struct NewRequestBatch {
+    /// The owner's labels.
+    pub labels: BTreeMap<String, String>,
+    /// The protocol that its lines are written in; see [`Control::answer_with`].
+    pub protocol: String,
+    /// What every line is a request to, in the protocol's own words.
+    pub endpoint: String,
+    /// The resource name of the file with the requests.
+    pub input: String,
+    /// How long it may take, as the client wrote it.
+    pub window: String,
+    /// The same.
+    pub lasts: Duration,
 }
 
 /// An evaluation to create.
@@ -222,6 +260,7 @@ impl Jobs {
             predictions_format: new.predictions_format,
             output_uri_prefix: new.output_uri_prefix,
             explain: new.explain,
+            protocol: new.protocol,
             as_written: new.as_written,
             output_directory: None,
             successful: 0,
@@ -266,6 +305,7 @@ impl Jobs {
             outcome: None,
             progress_percent: 0,
             job: Some(job.name.clone()),
+            transfer: None,
             create_time: now,
             update_time: now,
             etag: String::new(),
@@ -273,6 +313,39 @@ impl Jobs {
         let write = operation.insert()?;
         self.submit(&mut job, vec![write]).await?;
         Ok((job, operation))
+    }
+
+    /// Creates a batch of requests.
+    ///
+    /// # Errors
+    /// `NotFound` if the file does not exist.
+    pub async fn create_requests(&self, parent: &Parent, new: NewRequestBatch) -> Result<Job> {
+        let expires = Timestamp::now().checked_add(new.lasts);
+        let expires = expires.map_err(|_| Error::invalid(format!("`{}` is too long", new.window)))?;
+        let kind = JobKind::Requests(RequestBatch {
+            protocol: new.protocol,
+            endpoint: new.endpoint,
+            input: new.input.clone(),
+            window: new.window,
+            expires,
+            phase: BatchPhase::Validating,
+            model: None,
+            total: 0,
+            answered: 0,
+            failed: 0,
+            faults: Vec::new(),
+            answering_since: None,
+            finalizing_since: None,
+            cancelling_since: None,
+            ending: None,
+            output: None,
+            errors: None,
+            checkpoint: None,
+        });
+        let mut job = blank(parent, JobCollection::Requests, String::new(), new.labels, kind)?;
+        let held = self.control.files().hold(&new.input, &job.name).await?;
+        self.submit(&mut job, held).await?;
+        Ok(job)
     }
 
     /// The job `name`.
@@ -291,6 +364,17 @@ impl Jobs {
         let scope = format!("{parent}/{}", kind.as_str());
         let jobs = store::list_all::<Job>(self.control.store(), Some(&scope)).await?;
         query.page(&scope, jobs, |job| (job.name.clone(), job.view()))
+    }
+
+    /// All batches of requests in `parent`, the newest first.
+    ///
+    /// # Errors
+    /// If the metadata cannot be read.
+    pub async fn request_batches(&self, parent: &Parent) -> Result<Vec<Job>> {
+        let scope = format!("{parent}/{}", JobCollection::Requests.as_str());
+        let mut jobs = store::list_all::<Job>(self.control.store(), Some(&scope)).await?;
+        jobs.sort_by(|a, b| (b.create_time, &b.name).cmp(&(a.create_time, &a.name)));
+        Ok(jobs)
     }
 
     /// Asks the job `name` to stop: at once if it waits, else at its next checkpoint. It may still
@@ -406,6 +490,12 @@ fn blank(
 /// The last segment of a job's name.
 fn job_id(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)
+}
+
+/// The files that the batch of requests `job` leaves: of answers, and of errors.
+fn files_of(job: &str) -> Result<[String; 2]> {
+    let (parent, _) = Parent::split(job)?;
+    Ok(["answers", "errors"].map(|what| parent.child("files", &format!("{}-{what}", job_id(job)))))
 }
 
 /// The operation that ends with an evaluation job has the job's id.

@@ -2,8 +2,10 @@
 //!
 //! The nouns are one file each; [`Control`] is the door through which `api` and `meuse` come in.
 
+mod answerer;
 pub mod artifact;
 mod batch;
+mod catalogue;
 mod check;
 mod control;
 mod dataset;
@@ -14,6 +16,8 @@ mod error;
 mod evaluation;
 mod evaluations;
 pub mod fault;
+mod file;
+mod files;
 mod job;
 mod jobs;
 mod keys;
@@ -24,14 +28,20 @@ mod name;
 mod operation;
 mod operations;
 mod publisher;
+mod pull;
 mod query;
+mod request_batch;
+mod source;
 pub mod storage;
 pub mod store;
 mod traffic;
 mod training;
+mod web;
 
+pub use answerer::{Answered, Answerer, Asked, BatchEnding, Closed, LineChecker, LineFault};
 pub use artifact::Artifacts;
 pub use batch::{BatchJob, RowFormat};
+pub use catalogue::{Catalogue, CatalogueEntry};
 pub use control::{Control, Options};
 pub use dataset::{Dataset, DatasetKind};
 pub use datasets::{DatasetPatch, Datasets, NewDataset};
@@ -40,15 +50,23 @@ pub use endpoints::{DeployedPatch, EndpointPatch, Endpoints, NewDeployedModel, N
 pub use error::{Error, ErrorCode, Result};
 pub use evaluation::{Evaluation, EvaluationJob, Slice};
 pub use evaluations::{Evaluations, NewEvaluationImport};
+pub use file::StoredFile;
+pub use files::{FILE_BYTES_MAX, FileReader, FileWriter, Files};
 pub use jiff::Timestamp;
 pub use job::{Job, JobError, JobKind, JobState};
-pub use jobs::{CRASHES_MAX, JobCollection, JobOptions, Jobs, NewBatch, NewEvaluation, NewTraining};
+pub use jobs::{
+    CRASHES_MAX, JobCollection, JobOptions, Jobs, NewBatch, NewEvaluation, NewRequestBatch, NewTraining,
+};
 pub use keys::{ALL_PROJECTS, KeyInfo, Keys, Principal, Role, Secret};
 pub use model::{ContainerSpec, ExplanationMethod, ExplanationSpec, Model, ServingStatus, Version};
 pub use models::{AliasChange, ArtifactSource, ModelPatch, Models, UploadModel};
 pub use name::{ModelName, NameError, Parent, VersionRef, is_id};
 pub use operation::{Operation, OperationKind, OperationResult};
 pub use operations::Operations;
+pub use pull::{NewPull, PullJob, Transfer};
 pub use query::{ListQuery, Page};
+pub use request_batch::{BatchPhase, RequestBatch};
+pub use source::Source;
 pub use storage::{Storage, StorageOptions};
 pub use training::{EpochProgress, TrainingJob, TrainingTarget};
+pub use web::SourceOptions;

@@ -28,6 +28,13 @@ pub enum ArtifactSource {
     Uri(String),
     /// Already in the artifact store.
     Stored(Digest),
+    /// Already in the artifact store, after it was pulled.
+    Pulled {
+        /// What it is called there.
+        artifact: Digest,
+        /// Where it was pulled from.
+        from: String,
+    },
 }
 
 /// A version to register.
@@ -214,7 +221,7 @@ impl Model {
             aliases: Vec::new(),
             description: upload.version_description.clone(),
             artifact_uri: match &upload.artifact {
-                ArtifactSource::Uri(uri) => Some(uri.clone()),
+                ArtifactSource::Uri(from) | ArtifactSource::Pulled { from, .. } => Some(from.clone()),
                 ArtifactSource::Stored(_) => None,
             },
             artifact,
@@ -332,17 +339,29 @@ impl Models {
         let models = self.clone();
         let target = place.name().to_owned();
         let work = move |progress: Progress| async move {
-            let artifact = match &upload.artifact {
-                ArtifactSource::Uri(uri) => {
-                    models.control.artifacts().import(models.control.storage(), uri).await?
-                }
-                ArtifactSource::Stored(digest) => *digest,
-            };
+            let artifact = models.stored(&upload.artifact).await?;
             progress.set(50);
             let (model, version) = models.enter(&place, &upload, artifact).await?;
             Ok(OperationResult::Version { model: model.name, version })
         };
         self.control.operations().start(OperationKind::UploadModel, &target, work).await
+    }
+
+    /// As [`Models::upload`], without an operation: the model's resource name and the version's number.
+    pub(crate) async fn register(&self, parent: &Parent, upload: UploadModel) -> Result<(String, u32)> {
+        upload.check()?;
+        let place = self.place(parent, &upload).await?;
+        let artifact = self.stored(&upload.artifact).await?;
+        let (model, version) = self.enter(&place, &upload, artifact).await?;
+        Ok((model.name, version))
+    }
+
+    /// The artifact, which is taken into the store where it is not there.
+    async fn stored(&self, source: &ArtifactSource) -> Result<Digest> {
+        match source {
+            ArtifactSource::Uri(uri) => self.control.artifacts().import(self.control.storage(), uri).await,
+            ArtifactSource::Stored(artifact) | ArtifactSource::Pulled { artifact, .. } => Ok(*artifact),
+        }
     }
 
     /// Where an upload goes.

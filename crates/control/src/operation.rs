@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Dataset, DeployedModel, Endpoint, Evaluation, JobError, Timestamp};
+use crate::{Dataset, DeployedModel, Endpoint, Evaluation, JobError, Timestamp, Transfer};
 
 /// Work that was asked for: done at once when it is quick, else going on behind its name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +21,9 @@ pub struct Operation {
     pub progress_percent: u32,
     /// The durable job that does the work, by resource name: the operation ends as the job does.
     pub job: Option<String>,
+    /// Of a pull: how far it is.
+    #[serde(default)]
+    pub transfer: Option<Transfer>,
     /// When it was asked for.
     pub create_time: Timestamp,
     /// When it last changed.
@@ -57,6 +60,8 @@ pub enum OperationKind {
     ImportData,
     /// Measures a version on labelled rows, by an evaluation job.
     EvaluateModel,
+    /// Fetches a model's file and registers it, by a pull.
+    PullModel,
 }
 
 /// What a successful [`Operation`] leaves behind, as it was at that moment.

@@ -17,8 +17,8 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::name::fresh_id;
 use crate::store::{Kind, Record, get, list_all, modify};
 use crate::{
-    Control, Error, ErrorCode, JobError, ListQuery, Operation, OperationKind, OperationResult, Page, Parent,
-    Result, Timestamp,
+    Control, Error, ErrorCode, JobError, JobKind, ListQuery, Operation, OperationKind, OperationResult, Page,
+    Parent, Result, Timestamp,
 };
 
 /// How long a call waits for its work before it answers with an open operation.
@@ -113,6 +113,7 @@ impl Operation {
             outcome: None,
             progress_percent: 0,
             job: None,
+            transfer: None,
             create_time: now,
             update_time: now,
             etag: String::new(),
@@ -255,17 +256,25 @@ impl Operations {
     /// If there is none.
     pub async fn get(&self, name: &str) -> Result<Operation> {
         check_name(name)?;
-        Ok(self.current(get(self.control.store(), name).await?))
+        self.current(get(self.control.store(), name).await?).await
     }
 
     /// The operation as it is now, rather than as it was last noted.
-    fn current(&self, mut operation: Operation) -> Operation {
-        if !operation.done
-            && let Some(task) = self.control.running().tasks().get(&operation.name)
-        {
+    async fn current(&self, mut operation: Operation) -> Result<Operation> {
+        if operation.done {
+            return Ok(operation);
+        }
+        if let Some(task) = self.control.running().tasks().get(&operation.name) {
             operation.progress_percent = task.progress.get();
         }
-        operation
+        if operation.kind == OperationKind::PullModel
+            && let Some(job) = &operation.job
+            && let JobKind::Pull(pull) = self.control.jobs().get(job).await?.kind
+        {
+            operation.progress_percent = pull.transfer.percent();
+            operation.transfer = Some(pull.transfer);
+        }
+        Ok(operation)
     }
 
     /// Operations in `parent`, on whatever resource.
@@ -276,7 +285,11 @@ impl Operations {
         let parent = parent.to_string();
         let operations = list_all::<Operation>(self.control.store(), Some(&parent)).await?;
         let page = query.page(&format!("{parent}/operations"), operations, |o| (o.name.clone(), o.view()))?;
-        Ok(page.map(|operation| self.current(operation)))
+        let mut items = Vec::with_capacity(page.items.len());
+        for operation in page.items {
+            items.push(self.current(operation).await?);
+        }
+        Ok(Page { items, next_page_token: page.next_page_token })
     }
 
     /// The operation `name` once it is done, or as it is after `timeout` (10 minutes at most).

@@ -12,6 +12,7 @@ pub mod spec;
 mod tensor_view;
 pub mod tokenizer;
 mod value;
+pub mod zip;
 
 pub use format::Format;
 pub use tensor_view::TensorView;

@@ -11,6 +11,7 @@ mod csv;
 mod encode;
 mod feed;
 mod jsonl;
+mod lines;
 mod number;
 mod scan;
 
@@ -20,6 +21,7 @@ pub use block::{Numbers, RowBlock};
 pub use csv::CsvDecoder;
 pub use encode::{CsvEncoder, write_json_line};
 pub use jsonl::JsonlDecoder;
+pub use lines::LineDecoder;
 pub use number::{NumberError, parse_number};
 
 use serde::{Deserialize, Serialize};

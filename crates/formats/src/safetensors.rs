@@ -5,6 +5,7 @@
 
 mod config;
 mod header;
+mod sentence;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ use serde::Deserialize;
 
 pub use config::Config;
 pub use header::Fault;
+pub use sentence::{Pooling, Sentence};
 
 use crate::map::Map;
 use crate::tokenizer::{TokenizerSpec, TokenizerSpecError};
@@ -87,6 +89,8 @@ pub struct ModelDirectory {
     pub config: Config,
     /// What `tokenizer.json` says, with the chat template.
     pub tokenizer: TokenizerSpec,
+    /// What follows the layers of an encoder.
+    pub sentence: Sentence,
     /// The weights.
     pub tensors: Safetensors,
 }
@@ -107,7 +111,15 @@ impl ModelDirectory {
             settings.as_deref(),
             template.as_deref().map(String::from_utf8_lossy).as_deref(),
         )?;
-        Ok(ModelDirectory { config, tokenizer, tensors: Safetensors::open(directory)? })
+        let sentence = Sentence::read(directory)?;
+        Ok(ModelDirectory { config, tokenizer, sentence, tensors: Safetensors::open(directory)? })
+    }
+
+    /// Whether the directory holds such a model, as far as the names of its files tell.
+    #[must_use]
+    pub fn is_at(directory: &Path) -> bool {
+        let has = |file: &str| directory.join(file).is_file();
+        has("config.json") && (has(MODEL_FILE) || has(INDEX_FILE))
     }
 }
 
@@ -154,6 +166,12 @@ impl Safetensors {
     /// Every tensor of floats, in the order of the files. Those of whole numbers are left out.
     pub fn tensors(&self) -> impl ExactSizeIterator<Item = TensorView<'_>> {
         self.tensors.iter().map(|tensor| self.view(tensor))
+    }
+
+    /// Bytes of all tensors together.
+    #[must_use]
+    pub fn tensor_bytes(&self) -> u64 {
+        self.tensors.iter().map(|tensor| tensor.len as u64).sum()
     }
 
     /// Lets the system have back the memory that a tensor's bytes were read into, after it was copied elsewhere. The

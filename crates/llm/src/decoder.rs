@@ -5,7 +5,6 @@
 
 mod attention;
 mod feed_forward;
-mod rows;
 mod weights;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,9 +16,11 @@ use kernels::{Activations, Arena, Isa, Matrix, PAGE_TOKENS, Place, Pool, matmul,
 use crate::family::Architecture;
 use crate::forward::{Batch, Forward, ForwardError, Span};
 use crate::load::{LoadError, Need};
+use crate::machine::Machine;
+use crate::rows::{each_row, room};
+use crate::weights::{File, Linear, Source};
 use attention::{Cache, Turns};
-use rows::{each_row, room};
-use weights::{Layer, Linear, Source};
+use weights::Layer;
 
 /// Tokens that a block of the key-value cache holds.
 pub(crate) const BLOCK_LEN: usize = PAGE_TOKENS;
@@ -42,50 +43,6 @@ pub(crate) struct Decoder {
     /// `[wanted, vocab]` of the last batch.
     logits: Vec<f32>,
     logits_len: usize,
-}
-
-/// What computes.
-pub(super) struct Machine {
-    pub(super) isa: Isa,
-    pub(super) pool: Arc<Pool>,
-}
-
-impl std::fmt::Debug for Machine {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Machine {{ isa: {:?}, threads: {} }}", self.isa, self.pool.threads())
-    }
-}
-
-impl Machine {
-    /// Multiplies each matrix with the same vectors and adds the biases; `out` is `[m, rows]` each.
-    fn multiply(&self, parts: &mut [(&Linear, &mut [f32])], vectors: &Activations) {
-        let mut outs: Vec<_> = parts.iter_mut().map(|(linear, out)| (&linear.matrix, &mut **out)).collect();
-        matmul(&self.pool, self.isa, &mut outs, vectors);
-        for (linear, out) in parts {
-            if let Some(bias) = &linear.bias {
-                each_row(&self.pool, out, bias.len(), |_, row| ops::add(self.isa, row, bias));
-            }
-        }
-    }
-
-    /// The vectors that a block takes: `x`, `[m, width]`, normed.
-    fn normed(&self, vectors: &mut Activations, x: &[f32], weight: &[f32], epsilon: f32) {
-        let width = weight.len();
-        vectors.fill(&self.pool, self.isa, x.len() / width, width, |row, out| {
-            ops::rms_norm(self.isa, &x[row * width..][..width], weight, epsilon, out);
-        });
-    }
-
-    /// Adds to `x` what a block computed, normed first where the family does so.
-    fn add(&self, x: &mut [f32], added: &mut [f32], norm: Option<&[f32]>, width: usize, epsilon: f32) {
-        if let Some(weight) = norm {
-            each_row(&self.pool, added, width, |_, row| {
-                ops::rms_norm_in_place(self.isa, row, weight, epsilon)
-            });
-        }
-        let added = &*added;
-        each_row(&self.pool, x, width, |row, x| ops::add(self.isa, x, &added[row * width..][..width]));
-    }
 }
 
 /// What is between layers; kept from step to step.
@@ -112,11 +69,12 @@ impl Decoder {
     ) -> Result<Decoder, LoadError> {
         let arena =
             Arena::new(usize::try_from(need.weights).unwrap_or(usize::MAX)).map_err(LoadError::Weights)?;
-        let source = Source::new(gguf, isa, arena);
+        let source = Source::new(File::Gguf(gguf), isa, arena);
         let vocab = source.hidden("token_embd.weight", 0)?;
         let output_norm = source.vector("output_norm.weight", shape.width)?;
         let mut parts = read_parts(&source, &shape, vocab, pool.threads())?;
-        if let Some(name) = source.untaken() {
+        // Factors of positions are read with the metadata.
+        if let Some(name) = source.untaken(|name| name.starts_with("rope_f")) {
             return Err(LoadError::Unknown { name });
         }
         let missing = || LoadError::Missing { name: "token_embd.weight".into() };

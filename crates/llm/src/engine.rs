@@ -11,7 +11,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::constraint::{Compiler, Follower};
 use crate::forward::Forward;
@@ -96,13 +96,17 @@ pub struct EngineOptions {
     /// What a step that computes prompts should take at most; where the machine is slower than that, steps compute
     /// fewer tokens than the two bounds above. A cancellation is seen after a step.
     pub step_time: Duration,
+    /// What a step of the background alone should take at most, where that does not mean fewer than a handful of
+    /// tokens: what it may delay others by. See [`crate::BACKGROUND`].
+    pub background_time: Duration,
     /// Answers computed at once.
     pub running_max: usize,
     /// Requests that wait.
     pub waiting_max: usize,
     /// Tokens guessed ahead of each answer at most, where that pays; 0 guesses nothing. Changes no answer.
     pub draft_max: usize,
-    /// Without a request for so long, the engine ends and gives its memory back; zero keeps it.
+    /// Without a request for so long, the engine ends and gives its memory back; zero keeps it. [`Engine::keep`]
+    /// changes it.
     pub idle_max: Duration,
 }
 
@@ -112,6 +116,7 @@ impl Default for EngineOptions {
             step_tokens: 512,
             mixed_tokens: 128,
             step_time: Duration::from_millis(400),
+            background_time: Duration::from_millis(25),
             running_max: 64,
             waiting_max: 256,
             draft_max: 16,
@@ -205,7 +210,7 @@ impl std::fmt::Debug for dyn Vocabulary {
 /// Why an engine answers no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Nobody asked for [`EngineOptions::idle_max`].
+    /// Nobody asked for as long as it was to be kept.
     Idle,
     /// The model failed, or the handle was dropped.
     Stopped,
@@ -223,6 +228,10 @@ struct Inbox {
     pace: Duration,
     /// Requests so far; makes seeds differ.
     taken: u64,
+    /// How long the thread goes on without a request; for ever without a bound.
+    idle_max: Option<Duration>,
+    /// Since when it has had none, while it has none.
+    idle_since: Option<Instant>,
 }
 
 impl std::fmt::Debug for Inbox {
@@ -251,6 +260,7 @@ impl Engine {
             blocks: model.blocks,
             step_tokens: options.step_tokens,
             mixed_tokens: options.mixed_tokens,
+            background_tokens: step::BACKGROUND_TOKENS_MIN.min(options.step_tokens.max(1)),
             wanted_max: running_max.max(LOGITS_ROWS / 2) + LOGITS_ROWS / 2,
             running_max,
             // The handle refuses before this does; preempted answers wait here too.
@@ -265,7 +275,10 @@ impl Engine {
             sequence_tokens_max: scheduler.sequence_tokens_max(),
             options: EngineOptions { running_max, ..options },
             seeds: RandomState::new(),
-            inbox: Mutex::new(Inbox::default()),
+            inbox: Mutex::new(Inbox {
+                idle_max: Some(options.idle_max).filter(|most| !most.is_zero()),
+                ..Inbox::default()
+            }),
             wake: Condvar::new(),
         });
         let understudy = model.draft.map(|draft| Understudy::new(draft, model.vocabulary.len()));
@@ -291,7 +304,10 @@ impl Engine {
             return Err(SubmitError::Stopped);
         }
         let waiting = inbox.arrived.len() + inbox.counters.waiting;
-        if waiting >= self.shared.options.waiting_max {
+        let most = self.shared.options.waiting_max;
+        // What nobody waits for leaves room for others.
+        let most = if request.priority <= crate::BACKGROUND { most / 2 } else { most };
+        if waiting >= most {
             // By then half of those who wait now have gone in: room for who was refused, and no long idle queue.
             let wait = inbox.pace.saturating_mul(waiting as u32) / 2;
             return Err(SubmitError::Full {
@@ -334,6 +350,21 @@ impl Engine {
         }
         let sampling = request.sampling.check(vocab);
         sampling.map_err(|error| SubmitError::Invalid { field: error.field, message: error.message })
+    }
+
+    /// From now on, ends when nobody has asked for so long: at zero as soon as nothing is left to do, without a bound
+    /// never.
+    pub fn keep(&self, idle_max: Option<Duration>) {
+        self.shared.inbox().idle_max = idle_max;
+        self.shared.wake.notify_one();
+    }
+
+    /// How long it goes on if nobody asks; for ever without a bound.
+    #[must_use]
+    pub fn time_left(&self) -> Option<Duration> {
+        let inbox = self.shared.inbox();
+        let idle = inbox.idle_since.map_or(Duration::ZERO, |since| since.elapsed());
+        inbox.idle_max.map(|most| most.saturating_sub(idle))
     }
 
     /// What it does and has done, as of the last step.

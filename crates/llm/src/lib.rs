@@ -5,18 +5,22 @@
 
 mod constraint;
 mod decoder;
+pub mod encoder;
 mod engine;
 mod family;
 mod forward;
 mod load;
+mod machine;
 pub mod mock;
 mod request;
+mod rows;
 mod sampler;
 pub mod scheduler;
 pub mod template;
 mod text;
 pub mod tokenizer;
 mod vocabulary;
+mod weights;
 
 pub use constraint::{Compiler, Constraint, ConstraintError, Follower};
 pub use engine::{
@@ -25,7 +29,7 @@ pub use engine::{
 pub use family::ARCHITECTURES;
 pub use forward::{Batch, Forward, ForwardError, Span};
 pub use kernels::Isa;
-pub use load::{LoadError, LoadOptions, LoadedModel, Need};
+pub use load::{About, LoadError, LoadOptions, LoadedModel, Need, memory_available};
 pub use request::{
     Event, FinishReason, GenerateRequest, Given, RankedToken, Sink, SubmitError, TokenLogprob, Usage,
 };
@@ -33,4 +37,5 @@ pub use sampler::{
     Candidate, History, InvalidSampling, LogProb, LogProbs, Place, SamplingParams, TokenMask, log_probs,
     sample,
 };
+pub use scheduler::BACKGROUND;
 pub use vocabulary::Vocabulary;

@@ -1,12 +1,17 @@
 //! From a file to a model that can run: what it needs is computed first, then read.
 
+mod about;
 mod draft;
 mod memory;
+
+pub use about::About;
+pub use memory::available as memory_available;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use formats::gguf::{self, Gguf};
+use formats::safetensors;
 use formats::tokenizer::TokenizerSpec;
 use kernels::{Isa, Pool};
 
@@ -35,12 +40,39 @@ pub struct LoadOptions {
     pub memory_max: u64,
 }
 
+impl LoadOptions {
+    /// Threads that compute.
+    pub(crate) fn threads(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        }
+    }
+
+    /// Bytes that there are for the model.
+    pub(crate) fn memory(&self) -> u64 {
+        if self.memory_max == 0 { memory::available() } else { self.memory_max }
+    }
+}
+
 /// Why a model was not loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The file is not a usable one.
     #[error(transparent)]
     File(#[from] gguf::Error),
+    /// The directory is not a usable one.
+    #[error(transparent)]
+    Directory(#[from] safetensors::Error),
+    /// A directory of safetensors holds another kind of model than those that are run from one.
+    #[error(
+        "models of the type {name:?} cannot be run from safetensors; encoders of the type \"bert\" can, and language \
+         models from GGUF files: convert it with llama.cpp's convert_hf_to_gguf.py"
+    )]
+    ModelType {
+        /// As `config.json` has it.
+        name: String,
+    },
     /// Its family is not known here.
     #[error("models of the architecture {name:?} cannot be run; those of {} can", ARCHITECTURES.join(", "))]
     Architecture {
@@ -194,9 +226,8 @@ impl Need {
             asked => asked / block,
         };
         let blocks = blocks.clamp(1, u64::from(u32::MAX));
-        let tensors = gguf.tensor_bytes();
         Need {
-            weights: tensors + tensors * PACKING_PERMILLE / 1000,
+            weights: Need::packed(gguf.tensor_bytes()),
             cache: blocks * block,
             blocks: blocks as u32,
             scratch: scratch_bytes(gguf, shape),
@@ -204,7 +235,12 @@ impl Need {
         }
     }
 
-    fn admit(self, available: u64) -> Result<Need, LoadError> {
+    /// Bytes that weights take once they are packed.
+    pub(crate) fn packed(tensors: u64) -> u64 {
+        tensors + tensors * PACKING_PERMILLE / 1000
+    }
+
+    pub(crate) fn admit(self, available: u64) -> Result<Need, LoadError> {
         if self.total() <= available {
             return Ok(self);
         }
@@ -246,6 +282,8 @@ pub struct LoadedModel {
     pub need: Need,
     /// The file's name for the family.
     pub architecture: String,
+    /// What else the file says of it.
+    pub about: About,
 }
 
 impl LoadedModel {
@@ -292,7 +330,8 @@ impl LoadedModel {
             draft,
         };
         let architecture = gguf.architecture().to_string();
-        Ok(LoadedModel { model, tokenizer, chat_template, need, architecture })
+        let about = About::of(gguf);
+        Ok(LoadedModel { model, tokenizer, chat_template, need, architecture, about })
     }
 }
 
@@ -313,13 +352,9 @@ pub(crate) fn decoders(
 ) -> Result<(Need, Decoder, Option<Draft>), LoadError> {
     let context_max = if options.context_max == 0 { usize::MAX } else { options.context_max };
     let shape = Architecture::read(gguf, context_max)?;
-    let available = if options.memory_max == 0 { memory::available() } else { options.memory_max };
+    let available = options.memory();
     let need = Need::of(gguf, &shape, options).admit(available)?;
-    let threads = match options.threads {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        threads => threads,
-    };
-    let pool = Arc::new(Pool::new(threads));
+    let pool = Arc::new(Pool::new(options.threads()));
     let beside = |error| LoadError::Draft(Box::new(error));
     let planned = draft.map(|draft| draft::Plan::of(draft, &need, available)).transpose().map_err(beside)?;
     let decoder = Decoder::read(gguf, shape, isa, &pool, &need)?;

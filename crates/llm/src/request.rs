@@ -26,7 +26,7 @@ pub struct GenerateRequest {
     pub constraint: Option<Constraint>,
     /// The tenant's: prefixes are shared, and service is fair, by salt.
     pub salt: u64,
-    /// Greater goes first; 0 is usual.
+    /// Greater goes first; 0 is usual. From [`crate::BACKGROUND`] down, it goes on in what others leave.
     pub priority: i8,
     /// When the answers end, finished or not.
     pub deadline: Instant,

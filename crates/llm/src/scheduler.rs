@@ -1,8 +1,11 @@
 //! Who runs in the next step, and in which blocks. Integers only: no model, no text, no clock.
 //!
 //! Every step, sequences that continue by one token go first; what is left of the step's token budget goes to
-//! prompts, in chunks. Guesses at what comes after those tokens are computed with them where there is room. A prompt is admitted when its blocks are there. When a running sequence finds no block, the
-//! one that comes last (lowest priority, youngest) gives up all of its own and waits to be computed again.
+//! prompts, in chunks. Guesses at what comes after those tokens are computed with them where there is room. A prompt is
+//! admitted when its blocks are there. When a running sequence finds no block, the one that comes last (lowest
+//! priority, youngest) gives up all of its own and waits to be computed again.
+//!
+//! Sequences that nobody waits for, the background, come after all that: see [`BACKGROUND`].
 
 mod blocks;
 mod sequence;
@@ -13,6 +16,15 @@ pub use blocks::{BlockId, BlockManager, ContentId};
 pub use sequence::{NewSequence, Sequence, SequenceId};
 
 use blocks::NOTHING;
+
+/// The greatest priority of the background: sequences that nobody waits for. No token of theirs is computed while
+/// anybody waits for a first one, few are beside other answers, and their steps are short where there is nothing else:
+/// whoever comes finds the model as if they were not there, but for the rest of one short step. They are not admitted
+/// before others however long they wait, and give up their places and blocks to all others.
+pub const BACKGROUND: i8 = -2;
+
+/// Tokens of others' answers for each one of the background's in the same step.
+const BACKGROUND_SHARE: usize = 4;
 
 /// A waiting sequence that so many later ones went past is admitted before all others.
 const PASSED_MAX: u32 = 64;
@@ -31,6 +43,8 @@ pub struct Limits {
     pub step_tokens: usize,
     /// Prompt tokens computed at most in a step in which other sequences wait for their next token.
     pub mixed_tokens: usize,
+    /// Tokens computed at most in a step that computes nothing but the background's.
+    pub background_tokens: usize,
     /// Rows of logits in one step at most. More than `running_max`.
     pub wanted_max: usize,
     /// Sequences that run at once.
@@ -159,6 +173,11 @@ impl Scheduler {
         self.limits.step_tokens = step_tokens.max(self.limits.running_max + self.limits.mixed_tokens);
     }
 
+    /// Changes how many tokens a step computes that computes nothing but the background's.
+    pub fn set_background_budget(&mut self, tokens: usize) {
+        self.limits.background_tokens = tokens.clamp(1, self.limits.step_tokens);
+    }
+
     /// Tokens, prompt and answer together, that one sequence can reach.
     pub fn sequence_tokens_max(&self) -> usize {
         self.limits.sequence_tokens_max.min(self.blocks.total() * self.limits.block_len)
@@ -209,30 +228,56 @@ impl Scheduler {
     /// [`Scheduler::publish`]. Empty when there is nothing to do.
     pub fn schedule(&mut self) -> Plan {
         let mut plan = Plan::default();
-        self.continue_running(&mut plan);
+        let mut all = self.limits.running_max;
+        self.continue_running(false, &mut plan, &mut all);
         self.extend_by_drafts(&mut plan);
         let spent = plan.tokens();
         let mut budget = self.limits.step_tokens.saturating_sub(spent);
         if spent > 0 {
             budget = budget.min(self.limits.mixed_tokens);
         }
-        self.prefill_running(&mut plan, &mut budget);
-        self.admit(&mut plan, &mut budget);
+        self.prefill_running(false, &mut plan, &mut budget);
+        self.admit(false, &mut plan, &mut budget);
+        self.run_background(&mut plan);
         plan
     }
 
-    /// One token for each running sequence whose other tokens are computed.
-    fn continue_running(&mut self, plan: &mut Plan) {
+    /// One token for each running sequence, of the background or of the others, whose other tokens are computed; as far
+    /// as `budget` goes.
+    fn continue_running(&mut self, background: bool, plan: &mut Plan, budget: &mut usize) {
         let mut index = 0;
-        while let Some(&id) = self.running.get(index) {
-            if self.sequences[&id].remaining() == 1 {
+        while let Some(&id) = self.running.get(index).filter(|_| *budget > 0) {
+            let sequence = &self.sequences[&id];
+            if sequence.is_background() == background && sequence.remaining() == 1 {
                 if !self.make_room(id, plan) {
                     continue; // It was itself the last: `index` is now past the end.
                 }
                 self.run(id, 1, plan);
+                *budget -= 1;
             }
             index += 1;
         }
+    }
+
+    /// What the step computes of the background.
+    fn run_background(&mut self, plan: &mut Plan) {
+        let mut budget = self.background_budget(plan);
+        self.continue_running(true, plan, &mut budget);
+        self.prefill_running(true, plan, &mut budget);
+        self.admit(true, plan, &mut budget);
+    }
+
+    /// Tokens of the background that the step may compute beside what is planned.
+    fn background_budget(&self, plan: &Plan) -> usize {
+        let others_wait = self.waiting.iter().any(|id| !self.sequences[id].is_background());
+        let prompts = plan.runs.iter().any(|run| run.len > run.wanted);
+        let most = match plan.tokens() {
+            _ if others_wait || prompts => 0,
+            0 => self.limits.background_tokens,
+            tokens => (tokens / BACKGROUND_SHARE).max(1),
+        };
+        let rows = self.limits.wanted_max.saturating_sub(plan.wanted());
+        most.min(rows.max(1)).min(self.limits.step_tokens.saturating_sub(plan.tokens()))
     }
 
     /// Lets sequences that continue compute their guesses too, as far as rows and free blocks allow: nobody is preempted
@@ -310,9 +355,12 @@ impl Scheduler {
     }
 
     /// Prompts that are under way, in chunks. Their blocks were given at admission.
-    fn prefill_running(&mut self, plan: &mut Plan, budget: &mut usize) {
-        let begun: Vec<SequenceId> =
-            self.running.iter().copied().filter(|id| self.sequences[id].remaining() > 1).collect();
+    fn prefill_running(&mut self, background: bool, plan: &mut Plan, budget: &mut usize) {
+        let begun = |id: &SequenceId| {
+            let sequence = &self.sequences[id];
+            sequence.is_background() == background && sequence.remaining() > 1
+        };
+        let begun: Vec<SequenceId> = self.running.iter().copied().filter(begun).collect();
         for id in begun {
             self.run_chunk(id, plan, budget);
         }
@@ -321,13 +369,13 @@ impl Scheduler {
     /// Starts waiting sequences, the best first, while there are seats, blocks and budget. Nobody is let past one
     /// that does not fit: it would never fit otherwise. One whose next block this very step computes for another
     /// waits for it: of many that begin alike and come at once, the first computes for all.
-    fn admit(&mut self, plan: &mut Plan, budget: &mut usize) {
+    fn admit(&mut self, background: bool, plan: &mut Plan, budget: &mut usize) {
         while *budget > 0 {
             let Some(place) = self.next_waiting() else { return };
             let id = self.waiting[place];
-            if self.seats_taken() + self.sequences[&id].seats > self.limits.running_max
+            if self.sequences[&id].is_background() != background
                 || self.is_being_computed(id, plan)
-                || !self.give_blocks(id)
+                || !self.make_place(id, plan)
             {
                 return;
             }
@@ -335,6 +383,22 @@ impl Scheduler {
             self.count_passed(id);
             self.start(id);
             self.run_chunk(id, plan, budget);
+        }
+    }
+
+    /// A seat and blocks for the sequence; taken from the background where it is not itself of it. False, and it has
+    /// none, when there are too few.
+    fn make_place(&mut self, id: SequenceId, plan: &mut Plan) -> bool {
+        loop {
+            let seated = self.seats_taken() + self.sequences[&id].seats <= self.limits.running_max;
+            if seated && self.give_blocks(id) {
+                return true;
+            }
+            let last = self.running.last().map(|last| &self.sequences[last]);
+            if self.sequences[&id].is_background() || !last.is_some_and(Sequence::is_background) {
+                return false;
+            }
+            self.preempt_last(plan);
         }
     }
 
@@ -358,7 +422,7 @@ impl Scheduler {
     }
 
     /// The place in `waiting` of the one to be admitted next: whoever was passed too often, then by priority, then
-    /// the tenant that got least, then whoever came first.
+    /// the tenant that got least, then whoever came first; the background after all others.
     fn next_waiting(&self) -> Option<usize> {
         let rank = |id: &SequenceId| {
             let sequence = &self.sequences[id];
@@ -366,7 +430,7 @@ impl Scheduler {
             let priority =
                 if patient { std::cmp::Reverse(sequence.priority) } else { std::cmp::Reverse(i8::MAX) };
             let served = if patient { self.served.get(&sequence.salt).copied().unwrap_or(0) } else { 0 };
-            (patient, priority, served, sequence.arrival)
+            (sequence.is_background(), patient, priority, served, sequence.arrival)
         };
         (0..self.waiting.len()).min_by_key(|&place| rank(&self.waiting[place]))
     }
@@ -466,9 +530,13 @@ impl Scheduler {
     }
 
     /// What may follow a sequence's last token: the next step computes it too, where there is room, and
-    /// [`Scheduler::append`] finds what was guessed right computed.
+    /// [`Scheduler::append`] finds what was guessed right computed. Nothing is guessed for the background.
     pub fn set_draft(&mut self, id: SequenceId, draft: Vec<u32>) {
-        self.edit(id, |sequence| sequence.draft = draft);
+        self.edit(id, |sequence| {
+            if !sequence.is_background() {
+                sequence.draft = draft;
+            }
+        });
     }
 
     /// Continues a sequence whose tokens are all computed by one more. If that was the draft's next it is computed too;

@@ -22,12 +22,14 @@ pub struct Cli {
 pub enum Command {
     /// Run the server
     Serve(commands::serve::Serve),
-    /// See everything at work on shipped data: train, deploy, evaluate, batch, predict, explain
+    /// See everything at work: train, deploy, evaluate, batch, predict, explain; pull a language model and ask it
     Quickstart(crate::quickstart::Quickstart),
     /// Train a model on a CSV file and register it as a version
     Train(commands::train::Train),
     /// Register a model that was made elsewhere (ONNX, GGUF) as a version
     Import(commands::import::Import),
+    /// Fetch a model by its name or address and register it as a version; list what there is
+    Pull(commands::pull::Pull),
     /// Put a version behind an endpoint, and wait until it serves
     Deploy(commands::deploy::Deploy),
     /// Take a model off its endpoint

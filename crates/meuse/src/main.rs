@@ -14,6 +14,7 @@ pub mod load;
 pub mod quickstart;
 pub mod server;
 pub mod show;
+pub mod sources;
 mod time;
 
 use std::process::ExitCode;

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use formats::manifest::{MANIFEST_FILE, MODEL_FILE, Manifest, ManifestError};
+use formats::safetensors::ModelDirectory;
+use llm::encoder::LoadedEncoder;
 
 use crate::language::with_causes;
 
@@ -20,7 +22,10 @@ pub enum LoadError {
         source: std::io::Error,
     },
     /// There is no model.
-    #[error("the artifact holds no model: it needs exactly one `.onnx` or `.gguf` file; it has {found}")]
+    #[error(
+        "the artifact holds no model: it needs exactly one `.onnx` or `.gguf` file, or an encoder's `config.json`, \
+         `tokenizer.json` and `model.safetensors`; it has {found}"
+    )]
     NoModel {
         /// What is there instead.
         found: String,
@@ -55,7 +60,7 @@ pub enum LoadError {
         /// Why.
         source: tensor::LoadError,
     },
-    /// A language model's file cannot be served, or not on this machine.
+    /// A language model's or an encoder's file cannot be served, or not on this machine.
     #[error("`{file}`: {}", with_causes(&**source))]
     Language {
         /// The file, within the artifact.
@@ -66,8 +71,8 @@ pub enum LoadError {
     /// A draft model was asked for, and one of the two is no language model.
     #[error("{0} is no language model: only these have draft models, and are such")]
     NoDraft(&'static str),
-    /// The system gives no thread for a language model's engine.
-    #[error("the language model's engine cannot be started: {0}")]
+    /// The system gives no thread for a language model's engine, or an encoder's.
+    #[error("the model's engine cannot be started: {0}")]
     Engine(std::io::Error),
     /// The parts of a model trained here contradict each other.
     #[error("the artifact contradicts itself: {reason}")]
@@ -93,6 +98,8 @@ pub(crate) enum Artifact {
     Onnx(PathBuf),
     /// A language model; of one in several files, the first.
     Language(PathBuf),
+    /// An encoder: a file, or the directory of its safetensors.
+    Encoder(PathBuf),
 }
 
 /// Formats that are recognised by name and refused: the end of the name, what it is, what to do instead.
@@ -130,10 +137,17 @@ pub(crate) fn find(dir: &Path) -> Result<Artifact, LoadError> {
         let manifest = Box::new(Manifest::parse(&bytes)?);
         return Ok(Artifact::Trained { manifest, onnx: dir.join(MODEL_FILE) });
     }
+    if ModelDirectory::is_at(dir) {
+        return Ok(Artifact::Encoder(dir.to_owned()));
+    }
     let files = list(dir)?;
     let models: Vec<&String> = files.iter().filter(|file| is_onnx(file) || is_gguf(file)).collect();
     match models.as_slice() {
-        [only] if is_gguf(only) => Ok(Artifact::Language(dir.join(only))),
+        [only] if is_gguf(only) => {
+            let file = dir.join(only);
+            let encoder = LoadedEncoder::is_in(&file);
+            Ok(if encoder { Artifact::Encoder(file) } else { Artifact::Language(file) })
+        }
         [only] => Ok(Artifact::Onnx(dir.join(only))),
         [] => Err(refusal(&files)),
         several => Err(LoadError::SeveralModels { found: quoted(several) }),
@@ -217,8 +231,10 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, b"x").unwrap();
         }
-        let (Artifact::Onnx(path) | Artifact::Language(path) | Artifact::Trained { onnx: path, .. }) =
-            find(dir.path()).map_err(|e| e.to_string())?;
+        let (Artifact::Onnx(path)
+        | Artifact::Language(path)
+        | Artifact::Encoder(path)
+        | Artifact::Trained { onnx: path, .. }) = find(dir.path()).map_err(|e| e.to_string())?;
         Ok(path.strip_prefix(dir.path()).unwrap().to_owned())
     }
 
@@ -236,6 +252,14 @@ mod tests {
         assert_eq!(found(&parts).unwrap(), Path::new(parts[0]));
         assert!(found(&["a.gguf", "b.gguf"]).unwrap_err().contains("several models"));
         assert!(found(&["a.gguf", "b.onnx"]).unwrap_err().contains("several models"));
+    }
+
+    #[test]
+    fn an_encoder_is_its_directory_whatever_lies_below() {
+        let files = ["config.json", "model.safetensors", "pytorch_model.bin", "onnx/model.onnx"];
+        assert_eq!(found(&files).unwrap(), Path::new(""));
+        assert_eq!(found(&files[2..]).unwrap(), Path::new("onnx/model.onnx"));
+        assert!(found(&files[1..3]).unwrap_err().contains("`model.safetensors`"));
     }
 
     #[test]

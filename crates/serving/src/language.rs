@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use llm::template::ChatTemplate;
 use llm::tokenizer::Tokenizer;
 use llm::{
-    Counters, EngineOptions, GenerateRequest, Isa, LoadOptions, LoadedModel, Sink, SubmitError, Ticket,
+    About, Counters, EngineOptions, GenerateRequest, Isa, LoadOptions, LoadedModel, Sink, SubmitError, Ticket,
 };
 
 use crate::artifact::LoadError;
@@ -57,6 +57,17 @@ impl Files {
     }
 }
 
+/// How long a model stays in memory when nobody asks for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// As [`LanguageOptions::idle_max`] says.
+    Usual,
+    /// For so long; at zero until nothing is left to do.
+    For(Duration),
+    /// For ever.
+    Always,
+}
+
 /// A language model: text goes in and out through [`Language::submit`]. Shared by all requests.
 pub struct Language {
     tokenizer: Tokenizer,
@@ -64,6 +75,8 @@ pub struct Language {
     template: Result<ChatTemplate, String>,
     /// What the template's source says, for what it has no place for.
     template_source: String,
+    /// What its file says of it.
+    about: About,
     /// Tokens, prompt and answer together, that a conversation can have.
     context: usize,
     /// `None` only while it is being dropped.
@@ -95,7 +108,7 @@ impl Language {
         let loaded = files
             .open(&wanted)
             .map_err(|source| LoadError::Language { file: name(), source: Box::new(source) })?;
-        let LoadedModel { model, tokenizer, chat_template, .. } = loaded;
+        let LoadedModel { model, tokenizer, chat_template, about, .. } = loaded;
         let context = model.sequence_tokens_max();
         let engine = EngineOptions { idle_max: options.idle_max, ..EngineOptions::default() };
         let standby = Standby::start(files, wanted, engine, model, begun)?;
@@ -106,6 +119,7 @@ impl Language {
             template: prompt::template(&template_source, &tokenizer),
             template_source,
             tokenizer,
+            about,
             context,
             standby: Some(standby),
             metrics: Arc::default(),
@@ -118,6 +132,16 @@ impl Language {
     /// Its tokens.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
+    }
+
+    /// What its file says of it, for people.
+    pub fn about(&self) -> &About {
+        &self.about
+    }
+
+    /// The source of the template that makes a conversation a prompt; empty without one.
+    pub fn template_source(&self) -> &str {
+        &self.template_source
     }
 
     /// Whether the conversation's template speaks of `word`, such as `tools`.
@@ -149,6 +173,27 @@ impl Language {
     /// Whether it is in memory. Where it is not, it is loaded for the next request.
     pub fn is_loaded(&self) -> bool {
         self.standby.as_ref().is_some_and(Standby::is_loaded)
+    }
+
+    /// Loads it where it has given its memory back. That takes a while: not for async threads.
+    ///
+    /// # Errors
+    /// [`SubmitError::Stopped`] if it cannot be loaded now; the log says why.
+    pub fn wake(&self) -> Result<(), SubmitError> {
+        let standby = self.standby.as_ref().ok_or(SubmitError::Stopped)?;
+        standby.engine().map(drop)
+    }
+
+    /// Sets how long it stays in memory when nobody asks for it, until it is loaded the next time.
+    pub fn keep(&self, keep: Keep) {
+        if let Some(standby) = &self.standby {
+            standby.keep(keep);
+        }
+    }
+
+    /// How long it stays in memory if nobody asks for it; for ever without a bound.
+    pub fn time_left(&self) -> Option<Duration> {
+        self.standby.as_ref().and_then(Standby::time_left)
     }
 
     /// How long it took to be loaded, the last time: reading, packing, starting the engine.

@@ -4,6 +4,7 @@
 //! - [`Model`] is a loaded version: instances or rows in, [`Predictions`] and [`Explanation`]s out; synchronous, used
 //!   by jobs as by the router.
 //! - [`Language`] is the part of a loaded version that is a language model: prompts in, tokens out.
+//! - [`Embedder`] is the part of one that is an encoder: texts in, vectors or scores out.
 //! - [`Router`] serves models to many callers at once: a routing table that is swapped atomically, a traffic
 //!   split, a bounded queue for each deployed model, deadlines, and batches formed of what waits.
 //!
@@ -14,6 +15,7 @@ mod batcher;
 mod bind;
 mod cost;
 mod counters;
+mod embedder;
 mod error;
 mod explain;
 #[cfg(test)]
@@ -32,12 +34,13 @@ mod split;
 pub use artifact::LoadError;
 pub use batcher::Limits;
 pub use counters::{BATCH_ROWS_BOUNDS, CounterSnapshot, HistogramSnapshot, TIME_US_BOUNDS};
+pub use embedder::{Embedder, EmbedderRoute, InputError, NamedEmbedder, TooLong};
 pub use error::{PredictError, ServeError};
 pub use explain::{Attribution, Explain, Explanation, Method};
 pub use language::{
-    EXPLAINED_TOKENS_MAX, EndReason, GENERATION_US_BOUNDS, Language, LanguageExplain, LanguageExplanation,
-    LanguageMethod, LanguageMetrics, LanguageOptions, LanguageRoute, LanguageRouteError, NamedLanguage,
-    Outcome, PromptError, Said, SpanKind, SpanShare,
+    EXPLAINED_TOKENS_MAX, EndReason, GENERATION_US_BOUNDS, Keep, Language, LanguageExplain,
+    LanguageExplanation, LanguageMethod, LanguageMetrics, LanguageOptions, LanguageRoute, LanguageRouteError,
+    NamedLanguage, Outcome, PromptError, Said, SpanKind, SpanShare,
 };
 pub use model::Model;
 pub use predictions::{PredictionRow, Predictions};

@@ -14,6 +14,7 @@ use tensor::{Data, Dim, OnnxModel, Signature, Tensors};
 use crate::artifact::{self, Artifact, LoadError};
 use crate::batcher::{Rows, Run};
 use crate::bind;
+use crate::embedder::Embedder;
 use crate::error::PredictError;
 use crate::gradients::Gradients;
 use crate::language::{Files, Language, LanguageOptions};
@@ -29,6 +30,7 @@ pub struct Model {
     form: Arc<Form>,
     pub(crate) trained: Option<Trained>,
     language: Option<Arc<Language>>,
+    embedder: Option<Arc<Embedder>>,
 }
 
 /// What a model trained here has beyond a runtime.
@@ -48,7 +50,7 @@ pub(crate) struct Trained {
 
 impl Model {
     /// Loads an artifact: a directory with `meuse.json` and what goes with it, as training here writes it, or
-    /// with exactly one `.onnx` or `.gguf` file made elsewhere.
+    /// with exactly one `.onnx` or `.gguf` file made elsewhere, or with an encoder's safetensors.
     ///
     /// # Errors
     /// If there is no such model, or it is of a format that is not served; the text says what to do instead.
@@ -73,16 +75,20 @@ impl Model {
             Some(_) => return Err(LoadError::NoDraft("the draft model")),
         };
         match artifact::find(dir)? {
-            Artifact::Trained { .. } | Artifact::Onnx(_) if draft.is_some() => {
+            Artifact::Trained { .. } | Artifact::Onnx(_) | Artifact::Encoder(_) if draft.is_some() => {
                 Err(LoadError::NoDraft("the model"))
             }
             Artifact::Trained { manifest, onnx } => Model::trained(network(dir, &onnx)?, *manifest, dir),
             Artifact::Onnx(onnx) => Ok(Model::from_runtime(network(dir, &onnx)?)),
             Artifact::Language(file) => {
                 let language = Language::load(dir, Files { model: file, draft }, identity, options)?;
-                let speechless = NotTensors(Signature { inputs: Vec::new(), outputs: Vec::new() });
-                let model = Model::from_runtime(Box::new(speechless));
+                let model = Model::from_runtime(Box::new(NotTensors::new(SPEAKS)));
                 Ok(Model { language: Some(Arc::new(language)), ..model })
+            }
+            Artifact::Encoder(path) => {
+                let embedder = Embedder::load(dir, &path, options)?;
+                let model = Model::from_runtime(Box::new(NotTensors::new(EMBEDS)));
+                Ok(Model { embedder: Some(Arc::new(embedder)), ..model })
             }
         }
     }
@@ -90,7 +96,7 @@ impl Model {
     /// A model of `runtime` alone: instances bind to its signature, outputs read as they are.
     pub fn from_runtime(runtime: Box<dyn Runtime>) -> Model {
         let plan = Plan::new(runtime.signature());
-        Model { runtime, plan, form: Arc::new(Form::Tensors), trained: None, language: None }
+        Model { runtime, plan, form: Arc::new(Form::Tensors), trained: None, language: None, embedder: None }
     }
 
     fn trained(runtime: Box<dyn Runtime>, mut manifest: Manifest, dir: &Path) -> Result<Model, LoadError> {
@@ -131,12 +137,19 @@ impl Model {
         self.language.as_ref()
     }
 
-    /// Refuses to predict with a language model.
+    /// The encoder that this is, if it is one. Such a model predicts nothing.
+    pub fn embedder(&self) -> Option<&Arc<Embedder>> {
+        self.embedder.as_ref()
+    }
+
+    /// Refuses to predict with a language model or an encoder.
     fn predicts(&self) -> Result<(), PredictError> {
-        match self.language {
-            None => Ok(()),
-            Some(_) => Err(PredictError::BadRequest { message: SPEAKS.to_owned() }),
-        }
+        let message = match (&self.language, &self.embedder) {
+            (None, None) => return Ok(()),
+            (Some(_), _) => SPEAKS,
+            (None, Some(_)) => EMBEDS,
+        };
+        Err(PredictError::BadRequest { message: message.to_owned() })
     }
 
     /// The columns that instances and rows of a model trained here have.
@@ -231,16 +244,29 @@ impl Model {
 const SPEAKS: &str = "this is a language model, which predicts no instances: ask it by its name through a protocol \
                       for language models, or with `meuse chat`";
 
-/// Stands where a language model has no runtime for tensors.
-struct NotTensors(Signature);
+/// What an encoder says when it is asked for predictions.
+const EMBEDS: &str = "this model makes vectors or scores of texts, and predicts no instances: ask it through \
+                      `/v1/embeddings` or `/v1/rerank`";
+
+/// Stands where a language model or an encoder has no runtime for tensors, with what it says of that.
+struct NotTensors {
+    signature: Signature,
+    says: &'static str,
+}
+
+impl NotTensors {
+    fn new(says: &'static str) -> NotTensors {
+        NotTensors { signature: Signature { inputs: Vec::new(), outputs: Vec::new() }, says }
+    }
+}
 
 impl Runtime for NotTensors {
     fn signature(&self) -> &Signature {
-        &self.0
+        &self.signature
     }
 
     fn predict(&self, _: &Tensors) -> Result<Tensors, RuntimeError> {
-        Err(RuntimeError::new(SPEAKS))
+        Err(RuntimeError::new(self.says))
     }
 }
 

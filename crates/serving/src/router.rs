@@ -302,20 +302,35 @@ impl Router {
         endpoint: &str,
         deployed: Option<&str>,
     ) -> Result<Option<LanguageRoute>, ServeError> {
-        let speaks = |live: &Arc<Live>| live.deployed.model.language().is_some();
-        // Who asks without need must not take a turn in the split.
-        if !self.table().get(endpoint).is_some_and(|route| route.live.iter().any(speaks)) {
-            return Ok(None);
-        }
-        let live = self.choose(endpoint, deployed)?;
-        let Some(language) = live.deployed.model.language().cloned() else { return Ok(None) };
-        let counters = live.batcher.counters.clone();
-        Ok(Some(LanguageRoute {
+        let found = self.at(endpoint, deployed, |model| model.language().cloned())?;
+        Ok(found.map(|(live, language)| LanguageRoute {
             endpoint: endpoint.to_owned(),
             deployed: live.deployed.clone(),
             language,
-            counters,
+            counters: live.batcher.counters.clone(),
         }))
+    }
+
+    /// What answers on an endpoint, or on one of its deployed models, if it has what `of` looks for.
+    pub(crate) fn at<T>(
+        &self,
+        endpoint: &str,
+        deployed: Option<&str>,
+        of: impl Fn(&Model) -> Option<T>,
+    ) -> Result<Option<(Arc<Live>, T)>, ServeError> {
+        let has = |live: &Arc<Live>| of(&live.deployed.model).is_some();
+        // Who asks without need must not take a turn in the split.
+        if !self.table().get(endpoint).is_some_and(|route| route.live.iter().any(has)) {
+            return Ok(None);
+        }
+        let live = self.choose(endpoint, deployed)?;
+        Ok(of(&live.deployed.model).map(|found| (live, found)))
+    }
+
+    /// Whether a language model answers on an endpoint.
+    pub fn speaks(&self, endpoint: &str) -> bool {
+        let speaks = |live: &Arc<Live>| live.deployed.model.language().is_some();
+        self.table().get(endpoint).is_some_and(|route| route.live.iter().any(speaks))
     }
 
     /// What is served now.

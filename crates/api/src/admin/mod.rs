@@ -1,4 +1,4 @@
-//! What the command line needs and Vertex has not: keys.
+//! What the command line needs and Vertex has not: keys, and the catalogue of models.
 
 use control::{KeyInfo, Role, Timestamp};
 use http::{Method, StatusCode};
@@ -6,26 +6,27 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::Fault;
-use crate::http::Permission::Administer;
-use crate::http::{Access, Call, Handler, Response, Route, Template, handler, json_reply};
+use crate::http::Permission::{Administer, Read};
+use crate::http::{Access, Call, Handler, Permission, Response, Route, Template, handler, json_reply};
 use crate::vertex::PROTOCOL;
 
 /// The routes of this protocol.
 pub fn routes() -> Vec<Route> {
-    let route = |method, pattern: &str, handler: Handler| {
+    let route = |method, pattern: &str, permission: Permission, handler: Handler| {
         Template::parse(pattern).map(|template| Route {
             method,
             template,
             pattern: pattern.to_owned(),
-            access: Access::Needs(Administer),
+            access: Access::Needs(permission),
             protocol: PROTOCOL,
             handler,
         })
     };
     [
-        route(Method::POST, "/admin/v1/keys", handler(create_key)),
-        route(Method::GET, "/admin/v1/keys", handler(list_keys)),
-        route(Method::DELETE, "/admin/v1/keys/{key}", handler(delete_key)),
+        route(Method::POST, "/admin/v1/keys", Administer, handler(create_key)),
+        route(Method::GET, "/admin/v1/keys", Administer, handler(list_keys)),
+        route(Method::DELETE, "/admin/v1/keys/{key}", Administer, handler(delete_key)),
+        route(Method::GET, "/admin/v1/catalogue", Read, handler(catalogue)),
     ]
     .into_iter()
     .flatten()
@@ -108,4 +109,28 @@ async fn delete_key(call: Call) -> Result<Response, Fault> {
     allow(call.principal.as_ref(), &info.project)?;
     keys.delete(id).await?;
     json_reply(StatusCode::OK, &json!({}))
+}
+
+/// What can be pulled by a name, and the memory that this machine has for a model.
+async fn catalogue(call: Call) -> Result<Response, Fault> {
+    let catalogue = call.app.control.catalogue().await?;
+    let limit = call.app.control.options().language.memory_max;
+    // The system is asked, in files.
+    let memory =
+        tokio::task::spawn_blocking(move || if limit == 0 { llm::memory_available() } else { limit });
+    let memory = memory.await.map_err(|e| Fault::internal("reading how much memory there is", e))?;
+    let models = catalogue.entries().iter().map(|entry| {
+        json!({
+            "name": entry.name,
+            "goodFor": entry.good_for,
+            "licence": entry.licence,
+            "runtime": entry.runtime,
+            "file": entry.file,
+            "bytes": entry.bytes,
+            "sha256": entry.digest.hex(),
+            "sources": entry.sources,
+        })
+    });
+    let models: Vec<_> = models.collect();
+    json_reply(StatusCode::OK, &json!({"models": models, "memoryBytes": memory}))
 }

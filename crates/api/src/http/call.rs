@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use control::{Control, Principal};
 use http::request::Parts;
@@ -21,13 +22,28 @@ pub struct App {
     pub limits: Limits,
     /// How many prompts are made of requests at once: it takes a processor each.
     pub(crate) preparing: Arc<Semaphore>,
+    /// How its answers stand against others', as engines of language models take it.
+    pub(crate) priority: i8,
 }
 
 impl App {
     /// An application with the default limits.
     pub fn new(control: Control, router: serving::Router) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        App { control, router, limits: Limits::default(), preparing: Arc::new(Semaphore::new(processors)) }
+        let preparing = Arc::new(Semaphore::new(processors));
+        App { control, router, limits: Limits::default(), preparing, priority: 0 }
+    }
+
+    /// The same for requests that nobody waits for: they are prepared by `preparing`, may take `time`, and their
+    /// answers go on in what others leave.
+    pub(crate) fn in_background(&self, preparing: &Arc<Semaphore>, time: Duration) -> App {
+        App {
+            control: self.control.clone(),
+            router: self.router.clone(),
+            limits: Limits { predict_timeout: time, answer_timeout: time, ..self.limits.clone() },
+            preparing: Arc::clone(preparing),
+            priority: llm::BACKGROUND,
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod reply;
 mod route;
 mod server;
 mod template;
+mod within;
 
 pub use access::{Access, Permission};
 pub use body::RequestBody;
@@ -21,3 +22,4 @@ pub use reply::{ReplyBody, Response, bytes_reply, json_reply, stream_reply};
 pub use route::{Handler, Protocol, Route, Routes, handler};
 pub use server::serve;
 pub use template::Template;
+pub(crate) use within::Within;

@@ -24,7 +24,7 @@ use super::access::{Access, key};
 use super::call::allow_project;
 use super::connection::{Activity, Watched};
 use super::route::Found;
-use super::{App, Call, Limits, Metrics, RequestBody, Response, Route, Routes};
+use super::{App, Call, Limits, Metrics, RequestBody, Response, Route, Routes, Within};
 use crate::fault::{Code, Fault};
 
 /// How often a connection is looked at for dawdling.
@@ -40,7 +40,7 @@ content-type: application/json\r\ncontent-length: 110\r\n\r\n\
 /// Everything that answers, shared by all connections.
 struct Server {
     app: Arc<App>,
-    routes: Routes,
+    routes: Arc<Routes>,
     limits: Arc<Limits>,
     metrics: Arc<Metrics>,
     bodies_held: Arc<AtomicUsize>,
@@ -61,13 +61,14 @@ pub async fn serve(
     let limits = Arc::new(app.limits.clone());
     let server = Arc::new(Server {
         app: Arc::new(app),
-        routes: crate::routes().map_err(io::Error::other)?,
+        routes: Arc::new(crate::routes().map_err(io::Error::other)?),
         limits: Arc::clone(&limits),
         metrics: Arc::default(),
         bodies_held: Arc::default(),
         request_ids: RequestIds::new(),
         stopping: AtomicBool::new(false),
     });
+    crate::answer_batches(&server.app.control, &Within::new(&server.app, &server.routes));
     let (stop, stopping) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);

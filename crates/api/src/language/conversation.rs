@@ -45,6 +45,21 @@ pub(crate) struct Conversation {
     pub(crate) format: Format,
 }
 
+impl Default for Conversation {
+    fn default() -> Conversation {
+        Conversation {
+            turns: Vec::new(),
+            tools: Tools::default(),
+            n: 1,
+            max_tokens: None,
+            sampling: SamplingParams::default(),
+            stop: Vec::new(),
+            logprobs: None,
+            format: Format::Text,
+        }
+    }
+}
+
 impl Conversation {
     /// The tokens that the model behind `language` reads. Not for async threads.
     ///
@@ -84,6 +99,7 @@ impl Conversation {
             logprobs: self.logprobs,
             constraint: calls.or(form),
             deadline: deadline(app),
+            priority: app.priority,
             ..GenerateRequest::new(Vec::new(), max_tokens)
         };
         let generation = Generation::start(route, project, vec![prompt], &wanted, names)?;

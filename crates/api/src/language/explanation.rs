@@ -49,8 +49,13 @@ enum MethodWire {
 impl How {
     /// Reads the object that stands in field `of`.
     pub(crate) fn read(object: Value, of: &str) -> Result<How, Fault> {
-        let how: How = serde_json::from_value(object)
-            .map_err(|error| Fault::invalid(format!("field `{of}`: {error}")).about(of))?;
+        let how: How = serde_path_to_error::deserialize(object).map_err(|error| {
+            let at = match error.path().to_string().as_str() {
+                "." => of.to_owned(),
+                inner => format!("{of}.{inner}"),
+            };
+            Fault::invalid(format!("field `{at}`: {}", error.inner())).about(of)
+        })?;
         if how.paths.is_some() && how.method != Some(MethodWire::Shapley) {
             return Err(Fault::invalid(format!("field `{of}.paths` needs the method \"shapley\"")).about(of));
         }

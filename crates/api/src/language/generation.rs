@@ -65,6 +65,8 @@ pub(crate) struct Generation {
     pub(crate) route: LanguageRoute,
     /// Tokens so far; complete once [`Generation::next`] says that there is no more.
     pub(crate) usage: Usage,
+    /// Tokens in the prompts.
+    pub(crate) prompt_tokens: usize,
     events: mpsc::Receiver<(usize, Event)>,
     tickets: Vec<Ticket>,
     /// Answers to each prompt.
@@ -94,6 +96,7 @@ impl Generation {
         let most = prompts.len() * (request.n.min(1024) * (tokens + 2) + 2);
         let (sender, events) = mpsc::channel(most);
         let (n, open) = (request.n, prompts.len());
+        let prompt_tokens = prompts.iter().map(Vec::len).sum();
         let mut tickets = Vec::with_capacity(open);
         for (place, prompt) in prompts.into_iter().enumerate() {
             let sender = sender.clone();
@@ -109,7 +112,7 @@ impl Generation {
             tickets.push(ticket);
         }
         let usage = Usage::default();
-        Ok(Generation { route, usage, events, tickets, n, open, counted: false })
+        Ok(Generation { route, usage, prompt_tokens, events, tickets, n, open, counted: false })
     }
 
     /// Waits for what happens next and appends it to `said`. `false` once every answer has ended.

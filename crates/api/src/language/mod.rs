@@ -10,6 +10,7 @@
 //!
 //! What is told is written in the protocol's own words, whole or through a [`crate::stream::Teller`]. Dropping an
 //! [`Answers`] or a [`Generation`] ends the work within a step. Faults name fields by the protocol's [`Names`].
+//! No protocol knows another: a request that comes by one's address in another's words is [`Passed`] through [`Dialects`].
 
 mod answers;
 mod conversation;
@@ -17,6 +18,7 @@ mod explanation;
 mod format;
 mod generation;
 mod logprobs;
+mod passed;
 mod prepare;
 mod prompt;
 mod stops;
@@ -29,8 +31,9 @@ pub(crate) use explanation::{Explaining, How, span_text, summary};
 pub(crate) use format::Format;
 pub(crate) use generation::{End, Generation, Said};
 pub(crate) use logprobs::{finite, token_text};
+pub(crate) use passed::{Dialects, Passed, Reply};
 pub(crate) use prepare::{deadline, prepared, room};
-pub(crate) use prompt::{call_of_text, refused_text};
+pub(crate) use prompt::{call_of, call_of_text, refused_text};
 pub(crate) use stops::stops;
-pub(crate) use target::{find, project_of};
-pub(crate) use tools::{Choice, Piece, Tool, Tools};
+pub(crate) use target::{find, find_behind, find_encoder, project_of};
+pub(crate) use tools::{Choice, Piece, Tool, Tools, arguments, takes_tools};

@@ -52,8 +52,9 @@ pub(crate) fn room(
         Some(asked) if asked > context - prompt => Err(too_long(
             of.1,
             format!(
-                "the prompt has {prompt} tokens and {asked} are asked for; this model's context has {context}: ask \
-                 for {} at most, or shorten the prompt",
+                "the prompt has {prompt} tokens and `{}` asks for {asked}; this model's context has {context}: ask for \
+                 {} at most, or shorten the prompt",
+                of.1,
                 context - prompt
             ),
         )),

@@ -1,7 +1,7 @@
 //! Who is asked: the project of a call, and the model that a name stands for in it.
 
 use control::ALL_PROJECTS;
-use serving::{LanguageRoute, LanguageRouteError};
+use serving::{EmbedderRoute, LanguageRoute, LanguageRouteError};
 
 use crate::fields::invalid;
 use crate::http::{App, Call};
@@ -30,10 +30,26 @@ pub(crate) fn project_of(call: &Call, header: Option<&str>) -> Result<String, Fa
 
 /// The language model called `name` in `project`.
 pub(crate) fn find(app: &App, project: &str, name: &str) -> Result<LanguageRoute, Fault> {
+    check(name)?;
+    app.router.language(project, name).map_err(|error| missing(app, error))
+}
+
+/// The encoder called `name` in `project`.
+pub(crate) fn find_encoder(app: &App, project: &str, name: &str) -> Result<EmbedderRoute, Fault> {
+    check(name)?;
+    app.router.embedder(project, name).map_err(|error| missing(app, error))
+}
+
+fn check(name: &str) -> Result<(), Fault> {
     if name.len() > NAME_BYTES_MAX {
         return Err(invalid("model", "is longer than any name"));
     }
-    app.router.language(project, name).map_err(|error| missing(app, error))
+    Ok(())
+}
+
+/// The language model behind `endpoint`, a resource name.
+pub(crate) fn find_behind(app: &App, endpoint: &str) -> Result<LanguageRoute, Fault> {
+    app.router.language_behind(endpoint).map_err(|error| missing(app, error))
 }
 
 /// What to tell a client whose model was not found.
@@ -42,7 +58,9 @@ fn missing(app: &App, error: LanguageRouteError) -> Fault {
         LanguageRouteError::Unknown { .. } => {
             Fault::not_found(error.to_string()).about("model").because("model_not_found")
         }
-        LanguageRouteError::NotLanguage { .. } => Fault::invalid(error.to_string()).about("model"),
+        LanguageRouteError::NotLanguage { .. } | LanguageRouteError::NotEncoder { .. } => {
+            Fault::invalid(error.to_string()).about("model").because("unsupported_model")
+        }
         LanguageRouteError::NotServing { endpoint, .. } => {
             let known = app.control.endpoints().fault(endpoint, None).map(Fault::from);
             let known = known.unwrap_or_else(|| Fault::new(Code::FailedPrecondition, error.to_string()));

@@ -3,7 +3,7 @@
 mod parser;
 
 use llm::Constraint;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use serving::Language;
 
 use crate::Fault;
@@ -39,8 +39,8 @@ pub(crate) enum Choice {
     None,
     /// It must.
     Required,
-    /// It must call this one.
-    Named(String),
+    /// It must call one of these.
+    OneOf(Vec<String>),
 }
 
 /// How a family of models writes calls.
@@ -50,6 +50,12 @@ pub(super) enum Style {
     Tagged,
     /// `{"name": …, "parameters": …}` and nothing else: Llama 3.
     Bare,
+}
+
+impl Default for Tools {
+    fn default() -> Tools {
+        Tools { tools: Vec::new(), choice: Choice::Auto, parallel: true }
+    }
 }
 
 /// The tools of a request.
@@ -73,6 +79,11 @@ impl Style {
     }
 }
 
+/// Whether the model behind `language` can be told of tools.
+pub(crate) fn takes_tools(language: &Language) -> bool {
+    Style::of(language).is_some()
+}
+
 impl Tool {
     /// Reads a function: `name`, `description`, `strict`, and the schema of its arguments, which the protocol calls
     /// `schema`. What else there is stays in `fields`.
@@ -80,17 +91,27 @@ impl Tool {
     /// # Errors
     /// If one of them is not what it should be.
     pub(crate) fn read(fields: &mut Fields, schema: &str) -> Result<Tool, Fault> {
+        let path = fields.path(schema);
+        match fields.take(schema) {
+            Some(parameters) if !parameters.is_object() => {
+                Err(invalid(path, "must be an object: a JSON schema"))
+            }
+            parameters => Tool::taking(parameters, fields),
+        }
+    }
+
+    /// Reads a function whose arguments' schema was read already.
+    ///
+    /// # Errors
+    /// As [`Tool::read`].
+    pub(crate) fn taking(parameters: Option<Value>, fields: &mut Fields) -> Result<Tool, Fault> {
         let name = fields.needed_text("name")?;
         let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
         if name.is_empty() || name.len() > 64 || !name.bytes().all(fine) {
             return Err(invalid(fields.path("name"), "must be 1 to 64 letters, digits, `_`, `-` or `.`"));
         }
         let description = fields.text("description")?;
-        let path = fields.path(schema);
-        let parameters = fields.take(schema).unwrap_or_else(|| json!({"type": "object", "properties": {}}));
-        if !parameters.is_object() {
-            return Err(invalid(path, "must be an object: a JSON schema"));
-        }
+        let parameters = parameters.unwrap_or_else(|| json!({"type": "object", "properties": {}}));
         let strict = fields.flag("strict")?.unwrap_or(false).then(|| fields.path("strict"));
         let mut described = json!({"type": "function", "function": {"name": name}});
         if let Some(description) = description {
@@ -98,6 +119,12 @@ impl Tool {
         }
         described["function"]["parameters"] = parameters.clone();
         Ok(Tool { name, parameters, described, strict })
+    }
+
+    /// The same with a schema of what it gives, which templates call `return`.
+    pub(crate) fn returning(mut self, schema: Value) -> Tool {
+        self.described["function"]["return"] = schema;
+        self
     }
 }
 
@@ -113,7 +140,10 @@ impl Tools {
             return Err(invalid("tools", message));
         }
         let there = match &choice {
-            Choice::Named(name) => tools.iter().any(|tool| tool.name == *name),
+            Choice::OneOf(names) => {
+                let there = |name: &String| tools.iter().any(|tool| tool.name == *name);
+                names.len() <= tools.len() && names.iter().all(there)
+            }
             Choice::Required => !tools.is_empty(),
             Choice::Auto | Choice::None => true,
         };
@@ -170,7 +200,7 @@ impl Tools {
         let callable: Vec<&Tool> = match &self.choice {
             Choice::Auto | Choice::None => return None,
             Choice::Required => self.tools.iter().collect(),
-            Choice::Named(name) => self.tools.iter().filter(|tool| tool.name == *name).collect(),
+            Choice::OneOf(names) => self.tools.iter().filter(|tool| names.contains(&tool.name)).collect(),
         };
         let arguments = match style {
             Style::Tagged => "arguments",
@@ -191,7 +221,7 @@ impl Tools {
         Some(match style {
             Style::Bare => Constraint::JsonSchema(schema.to_string()),
             Style::Tagged => {
-                let many = self.parallel && self.choice == Choice::Required;
+                let many = self.parallel && (self.choice == Choice::Required || callable.len() > 1);
                 let more =
                     if many { format!(" (\"\\n\" call){{0,{}}}", CALLS_MAX - 1) } else { String::new() };
                 let (open, close) = (marker(language, parser::OPEN), marker(language, parser::CLOSE));
@@ -201,6 +231,12 @@ impl Tools {
             }
         })
     }
+}
+
+/// A call's arguments as an object. What a model wrote that is none stands in one under the name `arguments`: some
+/// protocols have no place for anything else.
+pub(crate) fn arguments(text: &str) -> Map<String, Value> {
+    serde_json::from_str(text).unwrap_or_else(|_| Map::from_iter([("arguments".to_owned(), text.into())]))
 }
 
 /// The text of a token, where it marks a call and is a control token, which has no text of its own; else `text`.

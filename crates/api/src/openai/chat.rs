@@ -6,11 +6,14 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use serde_json::{Value, json};
+use serving::LanguageRoute;
 
 use self::request::Request;
 use super::{PROJECT_HEADER, error, logprobs};
 use crate::http::{App, Call, Response, json_reply};
-use crate::language::{Answers, End, Explaining, Generation, Piece, Told, find, prepared, project_of};
+use crate::language::{
+    Answers, End, Explaining, Generation, Passed, Piece, Told, find, prepared, project_of,
+};
 use crate::stream::{Frames, Framing, Teller};
 use crate::{Fault, ids, stream};
 
@@ -22,7 +25,17 @@ pub(super) async fn answer(call: Call) -> Result<Response, Fault> {
     let Call { app, body, .. } = call;
     let bytes = body.read().await?;
     let chat = prepared(&app, move |app| Chat::start(app, &project, &bytes)).await?;
-    if chat.streams { Ok(stream::reply(chat, Framing::Events)) } else { chat.whole().await }
+    chat.reply().await
+}
+
+/// Answers a chat that came by another protocol's address.
+pub(super) async fn answer_passed(passed: Passed) -> Result<Response, Fault> {
+    let Passed { app, route, project, body, streams } = passed;
+    let chat = prepared(&app, move |app| {
+        let name = route.deployed.display_name.clone();
+        Chat::begin(app, &project, Request::read(&body, Some((name, streams)))?, route)
+    });
+    chat.await?.reply().await
 }
 
 /// A chat completion on its way.
@@ -59,8 +72,12 @@ struct Choice {
 impl Chat {
     /// Reads a request and hands it to the model.
     fn start(app: &Arc<App>, project: &str, bytes: &[u8]) -> Result<Chat, Fault> {
-        let request = Request::read(bytes)?;
+        let request = Request::read(bytes, None)?;
         let route = find(app, project, &request.model)?;
+        Chat::begin(app, project, request, route)
+    }
+
+    fn begin(app: &Arc<App>, project: &str, request: Request, route: LanguageRoute) -> Result<Chat, Fault> {
         let (n, ranked) = (request.conversation.n, request.conversation.logprobs.is_some());
         let said = &request.conversation.turns;
         let explaining = request.explain.map(|how| Explaining::new(app, project, said, how));
@@ -75,6 +92,10 @@ impl Chat {
             include_usage: request.include_usage,
             explaining,
         })
+    }
+
+    async fn reply(self) -> Result<Response, Fault> {
+        if self.streams { Ok(stream::reply(self, Framing::Events)) } else { self.whole().await }
     }
 
     /// The reply, once every answer has ended.

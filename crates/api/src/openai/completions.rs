@@ -185,6 +185,7 @@ impl Completion {
             stop: request.stop,
             logprobs: request.logprobs,
             deadline: deadline(app),
+            priority: app.priority,
             ..GenerateRequest::new(Vec::new(), max_tokens)
         };
         let mut answers = vec![Answer::default(); prompts.len() * request.n];

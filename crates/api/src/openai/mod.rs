@@ -1,25 +1,33 @@
-//! OpenAI's protocol, as the `openai` library speaks it: chat completions, completions and responses.
+//! OpenAI's protocol, as the `openai` library speaks it: chat completions, completions, responses, embeddings, files and
+//! batches; and beside these [`rerank`], which others added to it.
 //!
 //! [`chat`], [`completions`] and [`responses`] each turn a request into what [`crate::language`] takes and what it says
 //! into their own shape, whole or streamed. What they share lies beside them: [`messages`], [`sampling`], [`mod@format`],
-//! [`tools`], [`logprobs`].
+//! [`tools`], [`logprobs`]. [`batches`] have the lines of [`files`] answered by the same functions.
 
+mod batches;
 mod chat;
 mod completions;
+mod embeddings;
+mod files;
 mod format;
+mod listing;
 mod logprobs;
 mod messages;
+mod rerank;
 mod responses;
 mod sampling;
 mod tools;
 
+use control::{Parent, is_id};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::http::Permission::Invoke;
+use crate::http::Permission::{Invoke, Read, Write};
 use crate::http::{
     Access, Call, Handler, Permission, Protocol, Response, Route, Template, bytes_reply, handler, json_reply,
 };
+use crate::language::{Passed, Reply, project_of};
 use crate::{Code, Fault};
 
 /// How this protocol says no: `{"error": {message, type, code, param}}`.
@@ -30,13 +38,8 @@ pub const PROTOCOL: Protocol =
 pub(crate) const PROJECT_HEADER: &str = "openai-project";
 
 /// Parts of the protocol that are known and not served.
-const UNSERVED: [(Method, &str); 12] = [
-    (Method::POST, "/v1/embeddings"),
+const UNSERVED: [(Method, &str); 7] = [
     (Method::POST, "/v1/moderations"),
-    (Method::GET, "/v1/files"),
-    (Method::POST, "/v1/files"),
-    (Method::GET, "/v1/batches"),
-    (Method::POST, "/v1/batches"),
     (Method::GET, "/v1/fine_tuning/jobs"),
     (Method::POST, "/v1/fine_tuning/jobs"),
     (Method::POST, "/v1/images/generations"),
@@ -51,6 +54,17 @@ pub fn routes() -> Vec<Route> {
         route(Method::POST, "/v1/chat/completions", Invoke, handler(chat::answer)),
         route(Method::POST, "/v1/completions", Invoke, handler(completions::answer)),
         route(Method::POST, "/v1/responses", Invoke, handler(responses::answer)),
+        route(Method::POST, "/v1/embeddings", Invoke, handler(embeddings::answer)),
+        route(Method::POST, "/v1/rerank", Invoke, handler(rerank::answer)),
+        route(Method::POST, "/v1/files", Write, handler(files::create)),
+        route(Method::GET, "/v1/files", Read, handler(files::list)),
+        route(Method::GET, "/v1/files/{file}", Read, handler(files::get)),
+        route(Method::GET, "/v1/files/{file}/content", Read, handler(files::content)),
+        route(Method::DELETE, "/v1/files/{file}", Write, handler(files::delete)),
+        route(Method::POST, "/v1/batches", Write, handler(batches::create)),
+        route(Method::GET, "/v1/batches", Read, handler(batches::list)),
+        route(Method::GET, "/v1/batches/{batch}", Read, handler(batches::get)),
+        route(Method::POST, "/v1/batches/{batch}/cancel", Write, handler(batches::cancel)),
     ];
     let unserved = UNSERVED.into_iter().map(|(method, path)| route(method, path, Invoke, unserved(path)));
     served.into_iter().chain(unserved).flatten().collect()
@@ -67,12 +81,48 @@ fn route(method: Method, pattern: &str, permission: Permission, handler: Handler
     })
 }
 
+/// Answers the body of a chat completion that came by another protocol's address.
+pub(crate) fn chat_passed(passed: Passed) -> Reply {
+    Box::pin(chat::answer_passed(passed))
+}
+
 fn unserved(path: &'static str) -> Handler {
     handler(move |call: Call| async move {
         call.body.discard().await;
         let message = format!("{path} is not served by this server; nothing is stored after its reply");
         Err(Fault::not_found(message).because("not_served"))
     })
+}
+
+pub(crate) use batches::answerer;
+
+/// The project and place of what `call` names or makes. This protocol has no places.
+fn parent_of(call: &Call) -> Result<Parent, Fault> {
+    let project = project_of(call, Some(PROJECT_HEADER))?;
+    Ok(Parent::parse(&format!("projects/{project}/locations/global"))?)
+}
+
+/// The resource in `collection` that the third segment of the path means by its id, which begins with `prefix`.
+fn named(call: &Call, collection: &str, prefix: &str) -> Result<String, Fault> {
+    let id = call.segments()?.into_iter().nth(2).unwrap_or_default();
+    resource(&parent_of(call)?, collection, prefix, &id)
+}
+
+/// The resource in `collection` whose id here is `id`.
+fn resource(parent: &Parent, collection: &str, prefix: &str, id: &str) -> Result<String, Fault> {
+    let own = id.strip_prefix(prefix).filter(|own| is_id(own));
+    own.map(|own| parent.child(collection, own)).ok_or_else(|| absent(collection, id))
+}
+
+/// The fault that there is no `id` in `collection`.
+fn absent(collection: &str, id: &str) -> Fault {
+    let id: String = id.chars().take(128).collect();
+    Fault::not_found(format!("there is no `{id}` among this project's {collection}")).about("id")
+}
+
+/// A resource's id here.
+fn id_of(prefix: &str, name: &str) -> String {
+    format!("{prefix}{}", name.rsplit('/').next().unwrap_or(name))
 }
 
 fn render(fault: &Fault, _: &str) -> Response {

@@ -59,7 +59,7 @@ fn choice(fields: &mut Fields, flat: bool) -> Result<Choice, Fault> {
                 name
             };
             named.finish()?;
-            Ok(Choice::Named(name))
+            Ok(Choice::OneOf(vec![name]))
         }
     }
 }

@@ -1,11 +1,14 @@
 //! Batch prediction jobs.
 
+mod requests;
+
 use std::collections::BTreeMap;
 
 use control::{BatchJob, Job, JobCollection, JobKind, JobState, NewBatch, Parent};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+pub(crate) use self::requests::answerer;
 use super::convert::{full_name, labels, overlay, status, time};
 use super::datasets::SourceWire;
 use super::evaluations::row_format;
@@ -106,6 +109,7 @@ async fn create(mut rpc: Rpc) -> Result<Value, Fault> {
         )?,
         output_uri_prefix: job.output_config.gcs_destination.output_uri_prefix,
         explain: job.generate_explanation,
+        protocol: super::PROTOCOL.name.to_owned(),
         as_written,
     };
     let job = rpc.control().jobs().create_batch(&parent, new).await?;

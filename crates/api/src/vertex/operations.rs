@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::convert::{status, time};
 use super::rpc::{Rpc, Served, page, procedure};
 use super::schema::{Binding, BodyRule, Schema, any};
-use super::{datasets, endpoints, evaluations};
+use super::{datasets, endpoints, evaluations, pull};
 use crate::Fault;
 use crate::http::Permission::{Read, Write};
 
@@ -114,6 +114,7 @@ pub(super) fn to_wire(rpc: &Rpc, operation: &Operation) -> Result<Value, Fault> 
     let generic =
         json!({"createTime": time(operation.create_time), "updateTime": time(operation.update_time)});
     let metadata = match metadata_type(operation.kind) {
+        "google.protobuf.Struct" => pull::metadata(operation),
         "GenericOperationMetadata" => any(&message(schema, "GenericOperationMetadata")?, generic),
         name => any(&message(schema, name)?, json!({"genericMetadata": generic})),
     };
@@ -147,6 +148,7 @@ fn metadata_type(kind: OperationKind) -> &'static str {
         OperationKind::CreateDataset => "CreateDatasetOperationMetadata",
         OperationKind::ImportData => "ImportDataOperationMetadata",
         OperationKind::EvaluateModel => "GenericOperationMetadata",
+        OperationKind::PullModel => "google.protobuf.Struct",
     }
 }
 

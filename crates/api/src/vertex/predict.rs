@@ -8,29 +8,28 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use formats::Value;
 use futures_util::stream;
-use http::header::{HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use serde::de::IgnoredAny;
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 use serde::{Deserialize, Serialize as SerializeDerive};
 use serving::{Answer, Deployed, Predictions, ServeError};
 
+use super::embed;
 use super::rpc::{Served, direct};
 use super::schema::Schema;
 use crate::http::Permission::Invoke;
 use crate::http::{App, Call, Handler, Response, Template, bytes_reply, handler, stream_reply};
 use crate::{Code, Fault};
 
+/// The type of what models without another take and give.
+const JSON: &str = "application/json";
 /// Instances predicted between two pieces of a streamed reply.
 const STREAM_ROWS: usize = 256;
 
 /// The procedures of this file.
 pub(super) fn served() -> Vec<Served> {
-    vec![
-        direct("PredictionService.Predict", Invoke, predict_handler),
-        direct("PredictionService.RawPredict", Invoke, raw_handler),
-        direct("PredictionService.StreamRawPredict", Invoke, stream_raw_handler),
-    ]
+    vec![direct("PredictionService.Predict", Invoke, predict_handler)]
 }
 
 /// `PredictRequest`, as JSON.
@@ -54,8 +53,8 @@ struct Request {
 /// `PredictResponse`, as JSON.
 #[derive(SerializeDerive)]
 #[serde(rename_all = "camelCase")]
-struct Reply<'a> {
-    predictions: Rows<'a>,
+pub(super) struct Reply<'a, P> {
+    predictions: P,
     deployed_model_id: &'a str,
     model: &'a str,
     model_version_id: Decimal,
@@ -102,20 +101,29 @@ async fn predict(call: Call, template: &Template) -> Result<Response, Fault> {
     let endpoint = call.variable(template, 0)?.into_owned();
     let Call { app, metrics, body, .. } = call;
     let bytes = body.read().await?;
+    let encoder = app.router.embedder_at(&endpoint).map_err(|e| refused(&app, &endpoint, None, e))?;
+    if let Some(route) = encoder {
+        let reply = embed::answer(app, route, bytes).await?;
+        metrics.predicted(began.elapsed());
+        return Ok(reply);
+    }
     let instances = read(&bytes)?;
     drop(bytes);
     let answer = ask(&app, &endpoint, instances).await?;
-    let deployed = &answer.deployed;
-    let reply = Reply {
-        predictions: Rows(&answer.predictions),
+    let reply = written(&reply(Rows(&answer.predictions), &answer.deployed), answer.predictions.len())?;
+    metrics.predicted(began.elapsed());
+    Ok(bytes_reply(StatusCode::OK, "application/json", reply))
+}
+
+/// The predictions, with who made them.
+pub(super) fn reply<P>(predictions: P, deployed: &Deployed) -> Reply<'_, P> {
+    Reply {
+        predictions,
         deployed_model_id: &deployed.id,
         model: &deployed.model_name,
         model_version_id: Decimal(deployed.version),
         model_display_name: &deployed.display_name,
-    };
-    let reply = written(&reply, answer.predictions.len())?;
-    metrics.predicted(began.elapsed());
-    Ok(bytes_reply(StatusCode::OK, "application/json", reply))
+    }
 }
 
 /// The instances of a request, once nothing in it would be left unheeded.
@@ -185,13 +193,6 @@ impl From<ServeError> for Fault {
     }
 }
 
-/// A raw request in either of its shapes: the bytes themselves, or `google.api.HttpBody` as the
-/// generated REST client sends it.
-struct Raw {
-    instances: Vec<Value>,
-    wrapped: bool,
-}
-
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Wrapped {
@@ -204,7 +205,7 @@ struct Wrapped {
 /// `google.api.HttpBody`, as JSON.
 #[derive(Deserialize, SerializeDerive)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct HttpBody {
+pub(super) struct HttpBody {
     #[serde(default)]
     content_type: String,
     #[serde(default)]
@@ -215,28 +216,33 @@ struct HttpBody {
 }
 
 impl HttpBody {
-    fn json(bytes: &[u8]) -> Self {
-        let (content_type, data) = ("application/json".to_owned(), STANDARD.encode(bytes));
+    /// These bytes, which are of this type.
+    pub(super) fn of(content_type: &str, bytes: &[u8]) -> Self {
+        let (content_type, data) = (content_type.to_owned(), STANDARD.encode(bytes));
         HttpBody { content_type, data, extensions: None }
+    }
+
+    /// As JSON.
+    pub(super) fn written(&self) -> Result<Vec<u8>, Fault> {
+        written(self, 0)
     }
 }
 
-impl Raw {
-    fn read(bytes: &[u8], content_type: Option<&str>) -> Result<Self, Fault> {
-        // Only the first field's name is looked at: the body may be large.
-        let start =
-            bytes.trim_ascii_start().strip_prefix(b"{").map(<[u8]>::trim_ascii_start).unwrap_or_default();
-        let wrapped =
-            [&b"\"httpBody\""[..], b"\"http_body\"", b"\"endpoint\""].iter().any(|f| start.starts_with(f));
-        if !wrapped || !bytes.windows(10).take(4096).any(|w| w == b"\"httpBody\"") {
-            check_content_type(content_type)?;
-            return Ok(Raw { instances: read(bytes)?, wrapped: false });
-        }
-        let body = serde_json::from_slice::<Wrapped>(bytes).map_err(|e| unreadable(&e))?.http_body;
-        check_content_type(Some(&body.content_type).filter(|t| !t.is_empty()).map(String::as_str))?;
-        let broken = |e| Fault::invalid(format!("field `httpBody.data` is not base64: {e}"));
-        Ok(Raw { instances: read(&STANDARD.decode(&body.data).map_err(broken)?)?, wrapped: true })
+/// The body of a raw request, which comes in either of two shapes: the bytes themselves, or in `google.api.HttpBody`,
+/// as the generated REST client sends it. Says whether it was wrapped so.
+pub(super) fn opened(body: Bytes, headers: &HeaderMap) -> Result<(Bytes, bool), Fault> {
+    // Only the first field's name is looked at: the body may be large.
+    let start = body.trim_ascii_start().strip_prefix(b"{").map(<[u8]>::trim_ascii_start).unwrap_or_default();
+    let wrapped =
+        [&b"\"httpBody\""[..], b"\"http_body\"", b"\"endpoint\""].iter().any(|f| start.starts_with(f));
+    if !wrapped || !body.windows(10).take(4096).any(|w| w == b"\"httpBody\"") {
+        check_content_type(content_type(headers))?;
+        return Ok((body, false));
     }
+    let inner = serde_json::from_slice::<Wrapped>(&body).map_err(|e| unreadable(&e))?.http_body;
+    check_content_type(Some(&inner.content_type).filter(|t| !t.is_empty()).map(String::as_str))?;
+    let broken = |e| Fault::invalid(format!("field `httpBody.data` is not base64: {e}"));
+    Ok((STANDARD.decode(&inner.data).map_err(broken)?.into(), true))
 }
 
 fn check_content_type(content_type: Option<&str>) -> Result<(), Fault> {
@@ -250,22 +256,14 @@ fn check_content_type(content_type: Option<&str>) -> Result<(), Fault> {
     Err(Fault::invalid(message).with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE))
 }
 
-fn raw_handler(_: Arc<Schema>, template: Arc<Template>) -> Handler {
-    handler(move |call: Call| {
-        let template = Arc::clone(&template);
-        async move { raw(call, &template).await }
-    })
-}
-
-async fn raw(call: Call, template: &Template) -> Result<Response, Fault> {
-    let endpoint = call.variable(template, 0)?.into_owned();
+/// A raw prediction.
+pub(super) async fn raw(call: Call, endpoint: String) -> Result<Response, Fault> {
     let Call { app, head, body, .. } = call;
-    let bytes = body.read().await?;
-    let raw = Raw::read(&bytes, content_type(&head.headers))?;
-    let answer = ask(&app, &endpoint, raw.instances).await?;
+    let (bytes, wrapped) = opened(body.read().await?, &head.headers)?;
+    let answer = ask(&app, &endpoint, read(&bytes)?).await?;
     let mut bytes = written(&RawReply { predictions: Rows(&answer.predictions) }, answer.predictions.len())?;
-    if raw.wrapped {
-        bytes = written(&HttpBody::json(&bytes), 0)?;
+    if wrapped {
+        bytes = written(&HttpBody::of(JSON, &bytes), 0)?;
     }
     let mut reply = bytes_reply(StatusCode::OK, "application/json", bytes);
     name_deployed(reply.headers_mut(), &answer.deployed);
@@ -273,11 +271,11 @@ async fn raw(call: Call, template: &Template) -> Result<Response, Fault> {
 }
 
 fn content_type(headers: &HeaderMap) -> Option<&str> {
-    headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok())
+    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok())
 }
 
 /// Raw replies say in headers what the others say in fields.
-fn name_deployed(headers: &mut HeaderMap, deployed: &Deployed) {
+pub(super) fn name_deployed(headers: &mut HeaderMap, deployed: &Deployed) {
     for (name, value) in [
         ("x-vertex-ai-deployed-model-id", deployed.id.clone()),
         ("x-vertex-ai-model", deployed.model_name.clone()),
@@ -287,13 +285,6 @@ fn name_deployed(headers: &mut HeaderMap, deployed: &Deployed) {
             headers.insert(HeaderName::from_static(name), value);
         }
     }
-}
-
-fn stream_raw_handler(_: Arc<Schema>, template: Arc<Template>) -> Handler {
-    handler(move |call: Call| {
-        let template = Arc::clone(&template);
-        async move { stream_raw(call, &template).await }
-    })
 }
 
 /// What is left of a streamed prediction.
@@ -310,12 +301,10 @@ struct Streaming {
 }
 
 /// Predictions as they are made: one JSON value a line, or a JSON list of `HttpBody` holding such lines.
-async fn stream_raw(call: Call, template: &Template) -> Result<Response, Fault> {
-    let endpoint = call.variable(template, 0)?.into_owned();
+pub(super) async fn stream_raw(call: Call, endpoint: String) -> Result<Response, Fault> {
     let Call { app, head, body, .. } = call;
-    let bytes = body.read().await?;
-    let raw = Raw::read(&bytes, content_type(&head.headers))?;
-    let mut left = raw.instances.into_iter();
+    let (bytes, wrapped) = opened(body.read().await?, &head.headers)?;
+    let mut left = read(&bytes)?.into_iter();
     // The first piece is made before the reply begins, so that its faults have a status of their own.
     let answer = ask(&app, &endpoint, left.by_ref().take(STREAM_ROWS).collect()).await?;
     let deployed = Arc::clone(&answer.deployed);
@@ -325,11 +314,11 @@ async fn stream_raw(call: Call, template: &Template) -> Result<Response, Fault> 
         deployed: deployed.id.clone(),
         ready: Some(answer.predictions),
         left,
-        wrapped: raw.wrapped,
+        wrapped,
         pieces: 0,
         ended: false,
     };
-    let content_type = if raw.wrapped { "application/json" } else { "application/x-ndjson" };
+    let content_type = if wrapped { "application/json" } else { "application/x-ndjson" };
     let mut reply = stream_reply(StatusCode::OK, content_type, stream::try_unfold(streaming, next_piece));
     name_deployed(reply.headers_mut(), &deployed);
     Ok(reply)
@@ -373,7 +362,7 @@ fn piece(predictions: &Predictions, wrapped: bool, first: bool) -> std::io::Resu
         return Ok(lines.into());
     }
     let mut piece = vec![if first { b'[' } else { b',' }];
-    serde_json::to_writer(&mut piece, &HttpBody::json(&lines))?;
+    serde_json::to_writer(&mut piece, &HttpBody::of(JSON, &lines))?;
     Ok(piece.into())
 }
 
@@ -414,14 +403,17 @@ mod tests {
 
     #[test]
     fn raw_requests_come_in_two_shapes() {
-        let plain = Raw::read(br#"{"instances":[1]}"#, Some("application/json")).unwrap();
-        assert!(!plain.wrapped && plain.instances.len() == 1);
+        let open = |body: &str, kind: &'static str| {
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
+            opened(Bytes::from(body.to_owned()), &headers)
+        };
+        let plain = r#"{"instances":[1]}"#;
+        assert_eq!(open(plain, JSON).unwrap(), (plain.into(), false));
         let body = format!(
             r#"{{"httpBody":{{"contentType":"application/json","data":"{}"}}}}"#,
             STANDARD.encode(r#"{"instances":[1,2]}"#)
         );
-        let wrapped = Raw::read(body.as_bytes(), Some("application/json")).unwrap();
-        assert!(wrapped.wrapped && wrapped.instances.len() == 2);
-        assert!(Raw::read(b"a,b", Some("text/csv")).is_err());
+        assert_eq!(open(&body, JSON).unwrap(), (r#"{"instances":[1,2]}"#.into(), true));
+        assert!(open("a,b", "text/csv").is_err());
     }
 }

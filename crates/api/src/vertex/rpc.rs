@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use super::fields;
 use super::schema::{Binding, BodyRule, Procedure, Schema, SchemaError, canonical, put_text, sendable};
 use super::{
-    PROTOCOL, batch, datasets, endpoints, evaluations, explain, models, operations, pipelines, predict,
+    PROTOCOL, batch, datasets, endpoints, evaluations, explain, models, operations, pipelines, predict, pull,
 };
 use crate::Fault;
 use crate::http::{Access, App, Call, Handler, Permission, Route, Template, handler, json_reply};
@@ -110,6 +110,7 @@ pub(super) fn routes() -> Result<Vec<Route>, SchemaError> {
         return Err(SchemaError::Lacks("a procedure that is served".to_owned()));
     }
     routes.push(evaluations::evaluate_route(&schema)?);
+    routes.push(pull::route(&schema)?);
     Ok(routes)
 }
 

@@ -9,7 +9,7 @@
 
 mod encode;
 mod explain;
-mod output;
+mod language;
 mod publish;
 
 use std::time::Instant;
@@ -19,12 +19,13 @@ use serde::{Deserialize, Serialize};
 pub(super) use publish::withdraw;
 
 use super::context::Context;
+use super::output::{Output, OutputState};
 use super::pipeline::ordered;
 use super::rows::{InputObject, Place, RowReader, resolve};
 use super::runner::Done;
-use crate::{BatchJob, Error, JobKind, Result};
+use crate::{BatchJob, Error, JobKind, JobState, Result};
 use encode::{Encoded, Encoder};
-use output::{Output, OutputState};
+use language::Asker;
 
 /// Reasons of failed rows that the job itself shows.
 const REASONS_MAX: usize = 10;
@@ -53,8 +54,10 @@ pub(super) fn run(context: &Context, job: &BatchJob) -> Result<Done> {
         None => begin(context, &mut job)?,
     };
     if !progress.complete {
-        let encoder = Encoder::new(context, &version, &job)?;
-        predict(context, &job, &encoder, &mut progress)?;
+        match Asker::find(context, &job)? {
+            Some(asker) => ask(context, &job, &asker, &mut progress)?,
+            None => predict(context, &job, &Encoder::new(context, &version, &job)?, &mut progress)?,
+        }
     }
     if progress.successful == 0 {
         return Err(nothing_predicted(&progress));
@@ -63,7 +66,7 @@ pub(super) fn run(context: &Context, job: &BatchJob) -> Result<Done> {
     publish::publish(context, &job, &progress)?;
     progress.show(&mut job);
     job.checkpoint = None;
-    Ok(Done { kind: JobKind::Batch(job), writes: Vec::new(), evaluation: None })
+    Ok(Done::new(JobState::Succeeded, JobKind::Batch(job)))
 }
 
 /// Finds the inputs and decides where the output goes.
@@ -94,34 +97,53 @@ fn nothing_predicted(progress: &Progress) -> Error {
 }
 
 fn predict(context: &Context, job: &BatchJob, encoder: &Encoder, progress: &mut Progress) -> Result<()> {
-    let options = &context.control.options().jobs;
-    let mut output = Output::open(context.staging(), &progress.output, options.part_bytes)?;
-    let mut reader = RowReader::new(
+    let mut reader = reader(context, job, progress).by(encoder.model.chunk_rows());
+    let uris = progress.uris();
+    let threads = context.control.options().jobs.threads;
+    through(context, job, progress, threads, || reader.next(), |chunk| encoder.encode(&uris, chunk))
+}
+
+/// Has a language model answer the rows, each a request.
+fn ask(context: &Context, job: &BatchJob, asker: &Asker, progress: &mut Progress) -> Result<()> {
+    let mut reader = reader(context, job, progress);
+    let uris = progress.uris();
+    let threads = context.control.options().jobs.requests;
+    through(context, job, progress, threads, || reader.next_line(), |line| asker.ask(context, &uris, line))
+}
+
+fn reader(context: &Context, job: &BatchJob, progress: &Progress) -> RowReader {
+    RowReader::new(
         context.control.storage().clone(),
         context.runtime.clone(),
         progress.inputs.clone().into(),
         job.instances_format,
         progress.place.clone(),
     )
-    .by(encoder.model.chunk_rows());
-    let uris: Vec<String> = progress.inputs.iter().map(|input| input.uri.clone()).collect();
+}
+
+/// Has what `source` gives encoded by `work` on `threads` threads, and written in order.
+fn through<I: Send>(
+    context: &Context,
+    job: &BatchJob,
+    progress: &mut Progress,
+    threads: usize,
+    source: impl FnMut() -> Result<Option<I>> + Send,
+    work: impl Fn(I) -> Result<Encoded> + Sync,
+) -> Result<()> {
+    let options = &context.control.options().jobs;
+    let mut output = Output::open(context.staging(), &progress.output, options.part_bytes)?;
     let (mut unsaved, mut saved_at) = (0, Instant::now());
-    ordered(
-        options.threads,
-        || reader.next(),
-        |chunk| encoder.encode(&uris, chunk),
-        |encoded: Encoded| {
-            context.check()?;
-            unsaved += output.append(&encoded)?;
-            progress.add(encoded);
-            if unsaved >= options.checkpoint_bytes || saved_at.elapsed() >= options.checkpoint_interval {
-                (unsaved, saved_at) = (0, Instant::now());
-                progress.output = output.sync()?;
-                progress.note(context, job)?;
-            }
-            Ok(())
-        },
-    )?;
+    ordered(threads, source, work, |encoded: Encoded| {
+        context.check()?;
+        unsaved += output.append(&encoded.header, &encoded.rows, &encoded.faults)?;
+        progress.add(encoded);
+        if unsaved >= options.checkpoint_bytes || saved_at.elapsed() >= options.checkpoint_interval {
+            (unsaved, saved_at) = (0, Instant::now());
+            progress.output = output.sync()?;
+            progress.note(context, job)?;
+        }
+        Ok(())
+    })?;
     progress.output = output.sync()?;
     progress.complete = true;
     progress.note(context, job)
@@ -131,6 +153,10 @@ impl Progress {
     fn of(job: &BatchJob) -> Result<Option<Progress>> {
         let read = job.checkpoint.clone().map(serde_json::from_value).transpose();
         read.map_err(|e| Error::internal("reading the job's checkpoint", e))
+    }
+
+    fn uris(&self) -> Vec<String> {
+        self.inputs.iter().map(|input| input.uri.clone()).collect()
     }
 
     fn add(&mut self, encoded: Encoded) {

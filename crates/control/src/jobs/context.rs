@@ -45,18 +45,31 @@ impl Context {
         Ok(())
     }
 
+    /// The error with which a job is left to another process, for the reason `message`.
+    pub(super) fn leave(&self, message: impl Into<String>) -> Error {
+        self.signals.stopping.store(true, Ordering::Relaxed);
+        Error::new(ErrorCode::Unavailable, message)
+    }
+
     /// Changes what the job's row says of its particular work. With `checkpoint`, work has been done that
     /// a crash will not undo.
     pub(super) fn update(&self, checkpoint: bool, mut change: impl FnMut(&mut JobKind)) -> Result<()> {
-        fault::step().map_err(|e| failed("noting a checkpoint", e))?;
-        let changed = store::modify::<Job>(self.control.store(), &self.job.name, None, |job| {
+        self.runtime.block_on(self.note(|job| {
             change(&mut job.kind);
             if checkpoint {
                 job.crashes = 0;
             }
+        }))
+    }
+
+    /// Changes the job's row, within async work of the job.
+    pub(super) async fn note(&self, mut change: impl FnMut(&mut Job)) -> Result<()> {
+        fault::step().map_err(|e| failed("noting a checkpoint", e))?;
+        let changed = store::modify::<Job>(self.control.store(), &self.job.name, None, |job| {
+            change(job);
             Ok(Vec::<Write>::new())
         });
-        self.runtime.block_on(changed)?;
+        changed.await?;
         self.control.runner().changed();
         Ok(())
     }

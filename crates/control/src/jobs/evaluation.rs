@@ -19,7 +19,7 @@ use super::pipeline::ordered;
 use super::rows::{Chunk, Place, RowReader, Rows, resolve};
 use super::runner::Done;
 use crate::store::Record;
-use crate::{Error, Evaluation, EvaluationJob, JobKind, Result, Slice, Timestamp};
+use crate::{Error, Evaluation, EvaluationJob, JobKind, JobState, OperationResult, Result, Slice, Timestamp};
 
 /// Values of a column that are told apart; a column with more is no category and gives no slices.
 const SLICES_MAX: usize = 100;
@@ -109,7 +109,8 @@ fn done(job: &EvaluationJob, mut evaluation: Evaluation, rows: u64) -> Result<Do
     let kind =
         JobKind::Evaluation(EvaluationJob { rows, result: Some(evaluation.name.clone()), ..job.clone() });
     let writes = vec![evaluation.insert()?];
-    Ok(Done { kind, writes, evaluation: Some(evaluation) })
+    let result = Some(OperationResult::Evaluation(evaluation));
+    Ok(Done { writes, result, ..Done::new(JobState::Succeeded, kind) })
 }
 
 fn nothing_measured(total: &Counted) -> Error {

@@ -35,6 +35,10 @@ impl LoadedModel {
     /// Loads a version, having verified every byte of its artifact.
     pub(super) fn load(context: &Context, version: &Version) -> Result<Self> {
         let model = context.runtime.block_on(context.control.load_model(version.artifact))?;
+        if model.language().is_some() {
+            let message = "the model is a language model: deploy this version to an endpoint of its own, where a batch asks it";
+            return Err(Error::precondition(message));
+        }
         let images = Images::of_model(context, model.columns().unwrap_or_default());
         Ok(LoadedModel { model, images })
     }

@@ -42,6 +42,18 @@ pub(super) struct Chunk {
     pub(super) after: Position,
 }
 
+/// One row as it is written.
+pub(super) struct Line {
+    /// Which input.
+    pub(super) input: usize,
+    /// Its number there.
+    pub(super) row: u64,
+    /// Its bytes, or why it cannot be read.
+    pub(super) text: std::result::Result<Bytes, String>,
+    /// Where the input goes on after it.
+    pub(super) after: Position,
+}
+
 /// Decoded rows.
 pub(super) enum Rows {
     /// Of CSV.
@@ -164,6 +176,23 @@ impl RowReader {
     /// `InvalidArgument` for an input that has no usable header, naming it; `Aborted` for one that has
     /// changed since the job began; and what [`Storage::read`] fails with.
     pub(super) fn next(&mut self) -> Result<Option<Chunk>> {
+        let rows = self.chunk_rows;
+        self.advance(|decoder, input, uri| decoder.take(rows, input, uri))
+    }
+
+    /// The next row of JSON Lines as it is written; `None` after the last input.
+    ///
+    /// # Errors
+    /// As [`RowReader::next`].
+    pub(super) fn next_line(&mut self) -> Result<Option<Line>> {
+        self.advance(|decoder, input, _| decoder.take_line(input))
+    }
+
+    /// What `take` takes next, reading on as far as it needs.
+    fn advance<T>(
+        &mut self,
+        mut take: impl FnMut(&mut Decoder, usize, &str) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
         loop {
             let mut open = match self.open.take() {
                 Some(open) => open,
@@ -172,9 +201,9 @@ impl RowReader {
             };
             let input = self.next.input;
             let uri = self.inputs.get(input).map_or("", |input| input.uri.as_str());
-            if let Some(chunk) = open.decoder.take(self.chunk_rows, input, uri)? {
+            if let Some(taken) = take(&mut open.decoder, input, uri)? {
                 self.open = Some(open);
-                return Ok(Some(chunk));
+                return Ok(Some(taken));
             }
             if open.ended {
                 self.next = Place { input: input + 1, ..Place::default() };
@@ -251,6 +280,15 @@ impl Decoder {
             }
             (RowFormat::Csv, None) => Decoder::Csv(CsvDecoder::new(limits)),
         }
+    }
+
+    fn take_line(&mut self, input: usize) -> Result<Option<Line>> {
+        let Decoder::Jsonl(decoder) = self else {
+            return Err(Error::invalid("requests to a language model are read from JSONL only"));
+        };
+        let Some((row, text)) = decoder.take_line() else { return Ok(None) };
+        let text = text.map(Bytes::copy_from_slice);
+        Ok(Some(Line { input, row, text, after: decoder.position() }))
     }
 
     fn take(&mut self, rows: usize, input: usize, uri: &str) -> Result<Option<Chunk>> {

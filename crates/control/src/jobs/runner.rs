@@ -5,18 +5,17 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use super::context::{Context, Signals, staging};
-use super::{CRASHES_MAX, operation_name, pipeline};
-use super::{batch, evaluation, training};
+use super::{CRASHES_MAX, JobCollection, JobOptions, files_of, operation_name, pipeline};
+use super::{batch, evaluation, pull, requests, training};
 use crate::control::WeakControl;
 use crate::operation::OperationResult;
 use crate::storage::failed;
 use crate::store::{self, Write};
 use crate::{
-    Control, Error, ErrorCode, Evaluation, Job, JobError, JobKind, JobState, Operation, Result, Timestamp,
-    fault,
+    Control, Error, ErrorCode, Job, JobError, JobKind, JobState, Operation, Result, Timestamp, fault,
 };
 
 /// The queue of jobs, an image of what the metadata store holds, and the signals to running ones.
@@ -27,6 +26,8 @@ pub(crate) struct Runner {
     wake: Notify,
     /// Counts changes of jobs, for those who wait for one.
     changes: watch::Sender<u64>,
+    /// Requests of batches that may be with the models at once.
+    requests: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -38,17 +39,58 @@ struct State {
 
 /// What a job that has succeeded leaves in the metadata, in the commit that ends it.
 pub(super) struct Done {
+    /// How it ended.
+    pub(super) state: JobState,
     /// The job's particular part in its final form.
     pub(super) kind: JobKind,
     /// Resources that appear with it.
     pub(super) writes: Vec<Write>,
-    /// The evaluation among them, for the operation that waits for it.
-    pub(super) evaluation: Option<Evaluation>,
+    /// What came of it, for the operation that waits for it.
+    pub(super) result: Option<OperationResult>,
+}
+
+/// Which jobs a worker takes up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    /// Pulls, which wait for the network.
+    Pulls,
+    /// Batches of requests, which wait for the models.
+    Requests,
+    /// All others, which take processors.
+    Work,
+}
+
+impl Lane {
+    /// Whether the job `name` is in this lane.
+    fn has(self, name: &str) -> bool {
+        let collection = name.rsplit('/').nth(1);
+        let own = if collection == Some(JobCollection::Pull.as_str()) {
+            Lane::Pulls
+        } else if collection == Some(JobCollection::Requests.as_str()) {
+            Lane::Requests
+        } else {
+            Lane::Work
+        };
+        self == own
+    }
+}
+
+impl Done {
+    /// The end of a job in `state`, with nothing else to write.
+    pub(super) fn new(state: JobState, kind: JobKind) -> Done {
+        Done { state, kind, writes: Vec::new(), result: None }
+    }
 }
 
 impl Runner {
-    pub(crate) fn new() -> Self {
-        Runner { state: Mutex::default(), wake: Notify::new(), changes: watch::Sender::new(0) }
+    pub(crate) fn new(options: &JobOptions) -> Self {
+        let requests = Arc::new(Semaphore::new(options.requests.max(1)));
+        Runner { state: Mutex::default(), wake: Notify::new(), changes: watch::Sender::new(0), requests }
+    }
+
+    /// Requests of batches that may be with the models at once.
+    pub(super) fn requests(&self) -> &Arc<Semaphore> {
+        &self.requests
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -64,8 +106,14 @@ impl Runner {
         jobs.sort_by_key(|job| (job.create_time, job.name.clone()));
         clear_staging(control, &jobs)?;
         runner.state().queue = jobs.into_iter().map(|job| job.name).collect();
-        for _ in 0..control.options().jobs.slots {
-            tokio::spawn(work(runner.clone(), control.downgrade()));
+        let options = &control.options().jobs;
+        let (pulls, batches) =
+            if options.slots == 0 { (0, 0) } else { (options.pulls, options.request_batches) };
+        for (lane, workers) in [(Lane::Work, options.slots), (Lane::Pulls, pulls), (Lane::Requests, batches)]
+        {
+            for _ in 0..workers {
+                tokio::spawn(work(runner.clone(), control.downgrade(), lane));
+            }
         }
         Ok(())
     }
@@ -79,7 +127,8 @@ impl Runner {
     /// Puts a job that has been written down in the queue.
     pub(super) fn enqueue(&self, name: &str) {
         self.state().queue.push_back(name.to_owned());
-        self.wake.notify_one();
+        // Whose lane it is in is not known to those who sleep.
+        self.wake.notify_waiters();
         self.changed();
     }
 
@@ -119,11 +168,16 @@ impl Runner {
         if job.state.is_final() {
             return Ok(());
         }
-        store::modify::<Job>(control.store(), name, None, |job| {
+        let job = store::modify::<Job>(control.store(), name, None, |job| {
             job.cancel_requested |= !job.state.is_final();
+            if let JobKind::Requests(batch) = &mut job.kind {
+                batch.cancelling_since.get_or_insert(Timestamp::now());
+            }
             Ok(Vec::new())
         })
         .await?;
+        // What an earlier process has answered of a batch is kept: a worker ends it.
+        let begun = matches!(&job.kind, JobKind::Requests(batch) if batch.checkpoint.is_some());
         let waiting = {
             let mut state = self.state();
             if let Some(signals) = state.running.get(name) {
@@ -131,7 +185,11 @@ impl Runner {
             }
             let before = state.queue.len();
             state.queue.retain(|queued| queued != name);
-            before != state.queue.len()
+            let waiting = before != state.queue.len();
+            if waiting && begun {
+                state.queue.push_front(name.to_owned());
+            }
+            waiting && !begun
         };
         if waiting {
             // Taken up at once, whatever waits before it, to be ended as cancelled.
@@ -142,7 +200,7 @@ impl Runner {
     }
 
     /// The next job to take up; `None` when the process ends.
-    async fn next(&self) -> Option<(String, Arc<Signals>)> {
+    async fn next(&self, lane: Lane) -> Option<(String, Arc<Signals>)> {
         loop {
             let woken = self.wake.notified();
             {
@@ -150,7 +208,8 @@ impl Runner {
                 if state.stopping {
                     return None;
                 }
-                if let Some(name) = state.queue.pop_front() {
+                let place = state.queue.iter().position(|name| lane.has(name));
+                if let Some(name) = place.and_then(|place| state.queue.remove(place)) {
                     let signals = Arc::new(Signals::default());
                     state.running.insert(name.clone(), signals.clone());
                     return Some((name, signals));
@@ -167,8 +226,8 @@ impl Runner {
 }
 
 /// One worker: takes up jobs until the process ends. While it waits it does not keep the data directory open.
-async fn work(runner: Arc<Runner>, control: WeakControl) {
-    while let Some((name, signals)) = runner.next().await {
+async fn work(runner: Arc<Runner>, control: WeakControl, lane: Lane) {
+    while let Some((name, signals)) = runner.next(lane).await {
         let Some(control) = control.upgrade() else { return };
         if let Err(error) = run(&control, &name, signals).await {
             tracing::error!(job = %name, %error, cause = ?error.source, "a job could not be ended; it is taken up at the next start");
@@ -255,6 +314,8 @@ async fn on_thread(context: Context) -> Result<Done> {
             JobKind::Batch(job) => batch::run(&context, job),
             JobKind::Training(job) => training::run(&context, job),
             JobKind::Evaluation(job) => evaluation::run(&context, job),
+            JobKind::Pull(job) => pull::run(&context, job),
+            JobKind::Requests(batch) => requests::run(&context, batch),
         };
         // Nobody waits for it only when the process ends.
         let _ = sender.send(outcome);
@@ -279,6 +340,7 @@ async fn end(control: &Control, name: &str, outcome: Result<Done>) -> Result<()>
         }
         let mut writes = finish(&mut job, &outcome);
         writes.extend(operation_write(control, &job, &outcome).await?);
+        writes.extend(control.files().release(name).await?);
         writes.push(store::update(&mut job)?);
         match control.store().commit(writes).await {
             Ok(()) => {
@@ -301,7 +363,7 @@ fn finish(job: &mut Job, outcome: &Result<Done>) -> Vec<Write> {
     job.end_time = Some(Timestamp::now());
     match outcome {
         Ok(done) => {
-            job.state = JobState::Succeeded;
+            job.state = done.state;
             job.kind = done.kind.clone();
             job.crashes = 0;
             done.writes.clone()
@@ -310,8 +372,10 @@ fn finish(job: &mut Job, outcome: &Result<Done>) -> Vec<Write> {
             let cancelled = error.code == ErrorCode::Cancelled;
             job.state = if cancelled { JobState::Cancelled } else { JobState::Failed };
             job.error = Some(JobError::from(error));
-            if let JobKind::Batch(batch) = &mut job.kind {
-                (batch.output_directory, batch.checkpoint) = (None, None);
+            match &mut job.kind {
+                JobKind::Batch(batch) => (batch.output_directory, batch.checkpoint) = (None, None),
+                JobKind::Requests(batch) => batch.checkpoint = None,
+                JobKind::Training(_) | JobKind::Evaluation(_) | JobKind::Pull(_) => {}
             }
             Vec::new()
         }
@@ -320,8 +384,11 @@ fn finish(job: &mut Job, outcome: &Result<Done>) -> Vec<Write> {
 
 /// Ends the operation that waits for the job, if there is one.
 async fn operation_write(control: &Control, job: &Job, outcome: &Result<Done>) -> Result<Option<Write>> {
-    let JobKind::Evaluation(evaluation) = &job.kind else { return Ok(None) };
-    let name = operation_name(&evaluation.model, &job.name);
+    let name = match &job.kind {
+        JobKind::Evaluation(evaluation) => operation_name(&evaluation.model, &job.name),
+        JobKind::Pull(_) => pull::operation_name(job)?,
+        JobKind::Training(_) | JobKind::Batch(_) | JobKind::Requests(_) => return Ok(None),
+    };
     let mut operation: Operation = match store::get(control.store(), &name).await {
         Ok(operation) => operation,
         // The client has deleted it.
@@ -330,8 +397,11 @@ async fn operation_write(control: &Control, job: &Job, outcome: &Result<Done>) -
     };
     operation.done = true;
     operation.progress_percent = 100;
+    if let JobKind::Pull(pull) = &job.kind {
+        operation.transfer = Some(pull.transfer.clone());
+    }
     operation.outcome = match outcome {
-        Ok(done) => done.evaluation.clone().map(|made| Ok(OperationResult::Evaluation(made))),
+        Ok(done) => done.result.clone().map(Ok),
         Err(error) => Some(Err(JobError::from(error))),
     };
     store::update(&mut operation).map(Some)
@@ -341,9 +411,14 @@ async fn operation_write(control: &Control, job: &Job, outcome: &Result<Done>) -
 /// from ending.
 async fn withdraw(control: &Control, name: &str) {
     let Ok(job) = store::get::<Job>(control.store(), name).await else { return };
-    if let JobKind::Batch(batch) = &job.kind
-        && let Err(error) = batch::withdraw(control, batch).await
-    {
+    let withdrawn = match &job.kind {
+        JobKind::Batch(batch) => batch::withdraw(control, batch).await,
+        JobKind::Requests(_) => {
+            files_of(name).map(|files| files.iter().for_each(|file| control.files().disown(file)))
+        }
+        JobKind::Training(_) | JobKind::Evaluation(_) | JobKind::Pull(_) => Ok(()),
+    };
+    if let Err(error) = withdrawn {
         tracing::error!(job = %name, %error, "output of an unsuccessful job could not be removed");
     }
 }

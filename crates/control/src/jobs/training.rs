@@ -19,7 +19,8 @@ use super::runner::Done;
 use crate::artifact::Digest;
 use crate::models::{ArtifactSource, UploadModel};
 use crate::{
-    EpochProgress, Error, ErrorCode, JobKind, Parent, Result, RowFormat, ServingStatus, TrainingJob, fault,
+    EpochProgress, Error, ErrorCode, JobKind, JobState, Parent, Result, RowFormat, ServingStatus,
+    TrainingJob, fault,
 };
 
 /// Reasons of rows left out that the job shows.
@@ -42,7 +43,7 @@ pub(super) fn run(context: &Context, job: &TrainingJob) -> Result<Done> {
     let artifact = context.runtime.block_on(context.control.artifacts().put(trained.files))?;
     fault::step().map_err(|e| crate::storage::failed("registering the trained version", e))?;
     job.result = Some(register(context, &job, artifact)?);
-    Ok(Done { kind: JobKind::Training(job), writes: Vec::new(), evaluation: None })
+    Ok(Done::new(JobState::Succeeded, JobKind::Training(job)))
 }
 
 fn fit(context: &Context, spec: &TrainSpec, rows: &mut TrainingRows) -> Result<Trained> {

@@ -44,6 +44,10 @@ pub enum Kind {
     Artifact,
     /// A local bucket; its parent is empty.
     Bucket,
+    /// A [`crate::StoredFile`]; its parent is the project, location and collection.
+    File,
+    /// That a job reads a file; its parent is the file, and a file that has one cannot be deleted.
+    FileUse,
 }
 
 impl Kind {
@@ -60,6 +64,8 @@ impl Kind {
             Kind::Key => "key",
             Kind::Artifact => "artifact",
             Kind::Bucket => "bucket",
+            Kind::File => "file",
+            Kind::FileUse => "file_use",
         }
     }
 }

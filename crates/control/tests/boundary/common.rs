@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use control::storage::{CloudAccess, ObjectUri, PutOptions};
 use control::{
-    ArtifactSource, Control, Job, JobKind, JobState, NewBatch, NewTraining, Options, Parent, RowFormat,
-    TrainingTarget, UploadModel,
+    ArtifactSource, Control, Job, JobKind, JobOptions, JobState, NewBatch, NewTraining, Options, Parent,
+    RowFormat, TrainingTarget, UploadModel,
 };
 use formats::spec::TrainSpec;
 use tensor::export::{Activation, Layer, sequential};
@@ -23,7 +23,13 @@ pub(crate) fn parent() -> Parent {
 
 /// A data directory whose jobs write often. With `slots` 0 no job is taken up.
 pub(crate) async fn open(directory: &Path, slots: usize) -> Control {
+    open_noting(directory, slots, JobOptions::default().checkpoint_interval).await
+}
+
+/// The same, with a checkpoint every `interval`.
+pub(crate) async fn open_noting(directory: &Path, slots: usize, interval: Duration) -> Control {
     let mut options = Options::new(directory);
+    options.jobs.checkpoint_interval = interval;
     options.storage.cloud = CloudAccess::Off;
     options.jobs.slots = slots;
     options.jobs.checkpoint_bytes = 96 << 10;
@@ -95,6 +101,7 @@ pub(crate) fn new_batch(model: &str, input_uris: &[String]) -> NewBatch {
         predictions_format: RowFormat::Csv,
         output_uri_prefix: "gs://data/out".to_owned(),
         explain: false,
+        protocol: String::new(),
         as_written: serde_json::Value::Null,
     }
 }
@@ -163,7 +170,7 @@ pub(crate) fn training(job: &Job) -> &control::TrainingJob {
 
 /// Files that jobs, storage and artifacts have left behind in `directory`.
 pub(crate) fn leftovers(directory: &Path) -> Vec<PathBuf> {
-    ["jobs", "buckets/.staging", "artifacts/.staging"]
+    ["jobs", "buckets/.staging", "files/.staging", "artifacts/.staging"]
         .iter()
         .filter_map(|part| std::fs::read_dir(directory.join(part)).ok())
         .flat_map(|entries| entries.map(|entry| entry.unwrap().path()))

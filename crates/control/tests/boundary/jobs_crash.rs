@@ -5,8 +5,11 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::common::*;
+use crate::requests;
 use control::{JobState, ServingStatus};
 
 /// Steps at which a job is killed, spread over all that it takes.
@@ -21,7 +24,12 @@ fn child() {
     let Ok(directory) = std::env::var("MEUSE_CHILD_DIR") else { return };
     let name = std::env::var("MEUSE_CHILD_JOB").unwrap();
     runtime().block_on(async {
-        let control = open(Path::new(&directory), 1).await;
+        // How many steps a batch of requests takes must not depend on the time that it takes.
+        let control = match name.contains("requestBatches") {
+            true => open_noting(Path::new(&directory), 1, Duration::ZERO).await,
+            false => open(Path::new(&directory), 1).await,
+        };
+        control.answer_with(requests::PROTOCOL, Arc::new(requests::Echo::default()));
         let job = control.jobs().wait(&name, PATIENCE).await.unwrap();
         println!("state={:?} steps={} error={:?}", job.state, control::fault::steps_passed(), job.error);
         control.jobs().stop().await;
@@ -87,6 +95,29 @@ fn kill_everywhere(template: &Path, job: &str, check: impl Fn(&Path)) {
         check(&directory);
         std::fs::remove_dir_all(&directory).unwrap();
     }
+}
+
+#[test]
+fn a_batch_of_requests_killed_anywhere_has_every_line_once() {
+    let template = tempfile::tempdir().unwrap();
+    let asked = requests::asked(100);
+    let job = runtime().block_on(async {
+        let control = open(template.path(), 0).await;
+        let input = requests::store(&control, &asked.join("\n")).await;
+        requests::begin(&control, &input, PATIENCE * 100).await.name
+    });
+    let (good, bad): (Vec<_>, Vec<_>) = asked.into_iter().partition(|line| !line.starts_with("bad"));
+    kill_everywhere(template.path(), &job, |directory| {
+        runtime().block_on(async {
+            let control = open(directory, 0).await;
+            let done = ended(&control, &job, JobState::Succeeded).await;
+            let batch = requests::requests(&done);
+            assert_eq!(requests::lines(&control, batch.output.as_ref()).await, good);
+            assert_eq!(requests::lines(&control, batch.errors.as_ref()).await, bad);
+            assert_eq!(control.files().list(&parent()).await.unwrap().len(), 3);
+            assert_eq!(leftovers(directory), [] as [&Path; 0]);
+        });
+    });
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod common;
 mod jobs;
 mod jobs_crash;
 mod registry;
+mod requests;
 mod storage;
 #[cfg(unix)]
 mod store_crash;

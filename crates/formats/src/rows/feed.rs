@@ -47,6 +47,13 @@ impl Feed {
         self.at = (self.at + n).min(self.buffer.len());
     }
 
+    /// Counts `n` bytes of the rest as decoded, and gives them.
+    pub(super) fn take(&mut self, n: usize) -> &[u8] {
+        let from = self.at;
+        self.consume(n);
+        self.buffer.get(from..self.at).unwrap_or_default()
+    }
+
     /// Offset in the file of the first undecoded byte.
     pub(super) fn position(&self) -> u64 {
         self.offset + self.at as u64

@@ -37,6 +37,8 @@ pub struct Config {
     pub rope_theta: Option<f64>,
     /// The activation of feed-forward layers, such as `gelu`.
     pub hidden_act: Option<String>,
+    /// How positions are told, such as `absolute`.
+    pub position_embedding_type: Option<String>,
     /// Whether the output layer is the embedding.
     pub tie_word_embeddings: Option<bool>,
     /// How far attention reaches back.

@@ -2,11 +2,12 @@
 
 use kernels::{Activations, AttentionArgs, KvPages, OutOfMemory, Place, attention, ops};
 
-use super::rows::{each_row, room};
+use super::BLOCK_LEN;
 use super::weights::Layer;
-use super::{BLOCK_LEN, Machine};
 use crate::family::{Architecture, Pairs, Rope};
 use crate::forward::Batch;
+use crate::machine::Machine;
+use crate::rows::{each_row, room};
 use crate::scheduler::BlockCopy;
 
 /// Keys and values of every layer, in blocks.

@@ -2,10 +2,11 @@
 
 use kernels::{Activations, matmul_gated, ops};
 
-use super::Machine;
-use super::rows::room;
-use super::weights::{Expert, FeedForward, Linear};
+use super::weights::{Expert, FeedForward};
 use crate::family::{Architecture, Gate, Shares};
+use crate::machine::Machine;
+use crate::rows::room;
+use crate::weights::Linear;
 
 /// What a block keeps from step to step.
 #[derive(Debug, Default)]

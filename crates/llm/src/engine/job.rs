@@ -9,7 +9,7 @@ use super::Arrival;
 use super::speculate::Drafter;
 use crate::constraint::Follower;
 use crate::request::{Event, FinishReason, GenerateRequest, Sink, TokenLogprob, Usage};
-use crate::scheduler::SequenceId;
+use crate::scheduler::{BACKGROUND, SequenceId};
 use crate::text::{Released, Text};
 
 /// What travels with a token until its text is decided.
@@ -68,9 +68,9 @@ impl Job {
         }
     }
 
-    /// Whether what follows is guessed: not where it is given, and not before there is an answer.
+    /// Whether what follows is guessed: not where it is given or nobody waits for it, and not before there is an answer.
     pub(super) fn drafts(&self) -> bool {
-        self.begun && self.request.given.is_none()
+        self.begun && self.request.given.is_none() && self.request.priority > BACKGROUND
     }
 
     /// Why it has to end now, if it has to.

@@ -23,6 +23,9 @@ const IDLE: Duration = Duration::from_millis(10);
 /// Steps of fewer tokens say nothing of how long larger ones take, and are not made any smaller.
 const FIT_TOKENS: usize = 32;
 
+/// Steps of the background alone are not made any smaller.
+pub(super) const BACKGROUND_TOKENS_MIN: usize = 16;
+
 /// Of the pace's average, the share of the newest value.
 const PACE_SHARE: u32 = 8;
 
@@ -257,6 +260,10 @@ impl Desk {
 
     /// Takes in how long a step took.
     fn learn(&mut self, plan: &Plan, took: Duration) {
+        let background = |id| self.scheduler.sequence(id).is_some_and(Sequence::is_background);
+        if plan.runs.iter().all(|run| background(run.sequence)) {
+            self.fit_background(plan.tokens(), took);
+        }
         match plan.runs.iter().all(|run| run.wanted == run.len) {
             true => self.cost.learn(plan.tokens(), took),
             false => self.fit_steps(plan.tokens(), took),
@@ -276,18 +283,27 @@ impl Desk {
         self.scheduler.set_budgets(fit(options.step_tokens), fit(options.mixed_tokens));
     }
 
+    /// Sets how many tokens the next steps of the background alone compute by how long this one took.
+    fn fit_background(&mut self, tokens: usize, took: Duration) {
+        let options = &self.shared.options;
+        let fitting = tokens as f64 * options.background_time.as_secs_f64() / took.as_secs_f64().max(1e-6);
+        // A step of a few tokens says little of larger ones: no more than twice as many are tried.
+        let most = (2 * tokens).max(BACKGROUND_TOKENS_MIN);
+        self.scheduler.set_background_budget((fitting as usize).clamp(BACKGROUND_TOKENS_MIN, most));
+    }
+
     /// Takes what has arrived; waits for it where there is nothing else to do. False when the engine is to stop.
     fn take_in(&mut self, idle: bool) -> bool {
         let shared = Arc::clone(&self.shared);
-        let idle_max = shared.options.idle_max;
         let since = Instant::now();
         let mut inbox = shared.inbox();
+        inbox.idle_since = (idle && self.jobs.is_empty()).then_some(since);
         while idle && inbox.arrived.is_empty() && !inbox.stopping {
             // With requests at hand, cancellations and deadlines are to be seen.
-            let longest = match (self.jobs.is_empty(), idle_max.is_zero()) {
+            let longest = match (self.jobs.is_empty(), inbox.idle_max) {
                 (false, _) => IDLE,
-                (true, true) => Duration::from_secs(3600),
-                (true, false) => idle_max.saturating_sub(since.elapsed()),
+                (true, None) => Duration::from_secs(3600),
+                (true, Some(most)) => most.saturating_sub(since.elapsed()),
             };
             if longest.is_zero() {
                 // Under the lock: whoever comes next is told, and nobody's request is lost.
@@ -300,6 +316,7 @@ impl Desk {
                 break;
             }
         }
+        inbox.idle_since = None;
         let arrived = std::mem::take(&mut inbox.arrived);
         // Counted here until the next report, so that the handle's bound holds.
         inbox.counters.waiting += arrived.len();

@@ -501,6 +501,25 @@ proptest! {
 }
 
 #[test]
+fn an_engine_is_kept_as_long_as_is_said_last() {
+    let engine = Engine::start(model(64), EngineOptions::default()).unwrap();
+    assert_eq!(engine.time_left(), None);
+    engine.keep(Some(Duration::from_secs(3600)));
+    assert!(engine.time_left().unwrap() > Duration::from_secs(3000));
+    answer(&engine, GenerateRequest::new(prompt("hello"), 5));
+    engine.keep(None);
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!((engine.time_left(), engine.ended()), (None, None));
+    engine.keep(Some(Duration::ZERO));
+    let begun = Instant::now();
+    while engine.ended().is_none() {
+        assert!(begun.elapsed() < PATIENCE, "it does not end");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(engine.ended(), Some(End::Idle));
+}
+
+#[test]
 fn an_idle_engine_ends_and_a_busy_one_does_not() {
     let idle_max = Duration::from_millis(300);
     let options = EngineOptions { idle_max, ..EngineOptions::default() };

@@ -53,6 +53,11 @@ impl<'a> Keys<'a> {
         }
     }
 
+    /// A whole number, if it is there.
+    pub(crate) fn whole(&self, key: &str) -> Result<Option<u32>, LoadError> {
+        Ok(self.metadata.u32(&self.full(key))?)
+    }
+
     /// A number above zero, if it is there.
     pub(crate) fn number(&self, key: &str) -> Result<Option<f32>, LoadError> {
         match self.metadata.f32(&self.full(key))? {

@@ -4,7 +4,7 @@ use std::fs;
 
 /// Bytes available: what the system says it could give without swapping, or what is left to this process's control
 /// group if that is less. Without limit where the system does not say.
-pub(super) fn available() -> u64 {
+pub fn available() -> u64 {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| mem_available(&text));
     [machine, control_group()].into_iter().flatten().min().unwrap_or(u64::MAX)
 }

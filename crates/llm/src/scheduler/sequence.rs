@@ -1,5 +1,6 @@
 //! One sequence of tokens and how far its numbers are computed.
 
+use super::BACKGROUND;
 use super::blocks::{BlockId, ContentId, NOTHING};
 
 /// Names a sequence within one scheduler. Never used twice.
@@ -104,6 +105,11 @@ impl Sequence {
     /// Tokens that are computed and whose blocks others may find.
     pub(super) fn shareable(&self) -> usize {
         if self.private { self.prompt().len().min(self.computed) } else { self.computed }
+    }
+
+    /// Whether nobody waits for it.
+    pub fn is_background(&self) -> bool {
+        self.priority <= BACKGROUND
     }
 
     /// Tokens still to be computed.

@@ -14,6 +14,7 @@ fn limits(blocks: u32) -> Limits {
         blocks,
         step_tokens: 12,
         mixed_tokens: 5,
+        background_tokens: 3,
         wanted_max: 9,
         running_max: 6,
         waiting_max: 20,
@@ -182,6 +183,47 @@ fn a_low_priority_is_passed_only_so_often() {
     }
 }
 
+#[test]
+fn the_background_gives_way_to_whoever_waits() {
+    let mut scheduler = Scheduler::new(Limits { running_max: 3, ..limits(12) });
+    let behind = |tokens: &[u32]| NewSequence { priority: BACKGROUND, ..prompt(tokens) };
+    let first = scheduler.add(behind(&[1, 2, 3, 4, 5])).unwrap();
+    assert_eq!(
+        scheduler.schedule().runs,
+        [Run { sequence: first, start: 0, len: 3, wanted: 0 }],
+        "a short step"
+    );
+    settle(&mut scheduler, first);
+    scheduler.append(first, 6);
+    let others: Vec<_> = (0..2).map(|_| scheduler.add(behind(&[7])).unwrap()).collect();
+    assert_eq!(scheduler.schedule().runs.len(), 3);
+    [first, others[0], others[1]].into_iter().for_each(|id| scheduler.append(id, 8));
+
+    // A prompt takes a seat of theirs, and has the step for itself.
+    let asked = scheduler.add(prompt(&(20..34).collect::<Vec<_>>())).unwrap();
+    let plan = scheduler.schedule();
+    assert_eq!(plan.runs, [Run { sequence: asked, start: 0, len: 12, wanted: 0 }]);
+    assert_eq!(plan.preempted, [others[1]]);
+    assert_eq!(scheduler.schedule().runs, [Run { sequence: asked, start: 12, len: 2, wanted: 1 }]);
+    scheduler.append(asked, 9);
+
+    // Beside its answer one goes on: the first.
+    let turns: Vec<_> = scheduler.schedule().runs.iter().map(|run| run.sequence).collect();
+    assert_eq!(turns, [asked, first]);
+}
+
+#[test]
+fn the_background_is_passed_for_ever() {
+    let mut scheduler = Scheduler::new(Limits { running_max: 1, ..limits(40) });
+    let behind = scheduler.add(NewSequence { priority: BACKGROUND, ..prompt(&[1]) }).unwrap();
+    for _ in 0..2 * PASSED_MAX {
+        let id = scheduler.add(prompt(&[1])).unwrap();
+        assert_eq!(scheduler.schedule().runs[0].sequence, id);
+        scheduler.remove(id);
+    }
+    assert_eq!(scheduler.schedule().runs[0].sequence, behind);
+}
+
 /// What is asked in a random run.
 #[derive(Clone, Debug)]
 enum Ask {
@@ -191,7 +233,7 @@ enum Ask {
 }
 
 fn asks() -> impl Strategy<Value = Vec<Ask>> {
-    let add = (0..3u32, 1..24usize, 0..2u64, -1..2i8, 1..4usize, 1..12usize).prop_map(
+    let add = (0..3u32, 1..24usize, 0..2u64, BACKGROUND..2i8, 1..4usize, 1..12usize).prop_map(
         |(family, len, salt, priority, seats, answer)| Ask::Add {
             family,
             len,
@@ -290,12 +332,22 @@ impl Simulation {
         assert!(plan.wanted() <= limits.wanted_max);
         let ran: BTreeSet<_> = plan.runs.iter().map(|run| run.sequence).collect();
         assert_eq!(ran.len(), plan.runs.len(), "a sequence runs once a step");
-        for id in due {
+        let behind = |id: &SequenceId| self.scheduler.sequence(*id).unwrap().is_background();
+        for id in due.iter().filter(|id| !behind(id)) {
             assert!(ran.contains(id) || plan.preempted.contains(id), "{id:?} waits for its token");
         }
         let seats: usize = self.scheduler.running.iter().map(|id| self.scheduler.sequences[id].seats).sum();
         assert!(seats <= limits.running_max);
-        if due.iter().any(|id| ran.contains(id)) {
+        let alone = ran.iter().all(behind);
+        let of_background: usize =
+            plan.runs.iter().filter(|run| behind(&run.sequence)).map(|run| run.len).sum();
+        if alone {
+            assert!(of_background <= limits.background_tokens);
+        } else if of_background > 0 {
+            assert!(of_background <= (plan.tokens() - of_background).div_ceil(BACKGROUND_SHARE));
+            assert!(plan.runs.iter().all(|run| behind(&run.sequence) || run.len == run.wanted));
+        }
+        if due.iter().any(|id| ran.contains(id) && !behind(id)) {
             let others: usize =
                 plan.runs.iter().filter(|run| !due.contains(&run.sequence)).map(|run| run.len).sum();
             assert!(others <= limits.mixed_tokens);

@@ -46,9 +46,22 @@ impl Client {
     ///
     /// # Errors
     /// If it fails or is cancelled.
-    pub async fn outcome(&self, mut operation: Value) -> Result<Value> {
+    pub async fn outcome(&self, operation: Value) -> Result<Value> {
+        self.watched_outcome(operation, |_| ()).await
+    }
+
+    /// As [`Client::outcome`]; `watch` sees every state.
+    ///
+    /// # Errors
+    /// As [`Client::outcome`].
+    pub async fn watched_outcome(
+        &self,
+        mut operation: Value,
+        mut watch: impl FnMut(&Value),
+    ) -> Result<Value> {
         let mut patience = Patience::new();
         loop {
+            watch(&operation);
             if operation.get("done").and_then(Value::as_bool).unwrap_or(false) {
                 return finished(operation);
             }

@@ -159,6 +159,8 @@ pub struct Job {
     pub model_to_upload: Option<Model>,
     /// Progress of a training job.
     pub training_task_metadata: Option<TrainingProgress>,
+    /// Progress of a pull.
+    pub pull: Option<PullProgress>,
 }
 
 impl Job {
@@ -256,6 +258,22 @@ pub struct Epoch {
     pub validation_accuracy: Option<f64>,
     /// Wall-clock seconds.
     pub seconds: f64,
+}
+
+/// How far a pull is, as its operation's metadata.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PullProgress {
+    /// Where it reads from.
+    pub source: String,
+    /// Bytes that are here.
+    #[serde(deserialize_with = "count")]
+    pub bytes_done: u64,
+    /// Bytes in all; 0 where unknown.
+    #[serde(deserialize_with = "count")]
+    pub bytes_total: u64,
+    /// When it was asked for, RFC 3339.
+    pub create_time: String,
 }
 
 /// Resource name without `@version`.

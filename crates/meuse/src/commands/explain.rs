@@ -270,7 +270,8 @@ impl Explained {
 impl Deletion {
     fn read(test: &Value) -> Option<Self> {
         let number = |name: &str| test.get(name).and_then(Value::as_f64);
-        let removed = test.get("spans_removed")?.as_u64()?;
+        // Numbers of a protobuf Struct are floats.
+        let removed = number("spans_removed")? as u64;
         Some(Deletion { removed, loss: number("loss")?, random_loss: number("random_loss")? })
     }
 

@@ -7,7 +7,7 @@ use crate::client::Client;
 use crate::client::wire::{Job, last_segment};
 use crate::connection::Connection;
 use crate::failure::{Failure, Result};
-use crate::show::{EpochBar, Output, RowBar, Table, ago, thousands};
+use crate::show::{ByteBar, EpochBar, Output, RowBar, Table, ago, megabytes, thousands};
 
 /// List jobs, or watch or cancel one.
 #[derive(Debug, Args)]
@@ -25,11 +25,13 @@ pub struct Jobs {
     pub connection: Connection,
 }
 
-/// Kinds of jobs: collection, what people call it. Evaluations are seen as their operations.
+/// Kinds of jobs: collection, what people call it. Evaluations and pulls are seen as their operations.
 const KINDS: [(&str, &str); 3] =
     [("trainingPipelines", "train"), ("batchPredictionJobs", "batch"), ("operations", "evaluate")];
 /// The metadata that evaluations' operations carry, and no others.
 const EVALUATION_METADATA: &str = "GenericOperationMetadata";
+/// What people call a pull. Its operation belongs to no model, since there is none yet.
+const PULL: &str = "pull";
 
 impl Jobs {
     /// Prints the list, follows or cancels.
@@ -100,6 +102,9 @@ fn show(found: &[Value], output: &Output) -> Result<()> {
 }
 
 fn kind(name: &str) -> &'static str {
+    if name.contains("/operations/") && !name.contains("/models/") {
+        return PULL;
+    }
     KINDS
         .iter()
         .find(|(collection, _)| name.contains(&format!("/{collection}/")))
@@ -112,6 +117,9 @@ fn progress(job: &Job) -> String {
     {
         let accuracy = last.accuracy.map(|a| format!(", accuracy {a:.3}")).unwrap_or_default();
         return format!("epoch {}/{}{accuracy}", last.epoch, training.epochs.max(last.epoch));
+    }
+    if let Some(pull) = &job.pull {
+        return format!("{} of {}", megabytes(pull.bytes_done), megabytes(pull.bytes_total));
     }
     match &job.completion_stats {
         Some(stats) if stats.failed_count > 0 => {
@@ -135,17 +143,24 @@ async fn all(client: &Client) -> Result<Vec<Value>> {
     Ok(jobs)
 }
 
-/// A job as it is, an evaluation's operation in the shape of a job, nothing for other operations.
+/// A job as it is, the operation of an evaluation or a pull in the shape of a job, nothing for other operations.
 fn as_job(value: Value) -> Option<Value> {
     let name = value.get("name").and_then(Value::as_str).unwrap_or_default();
     if !name.contains("/operations/") {
         return Some(value);
     }
     let metadata = value.get("metadata")?;
-    if !metadata.get("@type")?.as_str()?.ends_with(EVALUATION_METADATA) {
+    let pull = metadata.get("value").filter(|metadata| metadata["kind"] == PULL);
+    if pull.is_none() && !metadata.get("@type")?.as_str()?.ends_with(EVALUATION_METADATA) {
         return None;
     }
-    let model = name.split("/models/").nth(1).and_then(|rest| rest.split('/').next()).unwrap_or_default();
+    let (created, called) = match pull {
+        Some(pull) => (&pull["createTime"], pull["source"].as_str().map(last_segment)),
+        None => {
+            let model = name.split("/models/").nth(1).and_then(|rest| rest.split('/').next());
+            (&metadata["createTime"], model)
+        }
+    };
     let error = value.get("error");
     let state = match (value.get("done").and_then(Value::as_bool).unwrap_or(false), error) {
         (false, _) => "JOB_STATE_RUNNING",
@@ -154,8 +169,11 @@ fn as_job(value: Value) -> Option<Value> {
         (true, Some(e)) if e.get("code").and_then(Value::as_i64) == Some(1) => "JOB_STATE_CANCELLED",
         (true, Some(_)) => "JOB_STATE_FAILED",
     };
-    let mut job =
-        json!({"name": name, "displayName": model, "state": state, "createTime": metadata["createTime"]});
+    let called = called.unwrap_or_default();
+    let mut job = json!({"name": name, "displayName": called, "state": state, "createTime": created});
+    if let Some(pull) = pull {
+        job["pull"] = pull.clone();
+    }
     for field in ["error", "response"] {
         if let Some(found) = value.get(field) {
             job[field] = found.clone();
@@ -185,10 +203,14 @@ async fn find(client: &Client, name: &str) -> Result<Value> {
 /// If the server refuses, or the job does not succeed.
 pub(crate) async fn watch(client: &Client, resource: &str, output: &Output) -> Result<Job> {
     let mut epochs = (kind(resource) == "train").then(|| EpochBar::new(output));
-    let rows = epochs.is_none().then(|| RowBar::new(output, "waiting for a worker"));
+    let mut bytes = (kind(resource) == PULL).then(|| ByteBar::new(output));
+    let rows = (epochs.is_none() && bytes.is_none()).then(|| RowBar::new(output, "waiting for a worker"));
     let show = |value: &Value| {
         let job = read(value);
         if let (Some(bar), Some(progress)) = (&mut epochs, &job.training_task_metadata) {
+            bar.update(progress);
+        }
+        if let (Some(bar), Some(progress)) = (&mut bytes, &job.pull) {
             bar.update(progress);
         }
         if let (Some(bar), Some(stats)) = (&rows, &job.completion_stats) {
@@ -197,6 +219,9 @@ pub(crate) async fn watch(client: &Client, resource: &str, output: &Output) -> R
     };
     let done = client.follow(&format!("/v1/{resource}"), show, |value| read(value).is_final()).await;
     if let Some(bar) = epochs {
+        bar.finish();
+    }
+    if let Some(bar) = bytes {
         bar.finish();
     }
     if let Some(bar) = rows {
@@ -236,5 +261,22 @@ mod tests {
         );
         assert_eq!(read(&operation(EVALUATION_METADATA, false)).state(), "running");
         assert!(as_job(operation("DeployModelOperationMetadata", true)).is_none());
+    }
+
+    #[test]
+    fn pulls_are_seen_as_jobs() {
+        let job = read(&json!({
+            "name": "projects/p/locations/l/operations/1",
+            "metadata": {
+                "@type": "type.googleapis.com/google.protobuf.Struct",
+                "value": {"kind": "pull", "source": "hf:a/b/m.gguf", "bytesDone": "7", "createTime": "t"},
+            },
+            "done": false,
+        }));
+        assert_eq!(
+            (job.state().as_str(), job.display_name.as_str(), kind(&job.name)),
+            ("running", "m.gguf", PULL)
+        );
+        assert_eq!(job.pull.map(|pull| pull.bytes_done), Some(7));
     }
 }

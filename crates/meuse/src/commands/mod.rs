@@ -13,6 +13,7 @@ pub mod jobs;
 pub mod keys;
 pub mod models;
 pub mod predict;
+pub mod pull;
 pub(crate) mod rows;
 pub mod serve;
 pub mod train;
@@ -32,6 +33,7 @@ pub async fn run(command: Command, output: &Output) -> Result<()> {
         Command::Quickstart(command) => command.run(output).await,
         Command::Train(command) => command.run(output).await,
         Command::Import(command) => command.run(output).await,
+        Command::Pull(command) => command.run(output).await,
         Command::Deploy(command) => command.run(output).await,
         Command::Undeploy(command) => command.run(output).await,
         Command::Predict(command) => command.run(output).await,

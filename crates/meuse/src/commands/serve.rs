@@ -14,6 +14,7 @@ use crate::data_dir::{self, DataDir};
 use crate::failure::{Failure, Result};
 use crate::server::{Server, asked_to_stop, is_local, listen};
 use crate::show::Output;
+use crate::sources::Sources;
 
 /// Run the server.
 #[derive(Debug, Args)]
@@ -45,6 +46,9 @@ pub struct Serve {
     /// Whose credentials open buckets elsewhere (gs://, s3://, az://)
     #[arg(long, value_enum, default_value_t = Cloud::Environment)]
     pub cloud: Cloud,
+    /// Where models may be pulled from.
+    #[command(flatten)]
+    pub sources: Sources,
 }
 
 /// Whose credentials open buckets elsewhere.
@@ -88,6 +92,7 @@ impl Serve {
     fn options(&self) -> control::Options {
         let mut options = control::Options::new(&self.data);
         options.storage.file_roots.clone_from(&self.files);
+        options.sources = self.sources.options();
         options.language.context_max = self.context;
         options.language.memory_max = self.model_memory.saturating_mul(1 << 20);
         options.language.idle_max =

@@ -1,6 +1,7 @@
 //! `meuse quickstart`: everything at work, over the network, on shipped data.
 
 mod data;
+mod language;
 mod paste;
 mod tour;
 
@@ -18,15 +19,17 @@ use crate::data_dir::{self, DataDir};
 use crate::failure::{Failure, Result};
 use crate::server::{self, Server};
 use crate::show::{Output, Style};
+use crate::sources::Sources;
 
 /// The port tried first.
 const PORT: u16 = 8080;
 
-/// See everything at work on shipped data: train, deploy, evaluate, batch, predict, explain.
+/// See everything at work: train, deploy, evaluate, batch, predict, explain; pull a language model and ask it.
 #[derive(Debug, Args)]
 #[command(
     after_help = "It starts a server of its own, acts on it over the network as any client would, and keeps\n\
-serving until Ctrl-C. Running it again on the same directory adds versions."
+serving until Ctrl-C. Running it again on the same directory adds versions. Only the language model comes from\n\
+outside; where that cannot be reached, the rest is shown without."
 )]
 pub struct Quickstart {
     /// Stop when everything has been shown, instead of serving on
@@ -38,6 +41,12 @@ pub struct Quickstart {
     /// Address to listen on [default: 127.0.0.1:8080, or a free port if that is taken]
     #[arg(long, value_name = "HOST:PORT", value_parser = serve::address)]
     pub listen: Option<SocketAddr>,
+    /// Leave the language model out, which is pulled from outside (94 MiB)
+    #[arg(long)]
+    pub no_pull: bool,
+    /// Where models may be pulled from.
+    #[command(flatten)]
+    pub sources: Sources,
 }
 
 impl Quickstart {
@@ -50,13 +59,15 @@ impl Quickstart {
         log();
         let stop = server::asked_to_stop()?;
         tokio::pin!(stop);
-        let server = Server::start(control::Options::new(&self.data), self.listener().await?).await?;
+        let options =
+            control::Options { sources: self.sources.options(), ..control::Options::new(&self.data) };
+        let server = Server::start(options, self.listener().await?).await?;
         let key = DataDir::new(&self.data)
             .admin_key()
             .ok_or_else(|| Failure::new(format!("there is no admin.key in {}", self.data.display())))?;
         let client = Client::new(server.address(), Some(&key), "default", DEFAULT_LOCATION)?;
         let shown = tokio::select! {
-            shown = tour::tour(&client, output, &self.data) => shown,
+            shown = tour::tour(&client, output, &self.data, !self.no_pull) => shown,
             () = &mut stop => {
                 server.stop().await?;
                 return Err(Failure::new("stopped before everything was shown"));
@@ -75,7 +86,8 @@ impl Quickstart {
             output.line("");
             let done = format!("Everything worked, in {:.1} s.", started.elapsed().as_secs_f64());
             output.line(output.style(Style::Good, &done));
-            output.line(paste::lines(output, &client, &self.data));
+            let speaks = result.pointer("/language/answer").is_some();
+            output.line(paste::lines(output, &client, &self.data, speaks));
         }
         if self.exit {
             return server.stop().await;

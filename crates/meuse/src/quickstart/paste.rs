@@ -2,16 +2,24 @@
 
 use std::path::Path;
 
+use super::language;
 use super::tour::{NAME, QUESTION};
 use crate::client::Client;
 use crate::show::{Output, Style};
 
-/// Lines for a shell and for Python, with this server's address and key.
-pub(super) fn lines(output: &Output, client: &Client, data_dir: &Path) -> String {
+/// Lines for a shell and for Python, with this server's address and key; `speaks` is whether the language model
+/// is there.
+pub(super) fn lines(output: &Output, client: &Client, data_dir: &Path, speaks: bool) -> String {
     let (url, parent) = (client.url(), client.parent());
     let key_file = data_dir.join("admin.key");
     let key = client.key().unwrap_or_default();
     let head = |text: &str| output.style(Style::Strong, text);
+    let data = if data_dir == Path::new(crate::data_dir::DEFAULT) {
+        String::new()
+    } else {
+        format!(" --data-dir {}", data_dir.display())
+    };
+    let chat = if speaks { format!("\n  meuse chat {}{data}", language::NAME) } else { String::new() };
     format!(
         r#"
 {curl}
@@ -29,16 +37,11 @@ pub(super) fn lines(output: &Output, client: &Client, data_dir: &Path) -> String
 
 {shell}
   meuse explain {NAME} '{QUESTION}'{data}
-  meuse models{data}
+  meuse models{data}{chat}
 "#,
         curl = head("curl"),
         python = head("Python, Google's own library"),
         shell = head("Another terminal"),
         key_file = key_file.display(),
-        data = if data_dir == Path::new(crate::data_dir::DEFAULT) {
-            String::new()
-        } else {
-            format!(" --data-dir {}", data_dir.display())
-        },
     )
 }

@@ -25,20 +25,20 @@ const BUCKET: &str = "quickstart";
 pub(super) const QUESTION: &str = "a small striped insect that lives in a hive and makes honey";
 
 /// What every step works with.
-struct Tour<'a> {
-    client: &'a Client,
-    output: &'a Output,
+pub(super) struct Tour<'a> {
+    pub(super) client: &'a Client,
+    pub(super) output: &'a Output,
     step: u32,
 }
 
-/// Shows everything; the figures.
+/// Shows everything, with `pull` a language model as well; the figures.
 ///
 /// # Errors
 /// If a step fails.
-pub(super) async fn tour(client: &Client, output: &Output, data_dir: &Path) -> Result<Value> {
+pub(super) async fn tour(client: &Client, output: &Output, data_dir: &Path, pull: bool) -> Result<Value> {
     let mut tour = Tour { client, output, step: 0 };
     if !output.json {
-        let title = "Meuse quickstart: a text classifier, from a labelled file to explained predictions.";
+        let title = "Meuse quickstart: a text classifier, from a labelled file to explained predictions, and a language model.";
         output.line(output.style(Style::Strong, title));
         output.line("");
     }
@@ -51,6 +51,7 @@ pub(super) async fn tour(client: &Client, output: &Output, data_dir: &Path) -> R
     let batch = tour.batch(&first).await?;
     let prediction = tour.predict(&endpoint).await?;
     let explained = tour.explain(&endpoint).await?;
+    let language = if pull { tour.language().await? } else { Value::Null };
     Ok(json!({
         "url": client.url(),
         "model": first.resource(),
@@ -65,12 +66,13 @@ pub(super) async fn tour(client: &Client, output: &Output, data_dir: &Path) -> R
         },
         "prediction": prediction,
         "explanation": {"label": explained.label, "approximationError": explained.approximation_error},
+        "language": language,
     }))
 }
 
 impl Tour<'_> {
     /// A step's first line.
-    fn say(&mut self, what: &str, how: &str) {
+    pub(super) fn say(&mut self, what: &str, how: &str) {
         self.step += 1;
         if !self.output.json {
             let head = self.output.style(Style::Strong, &format!("{} {what:<9}", self.step));
@@ -79,7 +81,7 @@ impl Tour<'_> {
     }
 
     /// A further line of a step.
-    fn add(&self, how: &str) {
+    pub(super) fn add(&self, how: &str) {
         if !self.output.json {
             self.output.line(format!("            {how}"));
         }

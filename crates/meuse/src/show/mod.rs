@@ -8,6 +8,6 @@ mod words;
 
 pub use attribution::{TokenShare, attribution_lines};
 pub use output::{Output, Style};
-pub use progress::{EpochBar, LoadBar, RowBar};
+pub use progress::{ByteBar, EpochBar, LoadBar, RowBar};
 pub use table::Table;
-pub use words::{ago, fit, percent, thousands};
+pub use words::{ago, fit, megabytes, percent, thousands};

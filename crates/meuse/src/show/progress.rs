@@ -4,8 +4,8 @@ use std::io::{self, IsTerminal, Write};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{Output, thousands};
-use crate::client::wire::{CompletionStats, Epoch, TrainingProgress};
+use super::{Output, megabytes, thousands};
+use crate::client::wire::{CompletionStats, Epoch, PullProgress, TrainingProgress};
 
 /// Epochs of a training job.
 #[derive(Debug)]
@@ -18,6 +18,14 @@ pub struct EpochBar {
 #[derive(Debug)]
 pub struct RowBar {
     bar: Bar,
+}
+
+/// Bytes of a pull.
+#[derive(Debug)]
+pub struct ByteBar {
+    bar: Bar,
+    /// Tenths that a log has seen.
+    tenths: u64,
 }
 
 /// Requests of a measurement.
@@ -91,6 +99,41 @@ impl RowBar {
     }
 
     /// Takes the spinner away.
+    pub fn finish(self) {
+        if let Bar::Live(bar) = self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl ByteBar {
+    /// A bar that waits for the first byte.
+    pub fn new(output: &Output) -> Self {
+        let template = "  {bar:24.cyan/dim} {bytes}/{total_bytes}  {bytes_per_sec}  {msg}";
+        ByteBar { bar: Bar::new(output, template, "asking for it"), tenths: 0 }
+    }
+
+    /// Shows how many bytes are here.
+    pub fn update(&mut self, progress: &PullProgress) {
+        let (done, total) = (progress.bytes_done, progress.bytes_total.max(progress.bytes_done));
+        match &self.bar {
+            Bar::Live(bar) => {
+                bar.set_length(total);
+                bar.set_position(done);
+                bar.set_message(if done > 0 && done == total { "verifying" } else { "" });
+            }
+            Bar::Lines => {
+                let tenths = (done * 10).checked_div(total).unwrap_or(0);
+                if tenths > self.tenths {
+                    let _ = writeln!(io::stderr().lock(), "  {} of {}", megabytes(done), megabytes(total));
+                }
+                self.tenths = tenths;
+            }
+            Bar::Silent => {}
+        }
+    }
+
+    /// Takes the bar away.
     pub fn finish(self) {
         if let Bar::Live(bar) = self.bar {
             bar.finish_and_clear();

@@ -13,6 +13,12 @@ pub fn thousands(n: u64) -> String {
     text
 }
 
+/// `98362432` as `94 MiB`.
+pub fn megabytes(bytes: u64) -> String {
+    let mebibytes = bytes as f64 / f64::from(1 << 20);
+    if mebibytes < 1000.0 { format!("{mebibytes:.0} MiB") } else { format!("{:.1} GiB", mebibytes / 1024.0) }
+}
+
 /// `0.8312` as `83.1 %`.
 pub fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
@@ -51,6 +57,13 @@ mod tests {
         assert_eq!(thousands(0), "0");
         assert_eq!(thousands(999), "999");
         assert_eq!(thousands(1_234_567), "1,234,567");
+    }
+
+    #[test]
+    fn sizes_are_short() {
+        assert_eq!(megabytes(98_362_432), "94 MiB");
+        assert_eq!(megabytes(1_117_320_736), "1.0 GiB");
+        assert_eq!(megabytes(0), "0 MiB");
     }
 
     #[test]

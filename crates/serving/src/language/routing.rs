@@ -6,7 +6,8 @@ use llm::SubmitError;
 
 use super::Language;
 use crate::counters::{Counters, bump};
-use crate::router::{Deployed, LiveRoute, Router};
+use crate::model::Model;
+use crate::router::{Deployed, Live, LiveRoute, Router};
 
 /// A language model that was chosen for a request.
 #[derive(Clone)]
@@ -40,8 +41,14 @@ pub enum LanguageRouteError {
         endpoint: String,
     },
     /// What answers there answers with numbers or labels.
-    #[error("`{name}` is not a language model: ask it for predictions")]
+    #[error("`{name}` is not a language model: ask it for predictions or embeddings")]
     NotLanguage {
+        /// The name asked for.
+        name: String,
+    },
+    /// What answers there makes neither vectors nor scores of texts.
+    #[error("`{name}` makes no embeddings: it is no encoder")]
+    NotEncoder {
         /// The name asked for.
         name: String,
     },
@@ -96,6 +103,15 @@ impl LanguageRoute {
     }
 }
 
+/// What answers to a name.
+pub(crate) struct Answering<T> {
+    /// The endpoint's resource name.
+    pub(crate) endpoint: String,
+    pub(crate) live: Arc<Live>,
+    /// What was looked for, if what answers has it.
+    pub(crate) answers: Option<T>,
+}
+
 impl Router {
     /// The language model that answers to `name` in `project`, by the traffic split of its endpoint: an endpoint's
     /// id, a model's id or what people call it, in this order.
@@ -103,29 +119,68 @@ impl Router {
     /// # Errors
     /// If there is none, or what is called so is no language model.
     pub fn language(&self, project: &str, name: &str) -> Result<LanguageRoute, LanguageRouteError> {
+        let Answering { endpoint, live, .. } =
+            self.answering(project, name, |model| model.language().cloned())?;
+        language_of(&endpoint, &live, name)
+    }
+
+    /// What answers to `name` in `project`. Of endpoints that are called so, those come first that have what `of` looks
+    /// for.
+    pub(crate) fn answering<T>(
+        &self,
+        project: &str,
+        name: &str,
+        of: impl Fn(&Model) -> Option<T>,
+    ) -> Result<Answering<T>, LanguageRouteError> {
         let table = self.table();
         let candidates = table.iter().filter(|(endpoint, _)| project_of(endpoint) == project);
         let named = candidates.filter_map(|(endpoint, route)| {
             let rank = rank(endpoint, route, name)?;
-            let speaks = route.live.iter().any(|live| live.deployed.model.language().is_some());
-            Some(((!speaks, rank, endpoint), route))
+            let has = route.live.iter().any(|live| of(&live.deployed.model).is_some());
+            Some(((!has, rank, endpoint), route))
         });
         let Some(((_, _, endpoint), route)) = named.min_by(|a, b| a.0.cmp(&b.0)) else {
             return Err(LanguageRouteError::Unknown { name: name.to_owned(), project: project.to_owned() });
         };
-        let live = route.draw().ok_or_else(|| LanguageRouteError::NotServing {
-            name: name.to_owned(),
-            endpoint: endpoint.clone(),
-        })?;
-        let language = live.deployed.model.language().cloned();
-        let language = language.ok_or_else(|| LanguageRouteError::NotLanguage { name: name.to_owned() })?;
-        let counters = live.batcher.counters.clone();
-        bump(&counters.requests);
-        Ok(LanguageRoute { endpoint: endpoint.clone(), deployed: live.deployed.clone(), language, counters })
+        let live = route.draw().ok_or_else(|| not_serving(endpoint, name))?;
+        let answers = of(&live.deployed.model);
+        Ok(Answering { endpoint: endpoint.clone(), live: live.clone(), answers })
+    }
+
+    /// The language model behind `endpoint`, a resource name, by its traffic split.
+    ///
+    /// # Errors
+    /// As [`Router::language`].
+    pub fn language_behind(&self, endpoint: &str) -> Result<LanguageRoute, LanguageRouteError> {
+        let unknown = || {
+            let project = project_of(endpoint).to_owned();
+            LanguageRouteError::Unknown { name: endpoint.to_owned(), project }
+        };
+        let table = self.table();
+        let live =
+            table.get(endpoint).ok_or_else(unknown)?.draw().ok_or_else(|| not_serving(endpoint, endpoint))?;
+        language_of(endpoint, live, endpoint)
     }
 
     /// Every deployed language model of `project`, or of all projects, by name and then by endpoint.
     pub fn languages(&self, project: Option<&str>) -> Vec<NamedLanguage> {
+        let named = self.deployed_that(project, |model| model.language().cloned());
+        let named = named.into_iter().map(|(endpoint, deployed, language)| NamedLanguage {
+            name: deployed.display_name.clone(),
+            endpoint,
+            deployed,
+            language,
+        });
+        named.collect()
+    }
+
+    /// Every deployed model of `project`, or of all projects, that has what `of` looks for; by what people call it and
+    /// then by endpoint.
+    pub(crate) fn deployed_that<T>(
+        &self,
+        project: Option<&str>,
+        of: impl Fn(&Model) -> Option<T>,
+    ) -> Vec<(String, Arc<Deployed>, T)> {
         let table = self.table();
         let mut found = Vec::new();
         for (endpoint, route) in table.iter() {
@@ -133,20 +188,29 @@ impl Router {
                 continue;
             }
             for live in &route.live {
-                let Some(language) = live.deployed.model.language() else { continue };
-                found.push(NamedLanguage {
-                    name: live.deployed.display_name.clone(),
-                    endpoint: endpoint.clone(),
-                    deployed: live.deployed.clone(),
-                    language: language.clone(),
-                });
+                if let Some(has) = of(&live.deployed.model) {
+                    found.push((endpoint.clone(), live.deployed.clone(), has));
+                }
             }
         }
-        found.sort_by(|a, b| {
-            (&a.name, &a.endpoint, &a.deployed.id).cmp(&(&b.name, &b.endpoint, &b.deployed.id))
+        found.sort_by(|(a_endpoint, a, _), (b_endpoint, b, _)| {
+            (&a.display_name, a_endpoint, &a.id).cmp(&(&b.display_name, b_endpoint, &b.id))
         });
         found
     }
+}
+
+fn not_serving(endpoint: &str, name: &str) -> LanguageRouteError {
+    LanguageRouteError::NotServing { name: name.to_owned(), endpoint: endpoint.to_owned() }
+}
+
+/// The way to what was drawn on an endpoint for a request for `name`, if it is a language model.
+fn language_of(endpoint: &str, live: &Live, name: &str) -> Result<LanguageRoute, LanguageRouteError> {
+    let language = live.deployed.model.language().cloned();
+    let language = language.ok_or_else(|| LanguageRouteError::NotLanguage { name: name.to_owned() })?;
+    let counters = live.batcher.counters.clone();
+    bump(&counters.requests);
+    Ok(LanguageRoute { endpoint: endpoint.to_owned(), deployed: live.deployed.clone(), language, counters })
 }
 
 /// How well the endpoint answers to `name`: the smaller the better. `None` if it does not.

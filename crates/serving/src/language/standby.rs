@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use llm::{Counters, End, Engine, EngineOptions, LoadOptions, SubmitError};
 
-use super::Files;
+use super::{Files, Keep};
 use crate::artifact::LoadError;
 
 /// From the beginning of a load whose model failed to the next: one that breaks at once must not take the whole
@@ -129,6 +129,26 @@ impl Standby {
         self.load_us.store(micros(begun), Ordering::Relaxed);
         tracing::info!(seconds = begun.elapsed().as_secs_f64(), "a language model was loaded again");
         Ok(Arc::new(engine))
+    }
+
+    /// See [`super::Language::keep`].
+    pub(super) fn keep(&self, keep: Keep) {
+        let idle_max = match keep {
+            Keep::Usual => Some(self.engine.idle_max).filter(|most| !most.is_zero()),
+            Keep::For(time) => Some(time),
+            Keep::Always => None,
+        };
+        if let State::Loaded(engine) = &self.slot().state {
+            engine.keep(idle_max);
+        }
+    }
+
+    /// See [`super::Language::time_left`].
+    pub(super) fn time_left(&self) -> Option<Duration> {
+        match &self.slot().state {
+            State::Loaded(engine) => engine.time_left(),
+            State::Loading | State::Failed => None,
+        }
     }
 
     /// What the present engine does and has done; nothing while there is none.

@@ -21,11 +21,12 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// Reads the body of a request.
-    pub(super) fn read(bytes: &[u8]) -> Result<Request, Fault> {
+    /// Reads the body of a request. It need not say who is asked and whether to stream, where `known`.
+    pub(super) fn read(bytes: &[u8], known: Option<(String, bool)>) -> Result<Request, Fault> {
         let mut fields = Fields::of_body(bytes)?;
-        let stream = fields.flag("stream")?.unwrap_or(false);
-        let model = fields.needed_text("model")?;
+        let (name, streams) = known.unzip();
+        let stream = fields.flag("stream")?.or(streams).unwrap_or(false);
+        let model = fields.text("model")?.or(name).ok_or_else(|| fields.missing("model"))?;
         let turns = messages::read(&mut fields)?;
         let tools = tools::read(&mut fields, false)?;
         let n = fields.count("n", 1..=N_MAX)?.unwrap_or(1);

@@ -35,12 +35,11 @@ impl Request {
         let conversation = Conversation {
             turns: turns(&mut fields, instructions)?,
             tools: tools::read(&mut fields, true)?,
-            n: 1,
             max_tokens: fields.count(NAMES.max_tokens, 1..=i64::from(u32::MAX))?,
             sampling: sampling::read(&mut fields)?,
-            stop: Vec::new(),
             logprobs: logprobs(&mut fields)?,
             format: text_format(&mut fields)?,
+            ..Conversation::default()
         };
         let stream = fields.flag("stream")?.unwrap_or(false);
         harmless(&mut fields)?;

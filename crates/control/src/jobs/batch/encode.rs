@@ -55,10 +55,10 @@ pub(super) struct Encoder {
 
 /// One failed row.
 #[derive(Serialize)]
-struct FaultLine<'a> {
-    uri: &'a str,
-    row: u64,
-    reason: &'a str,
+pub(super) struct FaultLine<'a> {
+    pub(super) uri: &'a str,
+    pub(super) row: u64,
+    pub(super) reason: &'a str,
 }
 
 /// One predicted row.

@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::Progress;
-use super::output::{FAULTS_FILE, part_file};
 use crate::jobs::context::Context;
+use crate::jobs::output::{FAULTS_FILE, part_file};
 use crate::storage::{ObjectUri, PutOptions, Storage, failed};
 use crate::{BatchJob, Control, Error, ErrorCode, Result, fault};
 

@@ -1,4 +1,4 @@
-//! [`Output`]: the files that a batch job writes before they become objects.
+//! [`Output`]: the files that a batch job writes before anyone else sees them.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -6,7 +6,6 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::encode::Encoded;
 use crate::storage::{failed, sync_directory};
 use crate::{Error, ErrorCode, Result, fault};
 
@@ -60,18 +59,18 @@ impl Output {
         Ok(Output { directory, part_bytes_max, state: state.clone(), part, faults })
     }
 
-    /// Appends rows and failed rows. Gives the bytes written.
-    pub(super) fn append(&mut self, encoded: &Encoded) -> Result<u64> {
+    /// Appends rows, to a part that begins with `header`, and failed rows. Gives the bytes written.
+    pub(super) fn append(&mut self, header: &str, rows: &[u8], faults: &[u8]) -> Result<u64> {
         let writing = |e| failed("writing the job's output", e);
-        if !encoded.rows.is_empty() {
-            self.ensure_part(&encoded.header).map_err(writing)?;
-            self.write_rows(&encoded.rows).map_err(writing)?;
+        if !rows.is_empty() {
+            self.ensure_part(header).map_err(writing)?;
+            self.write_rows(rows).map_err(writing)?;
         }
-        if !encoded.faults.is_empty() {
-            fault::step().and_then(|()| self.faults.write_all(&encoded.faults)).map_err(writing)?;
-            self.state.fault_bytes += encoded.faults.len() as u64;
+        if !faults.is_empty() {
+            fault::step().and_then(|()| self.faults.write_all(faults)).map_err(writing)?;
+            self.state.fault_bytes += faults.len() as u64;
         }
-        Ok((encoded.rows.len() + encoded.faults.len()) as u64)
+        Ok((rows.len() + faults.len()) as u64)
     }
 
     /// Makes everything appended survive a crash, and says how much that is.

@@ -8,7 +8,7 @@ use kernels::Pool;
 const TASK_NUMBERS: usize = 8192;
 
 /// The first `len` numbers of a buffer that grows as needed and keeps its size.
-pub(super) fn room(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+pub(crate) fn room(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
     if buffer.len() < len {
         buffer.resize(len, 0.0);
     }
@@ -16,7 +16,7 @@ pub(super) fn room(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
 }
 
 /// Calls `work` with each row and its number, on all threads.
-pub(super) fn each_row(pool: &Pool, data: &mut [f32], width: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
+pub(crate) fn each_row(pool: &Pool, data: &mut [f32], width: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
     let rows_a_task = TASK_NUMBERS.div_ceil(width.max(1));
     if data.len() <= rows_a_task * width {
         data.chunks_exact_mut(width).enumerate().for_each(|(row, data)| work(row, data));

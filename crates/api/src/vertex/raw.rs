@@ -1,0 +1,86 @@
+//! Raw predictions: what a model's own server would take. That of a language model takes the body of a chat completion,
+//! or of an Anthropic message, which says `anthropic_version` as such bodies do on Vertex; that of any other model
+//! `{"instances": […]}` ([`super::predict`]).
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http::HeaderMap;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+
+use super::generate::{NOUNS, VERSIONS, asked, route};
+use super::predict::{self, HttpBody, name_deployed, opened};
+use crate::Fault;
+use crate::http::{Call, ReplyBody, Response, Route};
+use crate::language::{Dialects, Passed, prepared};
+
+/// The field by which Anthropic's bodies are known.
+const ANTHROPIC: &[u8] = b"\"anthropic_version\"";
+
+/// The routes of this file.
+pub(super) fn routes(dialects: Dialects) -> Vec<Route> {
+    let mut routes = Vec::new();
+    for (version, noun) in VERSIONS.into_iter().flat_map(|version| NOUNS.map(|noun| (version, noun))) {
+        let path = |verb: &str| format!("/{version}/{{endpoint=projects/*/locations/*/{noun}}}:{verb}");
+        routes.extend(route(path("rawPredict"), move |call, name| answer(call, name, dialects, false)));
+        routes.extend(route(path("streamRawPredict"), move |call, name| answer(call, name, dialects, true)));
+    }
+    routes
+}
+
+async fn answer(call: Call, name: String, dialects: Dialects, streams: bool) -> Result<Response, Fault> {
+    let speaks = name.contains("/publishers/") || call.app.router.speaks(&name);
+    match (speaks, streams) {
+        (false, false) => predict::raw(call, name).await,
+        (false, true) => predict::stream_raw(call, name).await,
+        (true, _) => pass(call, &name, dialects, streams).await,
+    }
+}
+
+async fn pass(call: Call, name: &str, dialects: Dialects, streams: bool) -> Result<Response, Fault> {
+    let Call { app, head, body, .. } = call;
+    let bytes = body.read().await?;
+    let opening = prepared(&app, move |_| {
+        let (body, wrapped) = opened(bytes, &head.headers)?;
+        let anthropic = body.windows(ANTHROPIC.len()).any(|part| part == ANTHROPIC);
+        Ok((body, wrapped, anthropic))
+    });
+    let (body, wrapped, anthropic) = opening.await?;
+    let (route, project) = asked(&app, name)?;
+    let deployed = route.deployed.clone();
+    let answer = if anthropic { dialects.messages } else { dialects.chat };
+    let mut reply = answer(Passed { app, route, project, body, streams }).await?;
+    if wrapped {
+        reply = wrap(reply)?;
+    }
+    name_deployed(reply.headers_mut(), &deployed);
+    Ok(reply)
+}
+
+/// A reply as `google.api.HttpBody`, or as a list of such, for the generated client.
+fn wrap(reply: Response) -> Result<Response, Fault> {
+    let (mut head, body) = reply.into_parts();
+    let kind = content_type(&head.headers);
+    head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    head.headers.remove(CONTENT_LENGTH);
+    let body = match body {
+        ReplyBody::Full(bytes) => ReplyBody::Full(HttpBody::of(&kind, &bytes).written()?.into()),
+        ReplyBody::Stream(pieces) => {
+            let wrapped = pieces.enumerate().map(move |(i, piece)| {
+                let mut item = vec![if i == 0 { b'[' } else { b',' }];
+                let body = HttpBody::of(&kind, &piece?)
+                    .written()
+                    .map_err(|fault| std::io::Error::other(fault.message))?;
+                item.extend(body);
+                Ok(Bytes::from(item))
+            });
+            let end = stream::once(async { Ok(Bytes::from_static(b"]")) });
+            ReplyBody::Stream(Box::pin(wrapped.chain(end)))
+        }
+    };
+    Ok(Response::from_parts(head, body))
+}
+
+fn content_type(headers: &HeaderMap) -> String {
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    kind.unwrap_or("application/json").to_owned()
+}

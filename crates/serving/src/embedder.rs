@@ -1,0 +1,186 @@
+//! [`Embedder`]: an encoder in memory, and the thread that runs it for everyone who asks.
+
+mod queue;
+mod routing;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Instant, UNIX_EPOCH};
+
+use llm::LoadOptions;
+use llm::encoder::{Input, LoadedEncoder, Makes};
+use llm::tokenizer::Tokenizer;
+
+use crate::artifact::LoadError;
+use crate::error::ServeError;
+use crate::language::LanguageOptions;
+use queue::Queue;
+
+pub use routing::{EmbedderRoute, NamedEmbedder};
+
+/// An encoder: texts become vectors, or pairs of texts scores. Shared by all requests.
+pub struct Embedder {
+    tokenizer: Tokenizer,
+    makes: Makes,
+    tokens_max: usize,
+    queue: Queue,
+    figures: Figures,
+    created_s: u64,
+}
+
+/// What became of texts since the model was loaded.
+#[derive(Debug, Default)]
+struct Figures {
+    texts: AtomicU64,
+    tokens: AtomicU64,
+}
+
+/// What is done with a text that is too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TooLong {
+    /// The request is refused, with the figures.
+    Refuse,
+    /// Its end is cut off: only where the request asks for it.
+    Cut,
+}
+
+/// Why a text is not taken. The texts are safe to send to the client.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InputError {
+    /// It has more tokens than the model takes.
+    #[error("has {tokens} tokens; this model takes {max} at most: shorten it, or ask for it to be cut")]
+    TooLong {
+        /// Tokens, those at its ends included.
+        tokens: usize,
+        /// Tokens possible.
+        max: usize,
+    },
+    /// What stands before the part that may be cut is too long already.
+    #[error("has a query of so many tokens that nothing else fits into this model's {max}: shorten it")]
+    Query {
+        /// Tokens possible.
+        max: usize,
+    },
+    /// There is no such token.
+    #[error("has token {token}; this model has {vocab}, from 0")]
+    Token {
+        /// The token.
+        token: u32,
+        /// How many there are.
+        vocab: usize,
+    },
+}
+
+impl Embedder {
+    /// Loads the GGUF file or the directory at `path`, of the artifact in `dir`, and starts its thread.
+    pub(crate) fn load(dir: &Path, path: &Path, options: &LanguageOptions) -> Result<Embedder, LoadError> {
+        let wanted = LoadOptions { memory_max: options.memory_max, ..LoadOptions::default() };
+        let name = || match path.strip_prefix(dir) {
+            Ok(file) if !file.as_os_str().is_empty() => file.display().to_string(),
+            _ => "config.json".to_owned(),
+        };
+        let loaded = LoadedEncoder::open(path, &wanted)
+            .map_err(|source| LoadError::Language { file: name(), source: Box::new(source) })?;
+        let LoadedEncoder { encoder, tokenizer, .. } = loaded;
+        let (makes, tokens_max) = (encoder.makes(), encoder.tokens_max());
+        let changed = std::fs::metadata(path).and_then(|about| about.modified()).ok();
+        let created = changed.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        Ok(Embedder {
+            tokenizer,
+            makes,
+            tokens_max,
+            queue: Queue::start(encoder).map_err(LoadError::Engine)?,
+            figures: Figures::default(),
+            created_s: created.map_or(0, |time| time.as_secs()),
+        })
+    }
+
+    /// What it makes of texts.
+    pub fn makes(&self) -> Makes {
+        self.makes
+    }
+
+    /// Tokens that a text can have, those at its ends included.
+    pub fn context(&self) -> usize {
+        self.tokens_max
+    }
+
+    /// When it was stored, in seconds since 1970.
+    pub fn created_s(&self) -> u64 {
+        self.created_s
+    }
+
+    /// Texts and their tokens that were computed.
+    pub fn computed(&self) -> (u64, u64) {
+        (self.figures.texts.load(Relaxed), self.figures.tokens.load(Relaxed))
+    }
+
+    /// Requests that wait or are being computed.
+    pub fn waiting(&self) -> usize {
+        self.queue.waiting()
+    }
+
+    /// A text's tokens, and whether it was cut. Takes a while for long ones: not for async threads.
+    ///
+    /// # Errors
+    /// If it is too long, and not to be cut.
+    pub fn text(&self, text: &str, too_long: TooLong) -> Result<(Input, bool), InputError> {
+        self.fitted(Input::text(&self.tokenizer, text), too_long)
+    }
+
+    /// As [`Embedder::text`], of tokens that the client made.
+    ///
+    /// # Errors
+    /// As [`Embedder::text`], and if there is no such token.
+    pub fn tokens(&self, tokens: Vec<u32>, too_long: TooLong) -> Result<(Input, bool), InputError> {
+        let vocab = self.tokenizer.vocab_len();
+        match tokens.iter().find(|&&token| token as usize >= vocab) {
+            Some(&token) => Err(InputError::Token { token, vocab }),
+            None => self.fitted(Input::tokens(&self.tokenizer, tokens), too_long),
+        }
+    }
+
+    /// As [`Embedder::text`], of two texts of which the second is judged by the first, and cut if one is.
+    ///
+    /// # Errors
+    /// As [`Embedder::text`].
+    pub fn pair(&self, first: &str, second: &str, too_long: TooLong) -> Result<(Input, bool), InputError> {
+        self.fitted(Input::pair(&self.tokenizer, first, second), too_long)
+    }
+
+    fn fitted(&self, mut input: Input, too_long: TooLong) -> Result<(Input, bool), InputError> {
+        let (tokens, max) = (input.tokens.len(), self.tokens_max);
+        if tokens <= max {
+            return Ok((input, false));
+        }
+        match too_long {
+            TooLong::Refuse => Err(InputError::TooLong { tokens, max }),
+            TooLong::Cut if input.truncate(max) => Ok((input, true)),
+            TooLong::Cut => Err(InputError::Query { max }),
+        }
+    }
+
+    /// What the model makes of each text, in their order: a vector, or a vector of a score alone. They are computed
+    /// together with what others ask, which changes no bit. Dropping the future withdraws the request.
+    ///
+    /// # Errors
+    /// If too much waits, time is up, or the model fails.
+    pub(crate) async fn run(
+        &self,
+        inputs: Vec<Input>,
+        deadline: Instant,
+    ) -> Result<Vec<Vec<f32>>, ServeError> {
+        let texts = inputs.len() as u64;
+        let tokens: usize = inputs.iter().map(|input| input.tokens.len()).sum();
+        let vectors = self.queue.run(inputs, tokens, deadline).await?;
+        self.figures.texts.fetch_add(texts, Relaxed);
+        self.figures.tokens.fetch_add(tokens as u64, Relaxed);
+        Ok(vectors)
+    }
+}
+
+impl std::fmt::Debug for Embedder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Embedder").field("makes", &self.makes).finish_non_exhaustive()
+    }
+}
