@@ -39,6 +39,24 @@ pub struct LanguageOptions {
     pub idle_max: Duration,
 }
 
+/// The files of a language model.
+#[derive(Debug)]
+pub(crate) struct Files {
+    /// Its own.
+    pub(crate) model: PathBuf,
+    /// That of a small one which guesses what it will say.
+    pub(crate) draft: Option<PathBuf>,
+}
+
+impl Files {
+    fn open(&self, options: &LoadOptions) -> Result<LoadedModel, llm::LoadError> {
+        match &self.draft {
+            None => LoadedModel::open(&self.model, options),
+            Some(draft) => LoadedModel::open_with_draft(&self.model, draft, options),
+        }
+    }
+}
+
 /// How long a model stays in memory when nobody asks for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
