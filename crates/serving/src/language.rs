@@ -68,24 +68,6 @@ pub enum Keep {
     Always,
 }
 
-/// The files of a language model.
-#[derive(Debug)]
-pub(crate) struct Files {
-    /// Its own.
-    pub(crate) model: PathBuf,
-    /// That of a small one which guesses what it will say.
-    pub(crate) draft: Option<PathBuf>,
-}
-
-impl Files {
-    fn open(&self, options: &LoadOptions) -> Result<LoadedModel, llm::LoadError> {
-        match &self.draft {
-            None => LoadedModel::open(&self.model, options),
-            Some(draft) => LoadedModel::open_with_draft(&self.model, draft, options),
-        }
-    }
-}
-
 /// A language model: text goes in and out through [`Language::submit`]. Shared by all requests.
 pub struct Language {
     tokenizer: Tokenizer,

@@ -75,7 +75,7 @@ impl Model {
             Some(_) => return Err(LoadError::NoDraft("the draft model")),
         };
         match artifact::find(dir)? {
-            Artifact::Trained { .. } | Artifact::Onnx(_) if draft.is_some() => {
+            Artifact::Trained { .. } | Artifact::Onnx(_) | Artifact::Encoder(_) if draft.is_some() => {
                 Err(LoadError::NoDraft("the model"))
             }
             Artifact::Trained { manifest, onnx } => Model::trained(network(dir, &onnx)?, *manifest, dir),
