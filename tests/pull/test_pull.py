@@ -102,8 +102,10 @@ def test_a_host_without_ranges_gives_it_from_the_beginning(server, host, model):
 
 
 def test_hugging_face_says_what_its_files_are(server, host, model):
-    path = "/owner/repository/resolve/main/onnx/model.onnx"
+    path = "/new/repository/resolve/main/onnx/model.onnx"
     host.put("/content/x", model)
+    # It was renamed.
+    host.put("/owner/repository/resolve/main/onnx/model.onnx", b"", status=307, headers={"location": path})
     redirect = {"location": "/content/x", "x-linked-etag": f'"{sha256(model)}"'}
     host.put(path, b"", status=302, headers=redirect)
     server.command("pull", "hf:owner/repository/onnx/model.onnx", "--name", "theirs")

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{HeaderMap, LOCATION};
+use reqwest::header::{HeaderMap, HeaderValue, LOCATION};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Response, StatusCode, Url};
 
@@ -88,18 +88,26 @@ impl Web {
                 None => return accepted(&at, response),
             }
         }
-        Err(Error::precondition(format!("{} redirects without end", shown(url))))
+        Err(endless(url))
     }
 
-    /// The headers of the answer to a HEAD of `url`, which may be a redirect.
+    /// The header `name` of the first answer that has it, to a HEAD of `url` or of an address that it
+    /// redirects to.
     ///
     /// # Errors
     /// As [`Web::get`].
-    pub(crate) async fn head(&self, url: &Url) -> Result<HeaderMap> {
-        let response = self.send(Method::HEAD, url, &HeaderMap::new()).await?;
-        let is_redirect = response.status().is_redirection();
-        let response = if is_redirect { response } else { accepted(url, response)? };
-        Ok(response.headers().clone())
+    pub(crate) async fn head(&self, url: &Url, name: &str) -> Result<Option<HeaderValue>> {
+        let mut at = url.clone();
+        for _ in 0..=REDIRECTS_MAX {
+            let response = self.send(Method::HEAD, &at, &HeaderMap::new()).await?;
+            let found = response.headers().get(name).cloned();
+            match redirect(&at, &response)? {
+                Some(next) if found.is_none() => at = next,
+                Some(_) => return Ok(found),
+                None => return accepted(&at, response).map(|_| found),
+            }
+        }
+        Err(endless(url))
     }
 
     /// All of the answer to a GET of `url`, if it has at most `limit` bytes, and its own address.
@@ -167,6 +175,10 @@ fn redirect(at: &Url, response: &Response) -> Result<Option<Url>> {
     let to = response.headers().get(LOCATION).and_then(|to| to.to_str().ok());
     let to = to.and_then(|to| at.join(to).ok());
     to.map(Some).ok_or_else(|| Error::precondition(format!("{} redirects to no address", shown(at))))
+}
+
+fn endless(url: &Url) -> Error {
+    Error::precondition(format!("{} redirects without end", shown(url)))
 }
 
 fn accepted(url: &Url, response: Response) -> Result<Response> {

