@@ -14,7 +14,7 @@ fuzz_target!(|source: &str| {
     let mut chars = source.chars();
     let constraint = match chars.next() {
         Some('r') => Constraint::Regex(chars.collect()),
-        Some('g') => Constraint::Grammar(chars.collect()),
+        Some('g') => Constraint::Lark(chars.collect()),
         _ => Constraint::JsonSchema(source.to_owned()),
     };
     let Ok(mut follower) = compiler.compile(&constraint) else { return };

@@ -80,14 +80,24 @@ fn fuzz(root: &Path, build_dir: &Path, program: &Path, target: &str, seconds: u6
         format!("-rss_limit_mb={MEMORY_MIB}"),
         format!("-max_len={INPUT_BYTES}"),
         format!("-artifact_prefix={}/{target}-", faults.display()),
-        "-verbosity=0".to_owned(),
-        "-print_final_stats=1".to_owned(),
     ]);
+    let log = build_dir.join(format!("{target}.log"));
+    let file = std::fs::File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
+    run.stderr(file);
     let limit = Duration::from_secs(seconds + INPUT_SECONDS + 30);
     println!("fuzzing {target} for {seconds} s");
     let sound = runner::run(&mut run, limit)?;
+    let said = std::fs::read_to_string(&log).unwrap_or_default();
+    let lines = said.lines().count();
+    // The last line counts the inputs; what broke a target comes before it.
+    let shown = if sound { 1 } else { 40 };
+    said.lines().skip(lines.saturating_sub(shown)).for_each(|line| println!("{line}"));
     if !sound {
-        println!("{target} broke; the input is under {}", faults.display());
+        println!(
+            "{target} broke; the input is under {}, all that was said in {}",
+            faults.display(),
+            log.display()
+        );
     }
     Ok(sound)
 }

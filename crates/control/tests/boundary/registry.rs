@@ -338,8 +338,8 @@ async fn what_is_deployed_stays() {
         draft: Some(draft),
         ..NewDeployedModel::default()
     };
-    let refused = endpoints.deploy(&endpoint, drafted(model.clone()), None).await.unwrap();
-    let Some(Err(error)) = refused.outcome else { panic!("{refused:?}") };
+    let error = endpoints.deploy(&endpoint, drafted(model.clone()), None).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::InvalidArgument);
     assert!(error.message.contains("no language model"), "{}", error.message);
     let elsewhere = model.replace("projects/p/", "projects/q/");
     for (draft, code) in [

@@ -181,12 +181,10 @@ async fn files_without_a_row_are_removed_at_the_start() {
     let directory = tempfile::tempdir().unwrap();
     let control = open(directory.path(), 0).await;
     let kept = store(&control, "kept").await;
-    let mut cut = control.files().writer().await.unwrap();
-    cut.write("cut".to_owned().into()).await.unwrap();
-    std::mem::forget(cut);
     drop(control);
     let files = directory.path().join("files");
     std::fs::write(files.join("123"), "a crash came before its row").unwrap();
+    std::fs::write(files.join(".staging").join("456"), "a crash cut it off").unwrap();
     let control = open(directory.path(), 0).await;
     let names = |path: &Path| std::fs::read_dir(path).unwrap().count();
     assert_eq!((names(&files), names(&files.join(".staging"))), (2, 0));

@@ -1,7 +1,7 @@
 //! Load for language models: who asks how much and when, what came of it, in figures and in a picture.
 //!
-//! [`Prompts`] are made to a length, [`ask`] sends one and watches its answer come, [`run`] sends many at a
-//! [`Level`], [`Figures`] say what that was, [`plot`] draws them.
+//! [`Prompts`] are made to a length, [`ask()`] sends one and watches its answer come, [`run()`] sends many at a
+//! [`Level`], [`Figures`] say what that was, [`plot()`] draws them.
 
 mod ask;
 mod figures;

@@ -92,11 +92,12 @@ impl Form {
     fn head(&mut self) -> Result<Option<Piece>, Fault> {
         let malformed = || Fault::invalid("the body is not the form that its content type says it is");
         let after = self.delimiter.len();
-        if self.buffer.len() < after + 2 {
-            return if self.delimiter.starts_with(&self.buffer) { Ok(None) } else { Err(malformed()) };
-        }
-        if !self.buffer.starts_with(&self.delimiter) {
+        let here = self.buffer.len().min(after);
+        if self.buffer[..here] != self.delimiter[..here] {
             return Err(malformed());
+        }
+        if self.buffer.len() < after + 2 {
+            return Ok(None);
         }
         if self.buffer[after..].starts_with(b"--") {
             (self.state, self.buffer) = (State::Done, BytesMut::new());

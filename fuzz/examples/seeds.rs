@@ -1,4 +1,4 @@
-//! Makes the corpus files that are not text: `cargo run --manifest-path fuzz/Cargo.toml --bin seeds`.
+//! Makes the corpus files that are not text: `cargo run --manifest-path fuzz/Cargo.toml --example seeds`.
 
 use std::path::Path;
 
