@@ -146,7 +146,7 @@ def test_bytes_that_are_no_text_come_as_text(client, smol):
 
 
 def test_what_is_not_served_says_so(client):
-    for ask in (lambda: client.moderations.create(input="x"), lambda: client.responses.retrieve("resp_1"), lambda: client.batches.list()):
+    for ask in (lambda: client.moderations.create(input="x"), lambda: client.responses.retrieve("resp_1"), lambda: client.fine_tuning.jobs.list()):
         with pytest.raises(openai.NotFoundError) as caught:
             ask()
         assert caught.value.code == "not_served"
