@@ -1,19 +1,11 @@
 """Objects in an S3 store (moto's): a batch reads from it and writes to it, and what is wrong with it is said."""
 
 import json
-import os
-import pathlib
-import signal
-import subprocess
 
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BIN = os.environ.get("MEUSE_BIN", str(ROOT / "target" / "release" / "meuse"))
-DATA = ROOT / "crates" / "meuse" / "data"
-TIMEOUT_S = 120
 REGION = "us-east-1"
 ROWS = 2000
 
@@ -37,10 +29,7 @@ def s3(store):
 
 
 @pytest.fixture(scope="module")
-def meuse(store, tmp_path_factory):
-    """Calls a command beside a server that has the store's credentials and a trained model `nouns`."""
-    home = tmp_path_factory.mktemp("served")
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("MEUSE_", "AWS_"))}
+def meuse(store, serve):
     credentials = {
         "AWS_ACCESS_KEY_ID": "key",
         "AWS_SECRET_ACCESS_KEY": "secret",
@@ -48,23 +37,8 @@ def meuse(store, tmp_path_factory):
         "AWS_ALLOW_HTTP": "true",
         "AWS_REGION": REGION,
     }
-    log = (home / "server.log").open("w")
-    command = [BIN, "serve", "--listen", "127.0.0.1:0"]
-    server = subprocess.Popen(command, cwd=home, env=env | credentials, stdout=subprocess.PIPE, stderr=log, text=True)
-    assert server.stdout.readline().startswith("listening on "), (home / "server.log").read_text()
-
-    def run(*args, code: int = 0) -> subprocess.CompletedProcess:
-        done = subprocess.run(
-            [BIN, *map(str, args)], cwd=home, env=env | {"NO_COLOR": "1"}, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=TIMEOUT_S,
-        )
-        assert done.returncode == code, f"{args}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
-
-    run("train", DATA / "train.csv", "--name", "nouns", "--label", "class", "--text", "text", "--epochs", 1)
-    yield run
-    server.send_signal(signal.SIGTERM)
-    assert server.wait(timeout=60) == 0
+    with serve(credentials) as run:
+        yield run
 
 
 def results(s3, prefix: str) -> list[str]:

@@ -6,22 +6,27 @@
 //! which queries are computed together.
 #![allow(clippy::needless_range_loop, reason = "an index runs through several small arrays, unrolled")]
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{__m256, __m512};
 use std::cell::RefCell;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use crate::activations::Shared;
 use crate::expect::expect_read;
 use crate::isa::Isa;
+#[cfg(target_arch = "x86_64")]
+use crate::isa::Kind;
 use crate::kv::{KvPages, PAGE_TOKENS};
-use crate::lanes::{LANES, Lanes, lanes_fn};
+use crate::lanes::{LANES, Lanes, Vector};
 use crate::pool::Pool;
 
 /// Keys of a block of the streaming softmax.
 const KEYS: usize = 64;
+/// The most rows that are multiplied with the same keys at once.
+const MOST_ROWS: usize = 8;
 /// Query rows (tokens times heads of a group) that a task takes at least, where a sequence has as many.
 const TILE_ROWS: usize = 32;
-/// Query rows that are multiplied with the same keys at once.
-const STEP: usize = 4;
 
 /// Consecutive queries of one sequence.
 #[derive(Clone, Debug)]
@@ -173,6 +178,39 @@ impl Tile<'_> {
         }
     }
 
+    /// Computes the tile, up to the division; `V` holds a page's scores of a query.
+    #[inline(always)]
+    unsafe fn run<L: Lanes, V: Vector>(&self, scratch: &mut Scratch) {
+        let dim = self.args.kv.head_dim();
+        self.rows(&mut scratch.rows);
+        let rows = &mut scratch.rows[..];
+        scratch.scores.clear();
+        scratch.scores.resize(rows.len() * KEYS, 0.0);
+        scratch.sums.clear();
+        scratch.sums.resize(rows.len() * dim, 0.0);
+        let first = rows.iter().map(|row| row.first).min().unwrap_or(0);
+        let end = rows.iter().map(|row| row.end).max().unwrap_or(0);
+        for start in (first / KEYS * KEYS..end).step_by(KEYS) {
+            // Rows see no fewer keys than the rows before them, at either end.
+            let from = rows.iter().position(|row| row.end > start).unwrap_or(rows.len());
+            let to = rows.iter().rposition(|row| row.first < start + KEYS).map_or(0, |last| last + 1);
+            if from >= to {
+                continue;
+            }
+            let rows = &mut rows[from..to];
+            let block = Block::new(self, start, end.min(start + KEYS));
+            Block::new(self, block.end, end.min(start + 2 * KEYS)).expect();
+            // SAFETY: the caller's promise about the CPU.
+            unsafe {
+                block.score::<V>(rows, &mut scratch.scores[..]);
+                for (row, scores) in rows.iter_mut().zip(scratch.scores.chunks_exact_mut(KEYS)) {
+                    block.weigh::<L>(row, scores);
+                }
+                block.add::<L, V>(rows, &scratch.scores[..], &mut scratch.sums[from * dim..]);
+            }
+        }
+    }
+
     /// Divides the sums by the weights and writes them.
     ///
     /// # Safety
@@ -192,35 +230,52 @@ impl Tile<'_> {
     }
 }
 
-lanes_fn! {
-    /// Computes a tile, up to the division.
-    fn run_tile<L>(tile: &Tile<'_>, scratch: &mut Scratch) {
-        let dim = tile.args.kv.head_dim();
-        tile.rows(&mut scratch.rows);
-        let rows = &mut scratch.rows[..];
-        scratch.scores.clear();
-        scratch.scores.resize(rows.len() * KEYS, 0.0);
-        scratch.sums.clear();
-        scratch.sums.resize(rows.len() * dim, 0.0);
-        let first = rows.iter().map(|row| row.first).min().unwrap_or(0);
-        let end = rows.iter().map(|row| row.end).max().unwrap_or(0);
-        for start in (first / KEYS * KEYS..end).step_by(KEYS) {
-            // Rows see no fewer keys than the rows before them, at either end.
-            let from = rows.iter().position(|row| row.end > start).unwrap_or(rows.len());
-            let to = rows.iter().rposition(|row| row.first < start + KEYS).map_or(0, |last| last + 1);
-            if from >= to {
-                continue;
-            }
-            let rows = &mut rows[from..to];
-            let block = Block { tile, start, end: end.min(start + KEYS) };
-            Block { tile, start: block.end, end: end.min(start + 2 * KEYS) }.expect();
-            block.score::<L>(rows, &mut scratch.scores[..]);
-            for (row, scores) in rows.iter_mut().zip(scratch.scores.chunks_exact_mut(KEYS)) {
-                block.weigh::<L>(row, scores);
-            }
-            block.add::<L>(rows, &scratch.scores[..], &mut scratch.sums[from * dim..]);
-        }
+/// Computes a tile, up to the division.
+fn run_tile(isa: Isa, tile: &Tile<'_>, scratch: &mut Scratch) {
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn avx2(tile: &Tile<'_>, scratch: &mut Scratch) {
+        // SAFETY: this function's features are those of these vectors.
+        unsafe { tile.run::<__m256, [__m256; 2]>(scratch) }
     }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512vl,avx2,fma,f16c")]
+    fn avx512(tile: &Tile<'_>, scratch: &mut Scratch) {
+        // SAFETY: this function's features are those of these vectors.
+        unsafe { tile.run::<__m256, __m512>(scratch) }
+    }
+
+    match isa.kind() {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: an `Isa` of this kind is proof that the CPU has these features.
+        Kind::Avx2 => unsafe { avx2(tile, scratch) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: an `Isa` of this kind is proof that the CPU has these features.
+        Kind::Avx512Vnni => unsafe { avx512(tile, scratch) },
+        // SAFETY: these vectors need no instructions.
+        _ => unsafe { tile.run::<[f32; LANES], [[f32; LANES]; 2]>(scratch) },
+    }
+}
+
+/// Calls `$call::<V, R, W>` with the number of rows as `R`, and in `W` as many vectors side by side as the registers hold
+/// sums of for all these rows.
+macro_rules! by_rows {
+    ($rows:expr, $this:ident.$call:ident::<$vector:ident>($($argument:expr),*)) => {
+        match ($rows, $vector::ROWS > 4) {
+            (1, _) => $this.$call::<$vector, 1, 4>($($argument),*),
+            (2, false) => $this.$call::<$vector, 2, 2>($($argument),*),
+            (3, false) => $this.$call::<$vector, 3, 2>($($argument),*),
+            (_, false) => $this.$call::<$vector, 4, 1>($($argument),*),
+            (2, true) => $this.$call::<$vector, 2, 4>($($argument),*),
+            (3, true) => $this.$call::<$vector, 3, 4>($($argument),*),
+            (4, true) => $this.$call::<$vector, 4, 4>($($argument),*),
+            (5, true) => $this.$call::<$vector, 5, 2>($($argument),*),
+            (6, true) => $this.$call::<$vector, 6, 2>($($argument),*),
+            (7, true) => $this.$call::<$vector, 7, 2>($($argument),*),
+            (_, true) => $this.$call::<$vector, 8, 2>($($argument),*),
+        }
+    };
 }
 
 /// Keys `start..end` of the sequence, at most [`KEYS`].
@@ -228,14 +283,23 @@ struct Block<'a> {
     tile: &'a Tile<'a>,
     start: usize,
     end: usize,
+    /// The keys and values of each page that has some of them.
+    pages: [(&'a [u16], &'a [u16]); KEYS / PAGE_TOKENS],
 }
 
-impl Block<'_> {
-    /// The pages of this block, each with its first key's number within the block.
-    fn pages(&self) -> impl Iterator<Item = (usize, (&[u16], &[u16]))> {
-        let pages = self.start / PAGE_TOKENS..self.end.div_ceil(PAGE_TOKENS);
-        let (span, kv) = (self.tile.span, self.tile.args.kv);
-        pages.map(move |page| (page * PAGE_TOKENS - self.start, kv.head(span.pages[page], self.tile.kv_head)))
+impl<'a> Block<'a> {
+    fn new(tile: &'a Tile<'a>, start: usize, end: usize) -> Block<'a> {
+        let mut pages: [(&[u16], &[u16]); KEYS / PAGE_TOKENS] = Default::default();
+        let numbers = start / PAGE_TOKENS..end.div_ceil(PAGE_TOKENS);
+        for (page, number) in pages.iter_mut().zip(numbers) {
+            *page = tile.args.kv.head(tile.span.pages[number], tile.kv_head);
+        }
+        Block { tile, start, end, pages }
+    }
+
+    /// The pages that there are.
+    fn pages(&self) -> &[(&'a [u16], &'a [u16])] {
+        &self.pages[..(self.end - self.start).div_ceil(PAGE_TOKENS)]
     }
 
     /// Which of its keys no query of the span sees.
@@ -247,36 +311,43 @@ impl Block<'_> {
     /// Asks for its keys and values: pages lie anywhere in memory.
     #[inline(always)]
     fn expect(&self) {
-        if self.start < self.end {
-            for (_, (keys, values)) in self.pages() {
-                expect_read(keys.as_ptr().cast(), size_of_val(keys));
-                expect_read(values.as_ptr().cast(), size_of_val(values));
-            }
+        for (keys, values) in self.pages() {
+            expect_read(keys.as_ptr().cast(), size_of_val(*keys));
+            expect_read(values.as_ptr().cast(), size_of_val(*values));
         }
     }
 
     /// Writes products of queries and keys to `scores`, `[rows, KEYS]`.
     #[inline(always)]
-    unsafe fn score<L: Lanes>(&self, rows: &[Row], scores: &mut [f32]) {
+    unsafe fn score<V: Vector>(&self, rows: &[Row], scores: &mut [f32]) {
+        for (rows, scores) in rows.chunks(V::ROWS).zip(scores.chunks_mut(V::ROWS * KEYS)) {
+            assert!(scores.len() >= rows.len() * KEYS);
+            // SAFETY: there is a block's room for each row (asserted).
+            unsafe { by_rows!(rows.len(), self.score_rows::<V>(rows, scores.as_mut_ptr())) };
+        }
+    }
+
+    /// [`Block::score`] for `R` rows, `W` pages at once.
+    #[inline(always)]
+    unsafe fn score_rows<V: Vector, const R: usize, const W: usize>(&self, rows: &[Row], out: *mut f32) {
+        const { assert!(V::LEN == PAGE_TOKENS) };
         let dim = self.tile.args.kv.head_dim();
-        for (at, (keys, _)) in self.pages() {
-            for (index, rows) in rows.chunks(STEP).enumerate() {
-                let out = &mut scores[index * STEP * KEYS + at..];
-                let q = |row: usize| self.tile.args.q[rows[row].at..][..dim].as_ptr();
-                assert!(
-                    keys.len() == dim * PAGE_TOKENS && out.len() >= (rows.len() - 1) * KEYS + PAGE_TOKENS
-                );
-                // SAFETY: each query has `dim` numbers, the page `dim` times its tokens, and `out` holds a page's tokens
-                // for each row (asserted).
-                unsafe {
-                    let (keys, out) = (keys.as_ptr(), out.as_mut_ptr());
-                    match rows.len() {
-                        1 => score_page::<L, 1>([q(0)], dim, keys, out),
-                        2 => score_page::<L, 2>([q(0), q(1)], dim, keys, out),
-                        3 => score_page::<L, 3>([q(0), q(1), q(2)], dim, keys, out),
-                        _ => score_page::<L, 4>([q(0), q(1), q(2), q(3)], dim, keys, out),
-                    }
-                }
+        let mut q = [std::ptr::null(); R];
+        for (q, row) in q.iter_mut().zip(rows) {
+            *q = self.tile.args.q[row.at..][..dim].as_ptr();
+        }
+        let pages = self.pages();
+        let mut at = 0;
+        // SAFETY: each query has `dim` numbers, every page of keys `dim` times its tokens; the caller gives room for a
+        // block's scores a row.
+        unsafe {
+            while at + W <= pages.len() {
+                score_pages::<V, R, W>(q, dim, &pages[at..], out.add(at * PAGE_TOKENS));
+                at += W;
+            }
+            while at < pages.len() {
+                score_pages::<V, R, 1>(q, dim, &pages[at..], out.add(at * PAGE_TOKENS));
+                at += 1;
             }
         }
     }
@@ -299,10 +370,13 @@ impl Block<'_> {
                 score.store(chunk.as_mut_ptr());
             }
             // Whatever lies there takes no part.
-            scores[..from].fill(f32::NEG_INFINITY);
-            scores[to..].fill(f32::NEG_INFINITY);
             let hidden = self.hidden();
-            scores[hidden.clone()].fill(f32::NEG_INFINITY);
+            let whole = from == 0 && to == KEYS && hidden.is_empty();
+            if !whole {
+                scores[..from].fill(f32::NEG_INFINITY);
+                scores[to..].fill(f32::NEG_INFINITY);
+                scores[hidden.clone()].fill(f32::NEG_INFINITY);
+            }
             for chunk in scores.as_chunks::<LANES>().0 {
                 greatest = L::load(chunk.as_ptr()).max(greatest);
             }
@@ -319,9 +393,11 @@ impl Block<'_> {
             for chunk in scores.as_chunks_mut::<LANES>().0 {
                 L::load(chunk.as_ptr()).sub(L::splat(greatest)).exp().store(chunk.as_mut_ptr());
             }
-            scores[..from].fill(0.0);
-            scores[to..].fill(0.0);
-            scores[hidden].fill(0.0);
+            if !whole {
+                scores[..from].fill(0.0);
+                scores[to..].fill(0.0);
+                scores[hidden].fill(0.0);
+            }
             for chunk in scores.as_chunks::<LANES>().0 {
                 total = total.add(L::load(chunk.as_ptr()));
             }
@@ -331,44 +407,37 @@ impl Block<'_> {
 
     /// Adds the weighted values to `sums`, `[rows, head_dim]`.
     #[inline(always)]
-    unsafe fn add<L: Lanes>(&self, rows: &[Row], weights: &[f32], sums: &mut [f32]) {
+    unsafe fn add<L: Lanes, V: Vector>(&self, rows: &[Row], weights: &[f32], sums: &mut [f32]) {
         let dim = self.tile.args.kv.head_dim();
-        let mut values = [std::ptr::null(); KEYS / PAGE_TOKENS];
-        for (at, (_, page)) in self.pages() {
-            assert_eq!(page.len(), dim * PAGE_TOKENS);
-            values[at / PAGE_TOKENS] = page.as_ptr();
-        }
-        let weights = weights.chunks(STEP * KEYS);
-        for ((rows, weights), sums) in rows.chunks(STEP).zip(weights).zip(sums.chunks_mut(STEP * dim)) {
+        let values = Values { block: self, dim, lanes: PhantomData::<L> };
+        let weights = weights.chunks(V::ROWS * KEYS);
+        for ((rows, weights), sums) in rows.chunks(V::ROWS).zip(weights).zip(sums.chunks_mut(V::ROWS * dim)) {
             // Keys that some of these rows do not see must not be touched for those: what lies there is not theirs. What
             // all see is added for all at once, the keys after it row by row: in the same order for each.
             let seen = |row: &Row| {
                 let from = row.first.saturating_sub(self.start);
-                (from, (row.end.min(self.end) - self.start).max(from))
+                from..(row.end.min(self.end) - self.start).max(from)
             };
-            let from = seen(&rows[0]).0;
-            let to = rows.iter().map(|row| seen(row).1).min().unwrap_or(from);
-            let together = to > from && rows.iter().all(|row| seen(row).0 == from);
-            let all = Values { pages: values, dim };
+            let from = seen(&rows[0]).start;
+            let to = rows.iter().map(|row| seen(row).end).min().unwrap_or(from);
+            let together = to > from && rows.iter().all(|row| seen(row).start == from);
             assert!(weights.len() >= rows.len() * KEYS && sums.len() >= rows.len() * dim);
             let (weights, sums) = (weights.as_ptr(), sums.as_mut_ptr());
             // SAFETY: there are weights and sums for these rows (asserted), and pages for all keys that a row sees.
             unsafe {
                 if together {
-                    let by = |row: usize| rows[row].correction;
-                    match rows.len() {
-                        1 => all.add::<L, 1>([by(0)], from, to, weights, sums),
-                        2 => all.add::<L, 2>([by(0), by(1)], from, to, weights, sums),
-                        3 => all.add::<L, 3>([by(0), by(1), by(2)], from, to, weights, sums),
-                        _ => all.add::<L, 4>([by(0), by(1), by(2), by(3)], from, to, weights, sums),
+                    let mut by = [1.0; MOST_ROWS];
+                    for (by, row) in by.iter_mut().zip(rows) {
+                        *by = row.correction;
                     }
+                    by_rows!(rows.len(), values.add::<V>(&by, from..to, weights, sums));
                 }
                 for (index, row) in rows.iter().enumerate() {
-                    let (first, last) = seen(row);
-                    let (first, by) = if together { (to, 1.0) } else { (first, row.correction) };
-                    if first < last || !together {
+                    let Range { start, end } = seen(row);
+                    let (keys, by) = if together { (to..end, 1.0) } else { (start..end, row.correction) };
+                    if !keys.is_empty() || !together {
                         let (weights, sums) = (weights.add(index * KEYS), sums.add(index * dim));
-                        all.add::<L, 1>([by], first, last, weights, sums);
+                        values.add::<V, 1, 4>(&[by; MOST_ROWS], keys, weights, sums);
                     }
                 }
             }
@@ -383,100 +452,117 @@ unsafe fn exp<L: Lanes>(x: f32) -> f32 {
     if x == f32::NEG_INFINITY { 0.0 } else { unsafe { L::splat(x).exp().array()[0] } }
 }
 
-/// Products of `R` queries with a page of keys: `out[r, token]`, rows [`KEYS`] apart.
+/// Products of `R` queries with the keys of `W` pages: `out[r, token]`, rows [`KEYS`] apart.
 #[inline(always)]
-unsafe fn score_page<L: Lanes, const R: usize>(
+unsafe fn score_pages<V: Vector, const R: usize, const W: usize>(
     q: [*const f32; R],
     dim: usize,
-    keys: *const u16,
+    pages: &[(&[u16], &[u16])],
     out: *mut f32,
 ) {
-    // SAFETY: the caller gives `dim` numbers a query, `dim * PAGE_TOKENS` keys, and room for a page's scores a row.
+    let mut keys = [std::ptr::null(); W];
+    for (keys, page) in keys.iter_mut().zip(pages) {
+        *keys = page.0.as_ptr();
+    }
+    // SAFETY: the caller gives `dim` numbers a query, `W` pages of `dim * PAGE_TOKENS` keys, and room for their scores.
     unsafe {
-        let mut sums = [[L::splat(0.0); PAGE_TOKENS / LANES]; R];
+        let mut sums = [[V::splat(0.0); W]; R];
         for i in 0..dim {
-            let keys = keys.add(i * PAGE_TOKENS);
-            let keys = [L::load_f16(keys), L::load_f16(keys.add(LANES))];
+            let mut these = [V::splat(0.0); W];
+            for w in 0..W {
+                these[w] = V::load_f16(keys[w].add(i * PAGE_TOKENS));
+            }
             for r in 0..R {
-                let x = L::splat(*q[r].add(i));
-                for (sum, keys) in sums[r].iter_mut().zip(keys) {
-                    *sum = keys.fma(x, *sum);
+                let x = V::splat(*q[r].add(i));
+                for w in 0..W {
+                    sums[r][w] = these[w].fma(x, sums[r][w]);
                 }
             }
         }
-        for (r, sums) in sums.iter().enumerate() {
-            for (i, sum) in sums.iter().enumerate() {
-                sum.store(out.add(r * KEYS + i * LANES));
+        for r in 0..R {
+            for w in 0..W {
+                sums[r][w].store(out.add(r * KEYS + w * PAGE_TOKENS));
             }
         }
     }
 }
 
 /// The values of a block's keys.
-struct Values {
-    pages: [*const u16; KEYS / PAGE_TOKENS],
+struct Values<'a, L> {
+    block: &'a Block<'a>,
     dim: usize,
+    /// What is left of a whole vector is added in these.
+    lanes: PhantomData<L>,
 }
 
-impl Values {
-    /// `sums[r] = sums[r] * by[r] + sum of weights[r, key] * value[key]` over keys `from..to` of the block.
+impl<L: Lanes> Values<'_, L> {
+    /// `sums[r] = sums[r] * by[r] + sum of weights[r, key] * value[key]` over `keys` of the block, `W` vectors of each
+    /// value at once.
     #[inline(always)]
-    unsafe fn add<L: Lanes, const R: usize>(
+    unsafe fn add<V: Vector, const R: usize, const W: usize>(
         &self,
-        by: [f32; R],
-        from: usize,
-        to: usize,
+        by: &[f32; MOST_ROWS],
+        keys: Range<usize>,
         weights: *const f32,
         sums: *mut f32,
     ) {
-        let wide = self.dim / (2 * LANES) * 2 * LANES;
-        // SAFETY: the caller's promises, passed on; `wide` and what is left make `dim`, a multiple of eight.
+        let mut at = 0;
+        // SAFETY: the caller's promises, passed on; the steps end at `dim`, a multiple of a vector of lanes.
         unsafe {
-            for at in (0..wide).step_by(2 * LANES) {
-                self.add_lanes::<L, R, 2>(by, from, to, weights, sums, at);
+            while at + W * V::LEN <= self.dim {
+                self.add_at::<V, R, W>(by, &keys, weights, sums, at);
+                at += W * V::LEN;
             }
-            if wide < self.dim {
-                self.add_lanes::<L, R, 1>(by, from, to, weights, sums, wide);
+            while at + V::LEN <= self.dim {
+                self.add_at::<V, R, 1>(by, &keys, weights, sums, at);
+                at += V::LEN;
+            }
+            while at < self.dim {
+                self.add_at::<[L; 1], R, 1>(by, &keys, weights, sums, at);
+                at += LANES;
             }
         }
     }
 
-    /// [`Values::add`] for the `D` vectors from number `at` on.
+    /// [`Values::add`] for the `W` vectors from number `at` on.
     #[inline(always)]
-    unsafe fn add_lanes<L: Lanes, const R: usize, const D: usize>(
+    unsafe fn add_at<V: Vector, const R: usize, const W: usize>(
         &self,
-        by: [f32; R],
-        from: usize,
-        to: usize,
+        by: &[f32; MOST_ROWS],
+        keys: &Range<usize>,
         weights: *const f32,
         sums: *mut f32,
         at: usize,
     ) {
-        // SAFETY: the caller gives weights of [`KEYS`] a row, sums of `dim` a row, and pages for `from..to`.
+        // SAFETY: the caller gives weights of [`KEYS`] a row, sums of `dim` a row, and pages for `keys`.
         unsafe {
-            let mut totals = [[L::splat(0.0); D]; R];
+            let mut totals = [[V::splat(0.0); W]; R];
             for r in 0..R {
-                for d in 0..D {
-                    let sum = L::load(sums.add(r * self.dim + at + d * LANES));
-                    totals[r][d] = sum.mul(L::splat(by[r]));
+                for w in 0..W {
+                    let sum = V::load(sums.add(r * self.dim + at + w * V::LEN));
+                    totals[r][w] = sum.mul(V::splat(by[r]));
                 }
             }
-            for key in from..to {
-                let value = self.pages[key / PAGE_TOKENS].add(key % PAGE_TOKENS * self.dim + at);
-                let mut values = [L::splat(0.0); D];
-                for (d, values) in values.iter_mut().enumerate() {
-                    *values = L::load_f16(value.add(d * LANES));
-                }
-                for r in 0..R {
-                    let weight = L::splat(*weights.add(r * KEYS + key));
-                    for d in 0..D {
-                        totals[r][d] = values[d].fma(weight, totals[r][d]);
+            for (number, (_, page)) in self.block.pages().iter().enumerate() {
+                let first = number * PAGE_TOKENS;
+                let keys = keys.start.max(first)..keys.end.min(first + PAGE_TOKENS);
+                for key in keys {
+                    let value = page.as_ptr().add((key - first) * self.dim + at);
+                    let mut values = [V::splat(0.0); W];
+                    for w in 0..W {
+                        values[w] = V::load_f16(value.add(w * V::LEN));
+                    }
+                    for r in 0..R {
+                        let weight = V::splat(*weights.add(r * KEYS + key));
+                        for w in 0..W {
+                            totals[r][w] = values[w].fma(weight, totals[r][w]);
+                        }
                     }
                 }
             }
             for r in 0..R {
-                for d in 0..D {
-                    totals[r][d].store(sums.add(r * self.dim + at + d * LANES));
+                for w in 0..W {
+                    totals[r][w].store(sums.add(r * self.dim + at + w * V::LEN));
                 }
             }
         }

@@ -48,9 +48,9 @@ pub(crate) trait Lanes: Copy {
     /// The greatest lane.
     #[inline(always)]
     unsafe fn greatest(self) -> f32 {
-        self.array()
-            .into_iter()
-            .fold(f32::NEG_INFINITY, |greatest, x| if x > greatest { x } else { greatest })
+        let x = self.array();
+        let max = |a: f32, b: f32| if a > b { a } else { b };
+        max(max(max(x[0], x[4]), max(x[2], x[6])), max(max(x[1], x[5]), max(x[3], x[7])))
     }
 
     /// e to the power of each lane, to within 2 units in the last place; of what is below -87.3, a number below 2e-38.
@@ -75,6 +75,77 @@ pub(crate) trait Lanes: Copy {
     unsafe fn tanh(self) -> Self {
         let one = Self::splat(1.0);
         one.sub(Self::splat(2.0).div(self.add(self).exp().add(one)))
+    }
+}
+
+/// One or more vectors of [`LANES`], or a register that holds as many numbers: what attention's sums are made of. Every
+/// number's arithmetic is its own, so a width is a choice of speed alone.
+///
+/// # Safety
+/// Every function needs a CPU that has the implementation's instructions, and pointers valid for `LEN` elements.
+pub(crate) trait Vector: Copy {
+    /// Numbers in it.
+    const LEN: usize;
+    /// The most rows whose sums, a vector for each, are best kept in registers together.
+    const ROWS: usize;
+    unsafe fn splat(x: f32) -> Self;
+    unsafe fn load(at: *const f32) -> Self;
+    /// Binary16 numbers.
+    unsafe fn load_f16(at: *const u16) -> Self;
+    unsafe fn store(self, at: *mut f32);
+    unsafe fn mul(self, other: Self) -> Self;
+    /// `self * by + plus`, rounded once.
+    unsafe fn fma(self, by: Self, plus: Self) -> Self;
+}
+
+impl<L: Lanes, const N: usize> Vector for [L; N] {
+    const LEN: usize = N * LANES;
+    const ROWS: usize = 4;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self {
+        [L::splat(x); N]
+    }
+
+    #[inline(always)]
+    unsafe fn load(at: *const f32) -> Self {
+        let mut all = Self::splat(0.0);
+        for (i, lanes) in all.iter_mut().enumerate() {
+            *lanes = L::load(at.add(i * LANES));
+        }
+        all
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(at: *const u16) -> Self {
+        let mut all = Self::splat(0.0);
+        for (i, lanes) in all.iter_mut().enumerate() {
+            *lanes = L::load_f16(at.add(i * LANES));
+        }
+        all
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, at: *mut f32) {
+        for (i, lanes) in self.into_iter().enumerate() {
+            lanes.store(at.add(i * LANES));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn mul(mut self, other: Self) -> Self {
+        for (lanes, other) in self.iter_mut().zip(other) {
+            *lanes = lanes.mul(other);
+        }
+        self
+    }
+
+    #[inline(always)]
+    unsafe fn fma(self, by: Self, mut plus: Self) -> Self {
+        for i in 0..N {
+            plus[i] = self[i].fma(by[i], plus[i]);
+        }
+        plus
     }
 }
 
@@ -159,7 +230,43 @@ impl Lanes for [f32; LANES] {
 pub(crate) mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{LANES, Lanes};
+    use super::{LANES, Lanes, Vector};
+
+    impl Vector for __m512 {
+        const LEN: usize = 16;
+        /// There are twice the registers, too.
+        const ROWS: usize = 8;
+
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> Self {
+            _mm512_set1_ps(x)
+        }
+
+        #[inline(always)]
+        unsafe fn load(at: *const f32) -> Self {
+            _mm512_loadu_ps(at)
+        }
+
+        #[inline(always)]
+        unsafe fn load_f16(at: *const u16) -> Self {
+            _mm512_cvtph_ps(_mm256_loadu_si256(at.cast()))
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, at: *mut f32) {
+            _mm512_storeu_ps(at, self);
+        }
+
+        #[inline(always)]
+        unsafe fn mul(self, other: Self) -> Self {
+            _mm512_mul_ps(self, other)
+        }
+
+        #[inline(always)]
+        unsafe fn fma(self, by: Self, plus: Self) -> Self {
+            _mm512_fmadd_ps(self, by, plus)
+        }
+    }
 
     impl Lanes for __m256 {
         #[inline(always)]
