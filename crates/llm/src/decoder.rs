@@ -134,15 +134,47 @@ impl Decoder {
         machine.add(x, added, norm, width, epsilon);
     }
 
-    /// The logits of the rows that are wanted.
-    fn project(&mut self, wanted: &[usize]) {
+    /// Computes the rows, as far as what comes out of the last norm: the states of those that are wanted, in
+    /// `scratch.vectors`.
+    fn compute(&mut self, batch: &Batch) -> Result<(), ForwardError> {
+        self.cache.copy(&batch.copies);
+        self.embed(&batch.tokens)?;
+        self.turns.turn_to(&batch.positions);
+        let places = attention::places(batch);
+        let spans: Vec<_> = batch.spans.iter().map(|span| seen(span, &batch.positions)).collect();
+        for index in 0..self.layers.len() {
+            self.layer(index, batch.tokens.len(), &places, &spans);
+        }
         let Decoder { machine, shape, scratch, .. } = self;
         let (width, epsilon, x, norm) = (shape.width, shape.norm_epsilon, &scratch.x, &self.output_norm);
-        scratch.vectors.fill(&machine.pool, machine.isa, wanted.len(), width, |row, out| {
-            ops::rms_norm(machine.isa, &x[wanted[row] * width..][..width], norm, epsilon, out);
+        scratch.vectors.fill(&machine.pool, machine.isa, batch.wanted.len(), width, |row, out| {
+            ops::rms_norm(machine.isa, &x[batch.wanted[row] * width..][..width], norm, epsilon, out);
         });
+        Ok(())
+    }
+
+    /// Computes the rows and writes their keys and values to their blocks, as [`Forward::forward`] does, and gives the
+    /// wanted rows' hidden states, `[wanted, width]`, in place of their logits.
+    pub(crate) fn states(&mut self, batch: &Batch) -> Result<&[f32], ForwardError> {
+        self.compute(batch)?;
+        Ok(self.scratch.vectors.values())
+    }
+
+    /// Numbers of a hidden state.
+    pub(crate) fn width(&self) -> usize {
+        self.shape.width
+    }
+
+    /// What computes it.
+    pub(crate) fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// The logits of the states that were computed last.
+    fn project(&mut self) {
+        let Decoder { machine, shape, scratch, .. } = self;
         let matrix = self.output.as_ref().map_or(&self.embedding, |output| &output.matrix);
-        self.logits_len = wanted.len() * matrix.rows();
+        self.logits_len = scratch.vectors.m() * matrix.rows();
         let logits = room(&mut self.logits, self.logits_len);
         matmul(&machine.pool, machine.isa, &mut [(matrix, &mut *logits)], &scratch.vectors);
         if let Some(cap) = shape.logit_softcap {
@@ -159,15 +191,8 @@ impl Forward for Decoder {
     }
 
     fn forward(&mut self, batch: &Batch) -> Result<(), ForwardError> {
-        self.cache.copy(&batch.copies);
-        self.embed(&batch.tokens)?;
-        self.turns.turn_to(&batch.positions);
-        let places = attention::places(batch);
-        let spans: Vec<_> = batch.spans.iter().map(|span| seen(span, &batch.positions)).collect();
-        for index in 0..self.layers.len() {
-            self.layer(index, batch.tokens.len(), &places, &spans);
-        }
-        self.project(&batch.wanted);
+        self.compute(batch)?;
+        self.project();
         Ok(())
     }
 
@@ -269,4 +294,4 @@ fn read_parts(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -136,6 +136,9 @@ impl Architecture {
             "gpt-oss" => gpt_oss::read(&keys),
             other => Err(LoadError::Architecture { name: other.chars().take(64).collect() }),
         }?;
+        if keys.flag("attention.causal")? == Some(false) {
+            return Err(keys.refuse("attention.causal", "true: tokens that see those after them are not computed"));
+        }
         architecture.check()?;
         Ok(architecture)
     }

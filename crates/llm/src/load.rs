@@ -336,7 +336,7 @@ impl LoadedModel {
 }
 
 /// The tokenizer, and the template of conversations.
-fn tokenizer(gguf: &Gguf) -> Result<(Tokenizer, Option<String>), LoadError> {
+pub(crate) fn tokenizer(gguf: &Gguf) -> Result<(Tokenizer, Option<String>), LoadError> {
     let spec = TokenizerSpec::from_gguf(gguf).map_err(|error| LoadError::Tokenizer(error.into()))?;
     let tokenizer = Tokenizer::new(&spec).map_err(|error| LoadError::Tokenizer(error.into()))?;
     Ok((tokenizer, spec.chat_template))

@@ -155,7 +155,7 @@ impl Embedder {
         }
         match too_long {
             TooLong::Refuse => Err(InputError::TooLong { tokens, max }),
-            TooLong::Cut if input.truncate(max) => Ok((input, true)),
+            TooLong::Cut if input.truncate(&self.tokenizer, max) => Ok((input, true)),
             TooLong::Cut => Err(InputError::Query { max }),
         }
     }

@@ -21,13 +21,13 @@ const HEADS: usize = 4;
 const KV_HEADS: usize = 2;
 const HEAD_DIM: usize = 32;
 const HIDDEN: usize = 96;
-const VOCAB: usize = 80;
+pub(crate) const VOCAB: usize = 80;
 const EXPERTS: usize = 6;
 
 const FAMILIES: [&str; 8] = ["llama", "qwen2", "qwen3", "qwen3moe", "gemma2", "gemma3", "phi3", "gpt-oss"];
 
 /// The tensor of this name, as families.py makes it.
-fn numbers(name: &str, count: usize) -> Vec<f32> {
+pub(crate) fn numbers(name: &str, count: usize) -> Vec<f32> {
     let state = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |state, byte| {
         (state ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
     });
@@ -107,12 +107,12 @@ impl File {
     }
 }
 
-/// A small model of the family.
-fn file(family: &str) -> Gguf {
-    Gguf::from_bytes(bytes(family)).unwrap()
+/// A small model of the family, of which `more` is said.
+pub(crate) fn file(family: &str, more: impl FnOnce(Writer) -> Writer) -> Gguf {
+    Gguf::from_bytes(bytes(family, more)).unwrap()
 }
 
-fn bytes(family: &str) -> Vec<u8> {
+fn bytes(family: &str, more: impl FnOnce(Writer) -> Writer) -> Vec<u8> {
     let key = |key: &str| format!("{family}.{key}");
     let mut writer = Writer::new(family)
         .u32(&key("block_count"), LAYERS as u32)
@@ -143,7 +143,7 @@ fn bytes(family: &str) -> Vec<u8> {
             .u32(&key("rope.scaling.original_context_length"), 4096);
     }
     let mut file =
-        File(writer).tensor("token_embd.weight", &[VOCAB, WIDTH]).tensor("output_norm.weight", &[WIDTH]);
+        File(more(writer)).tensor("token_embd.weight", &[VOCAB, WIDTH]).tensor("output_norm.weight", &[WIDTH]);
     if !family.starts_with("gemma") {
         file = file.tensor("output.weight", &[VOCAB, WIDTH]);
     }
@@ -153,9 +153,13 @@ fn bytes(family: &str) -> Vec<u8> {
     file.0.finish()
 }
 
+fn plain(family: &str) -> Gguf {
+    file(family, |writer| writer)
+}
+
 fn decoder(family: &str, threads: usize, isa: Isa) -> Decoder {
     let options = LoadOptions { threads, kv_bytes_max: 1 << 20, ..LoadOptions::default() };
-    load::decoders(&file(family), None, &options, isa).unwrap().1
+    load::decoders(&plain(family), None, &options, isa).unwrap().1
 }
 
 /// The logits of each of the last `len` rows of `tokens`, in blocks of the cache from `first_block` on.
@@ -174,13 +178,14 @@ fn rows(decoder: &mut (impl Forward + ?Sized), tokens: &[u32], start: usize, fir
     decoder.logits().to_vec()
 }
 
-struct Expected {
-    family: String,
-    tokens: Vec<u32>,
-    logits: Vec<(usize, Vec<f32>)>,
+/// What the reference computes of a family: of some rows, the logits.
+pub(crate) struct Expected {
+    pub(crate) family: String,
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) logits: Vec<(usize, Vec<f32>)>,
 }
 
-fn expected() -> Vec<Expected> {
+pub(crate) fn expected() -> Vec<Expected> {
     let mut all: Vec<Expected> = Vec::new();
     for line in EXPECTED.lines() {
         let (word, rest) = line.split_once(' ').unwrap();
@@ -263,14 +268,14 @@ fn a_file_that_cannot_be_run_is_refused_by_name() {
     assert!(refuse(strange, &options).contains("\"mamba\""));
     let bare = Gguf::from_bytes(Writer::new("llama").finish()).unwrap();
     assert!(refuse(bare, &options).contains("llama.embedding_length"));
-    let large = refuse(file("llama"), &LoadOptions { memory_max: 1 << 20, ..options });
+    let large = refuse(plain("llama"), &LoadOptions { memory_max: 1 << 20, ..options });
     assert!(large.contains("MiB are available"), "{large}");
 }
 
 /// A small model beside a large one is counted in what both take, and computes as it does alone.
 #[test]
 fn a_model_beside_another_has_to_fit_too() {
-    let (large, small) = (file("llama"), file("qwen2"));
+    let (large, small) = (plain("llama"), plain("qwen2"));
     let options = LoadOptions { threads: 2, kv_bytes_max: 1 << 20, ..LoadOptions::default() };
     let (need, ..) = load::decoders(&large, None, &options, Isa::best()).unwrap();
     let tight = LoadOptions { memory_max: need.total() + 1000, ..options };
@@ -297,7 +302,7 @@ fn damaged_files_do_no_damage() {
     let options = LoadOptions { threads: 1, kv_bytes_max: 1 << 20, memory_max: 1 << 26, context_max: 0 };
     let (mut refused, mut ran) = (0, 0);
     for family in ["llama", "gemma3", "phi3", "gpt-oss"] {
-        let whole = bytes(family);
+        let whole = bytes(family, |writer| writer);
         // Metadata and the tensors' descriptions; what follows is numbers.
         let header = 9_000.min(whole.len());
         for _ in 0..150 {

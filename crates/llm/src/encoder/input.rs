@@ -43,18 +43,20 @@ impl Input {
         self.tokens.len().next_multiple_of(PAGE_TOKENS)
     }
 
-    /// Cuts the text that comes last so that there are at most `max` tokens, its end kept. `false`, and nothing is
-    /// done, where even without that text there are more.
-    pub fn truncate(&mut self, max: usize) -> bool {
+    /// Cuts the text that comes last so that there are at most `max` tokens, the token that ends it kept where it has one.
+    /// `false`, and nothing is done, where even without that text there are more.
+    pub fn truncate(&mut self, tokenizer: &Tokenizer, max: usize) -> bool {
         if self.tokens.len() <= max {
             return true;
         }
-        // The token that ends it stays.
         let begins = if self.second_from < self.tokens.len() { self.second_from } else { 1 };
-        let Some(end) = self.tokens.last().copied().filter(|_| max > begins) else { return false };
+        if max <= begins {
+            return false;
+        }
         let one = self.second_from == self.tokens.len();
-        self.tokens.truncate(max - 1);
-        self.tokens.push(end);
+        let end = self.tokens.last().copied().filter(|&end| tokenizer.eos() == Some(end));
+        self.tokens.truncate(max - usize::from(end.is_some()));
+        self.tokens.extend(end);
         if one {
             self.second_from = max;
         }

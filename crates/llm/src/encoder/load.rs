@@ -8,10 +8,12 @@ use formats::safetensors::ModelDirectory;
 use formats::tokenizer::{TokenizerKind, TokenizerSpec};
 use kernels::{Arena, Isa, KvPages, PAGE_TOKENS, Pool};
 
+use super::bert::{Bert, Scratch};
 use super::shape::{Names, Shape};
+use super::states::States;
 use super::weights::Reader;
-use super::{Encoder, STEP_TOKENS, Scratch};
-use crate::load::{LoadError, LoadOptions, Need};
+use super::{Encoder, Kind, STEP_TOKENS};
+use crate::load::{LoadError, LoadOptions, Need, tokenizer};
 use crate::machine::Machine;
 use crate::tokenizer::Tokenizer;
 use crate::weights::{File, Source};
@@ -28,14 +30,16 @@ pub struct LoadedEncoder {
 }
 
 impl LoadedEncoder {
-    /// Whether a GGUF file holds an encoder, as far as it can be read.
+    /// Whether a GGUF file holds a model for embeddings or scores, as far as it can be read: an encoder, or a decoder
+    /// that says how its hidden states become one vector.
     #[must_use]
     pub fn is_in(file: &Path) -> bool {
-        Gguf::open(file).is_ok_and(|gguf| gguf.architecture() == "bert")
+        Gguf::open(file)
+            .is_ok_and(|gguf| gguf.architecture() == "bert" || !matches!(States::pooling(&gguf), Ok(None)))
     }
 
     /// Loads a GGUF file, or a directory of safetensors with `config.json` and `tokenizer.json`. Of the options, those
-    /// of contexts and caches do not matter here.
+    /// of contexts and caches matter to decoders alone.
     ///
     /// # Errors
     /// [`LoadError`] when a file cannot be used, or the machine has not the memory.
@@ -48,6 +52,9 @@ impl LoadedEncoder {
     }
 
     pub(super) fn read_gguf(gguf: &Gguf, options: &LoadOptions) -> Result<LoadedEncoder, LoadError> {
+        if gguf.architecture() != "bert" {
+            return read_decoder(gguf, options);
+        }
         let shape = Shape::of_gguf(gguf)?;
         let spec = TokenizerSpec::from_gguf(gguf).map_err(|error| LoadError::Tokenizer(error.into()))?;
         load(File::Gguf(gguf), Names::GGUF, shape, &spec, options)
@@ -68,6 +75,27 @@ impl LoadedEncoder {
     }
 }
 
+fn read_decoder(gguf: &Gguf, options: &LoadOptions) -> Result<LoadedEncoder, LoadError> {
+    let isa = Isa::forced()?.unwrap_or_else(Isa::best);
+    let pooling = States::pooling(gguf)?.ok_or_else(|| LoadError::Metadata {
+        key: format!("{}.pooling_type", gguf.architecture()),
+        wanted: "given where a decoder's hidden states are wanted".into(),
+    })?;
+    let (states, need) = States::read(gguf, pooling, options, isa)?;
+    let (tokenizer, _) = tokenizer(gguf)?;
+    enough_rows(&tokenizer, states.vocab())?;
+    Ok(LoadedEncoder { encoder: Encoder(Kind::Decoder(Box::new(states))), tokenizer, need })
+}
+
+/// Fails where there is a token that the embedding does not have.
+fn enough_rows(tokenizer: &Tokenizer, rows: usize) -> Result<(), LoadError> {
+    let tokens = tokenizer.vocab_len();
+    if tokens > rows {
+        return Err(LoadError::Shape(format!("its tokenizer has {tokens} tokens, its embedding {rows}")));
+    }
+    Ok(())
+}
+
 fn load(
     file: File<'_>,
     names: Names,
@@ -82,14 +110,11 @@ fn load(
         Arena::new(usize::try_from(need.weights).unwrap_or(usize::MAX)).map_err(LoadError::Weights)?;
     let reader = Reader { source: Source::new(file, isa, arena), names, shape };
     let (weights, head) = reader.read(for_other_tasks)?;
-    let (rows, tokens) = (weights.words.rows(), tokenizer.vocab_len());
-    if tokens > rows {
-        return Err(LoadError::Shape(format!("its tokenizer has {tokens} tokens, its embedding {rows}")));
-    }
+    enough_rows(&tokenizer, weights.words.rows())?;
     let kv = KvPages::new(need.blocks as usize, shape.heads, shape.head_dim()).map_err(LoadError::Cache)?;
     let machine = Machine { isa, pool: Arc::new(Pool::new(options.threads())) };
-    let encoder = Encoder { machine, shape, weights, head, kv, scratch: Scratch::default() };
-    Ok(LoadedEncoder { encoder, tokenizer, need })
+    let bert = Bert { machine, shape, weights, head, kv, scratch: Scratch::default() };
+    Ok(LoadedEncoder { encoder: Encoder(Kind::Bert(Box::new(bert))), tokenizer, need })
 }
 
 /// What checkpoints carry of their training: a layer to guess hidden words and following sentences by.

@@ -3,8 +3,9 @@
 use formats::safetensors::Pooling;
 use kernels::{Activations, ops};
 
+use super::bert::Scratch;
 use super::shape::Shape;
-use super::{Scratch, Step};
+use super::step::Step;
 use crate::machine::Machine;
 use crate::rows::each_row;
 use crate::weights::Linear;
@@ -69,7 +70,7 @@ fn scores(machine: &Machine, output: &Linear, pooled: &[f32], vectors: &mut Acti
 }
 
 /// One vector of those in `rows`, always in their order.
-fn pooled(machine: &Machine, pooling: Pooling, rows: &[f32], width: usize) -> Vec<f32> {
+pub(super) fn pooled(machine: &Machine, pooling: Pooling, rows: &[f32], width: usize) -> Vec<f32> {
     let count = rows.len() / width;
     let divided = |by: f32| {
         let mut sum = vec![0.0; width];
@@ -93,7 +94,7 @@ fn pooled(machine: &Machine, pooling: Pooling, rows: &[f32], width: usize) -> Ve
 }
 
 /// Divides a vector by its length.
-fn scale_to_one(machine: &Machine, vector: &mut [f32]) {
+pub(super) fn scale_to_one(machine: &Machine, vector: &mut [f32]) {
     let length = ops::dot(machine.isa, vector, vector).sqrt().max(LENGTH_MIN);
     vector.iter_mut().for_each(|x| *x /= length);
 }

@@ -7,9 +7,13 @@ use std::path::Path;
 
 use formats::Format;
 use formats::gguf::{Gguf, Writer};
+use formats::safetensors::Pooling;
+use kernels::Isa;
 
 use super::shape::Names;
+use super::states::States;
 use super::{Input, LoadedEncoder, Makes};
+use crate::decoder::tests::{self as decoders, Expected, VOCAB};
 use crate::load::{LoadError, LoadOptions};
 
 const WIDTH: usize = 32;
@@ -229,11 +233,11 @@ fn texts_that_do_not_fit_are_refused_or_cut_at_their_end() {
     let tokenizer = &loaded.tokenizer;
     let long = Input::text(tokenizer, "a b a b a b a b");
     let mut cut = long.clone();
-    assert!(cut.truncate(6));
+    assert!(cut.truncate(tokenizer, 6));
     assert_eq!((cut.tokens.as_slice(), cut.second_from), (&[2, 4, 5, 4, 5, 3][..], 6));
     let mut pair = Input::pair(tokenizer, "a b", "b b b b");
-    assert!(pair.truncate(6) && pair.tokens == [2, 4, 5, 3, 5, 3] && pair.second_from == 4);
-    assert!(!Input::pair(tokenizer, "a b a b a", "b").truncate(6));
+    assert!(pair.truncate(tokenizer, 6) && pair.tokens == [2, 4, 5, 3, 5, 3] && pair.second_from == 4);
+    assert!(!Input::pair(tokenizer, "a b a b a", "b").truncate(tokenizer, 6));
     let error = loaded.encoder.run(std::slice::from_ref(&long)).unwrap_err().to_string();
     assert!(error.contains("10 tokens; 1 to 6"), "{error}");
     let empty = Input { tokens: vec![], second_from: 0 };
@@ -242,6 +246,75 @@ fn texts_that_do_not_fit_are_refused_or_cut_at_their_end() {
         assert!(loaded.encoder.run(&[cut.clone(), wrong]).is_err());
     }
     assert_eq!(loaded.encoder.run(&[cut]).unwrap().len(), 1);
+}
+
+/// A model of the decoder's tests that says how its states become one vector.
+fn states(family: &str, pooling: u32) -> Result<States, LoadError> {
+    let gguf = decoders::file(family, |writer| writer.u32(&format!("{family}.pooling_type"), pooling));
+    let options = LoadOptions { threads: 2, kv_bytes_max: 4 << 20, ..LoadOptions::default() };
+    let pooling = States::pooling(&gguf)?.expect("a way of pooling");
+    States::read(&gguf, pooling, &options, Isa::best()).map(|(states, _)| states)
+}
+
+fn input(tokens: &[u32]) -> Input {
+    Input { tokens: tokens.to_vec(), second_from: tokens.len() }
+}
+
+/// The vector of a decoder's last state has the direction from which the reference's logits come.
+#[test]
+fn a_decoders_vectors_are_the_states_behind_the_references_logits() {
+    for Expected { family, tokens, logits } in decoders::expected() {
+        let mut states = states(&family, 3).unwrap();
+        let tied = family.starts_with("gemma");
+        let output = decoders::numbers(if tied { "token_embd.weight" } else { "output.weight" }, VOCAB * states.width());
+        for (row, logits) in logits {
+            let vector = &states.run(&[input(&tokens[..=row])]).unwrap()[0];
+            let ours: Vec<f32> = output
+                .chunks_exact(vector.len())
+                .map(|weights| weights.iter().zip(vector).map(|(weight, x)| weight * x).sum())
+                .collect();
+            // What bounds Gemma 2's logits is taken off.
+            let plain = |logit: &f32| if family == "gemma2" { 30.0 * (logit / 30.0).atanh() } else { *logit };
+            let theirs: Vec<f32> = logits.iter().map(plain).collect();
+            let cosine = cosine(&ours, &theirs);
+            assert!(cosine > 0.9999, "{family}, row {row}: {cosine}");
+        }
+    }
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+/// Texts that lie in one step or in two, alone or not: the same bits, in each way of pooling.
+#[test]
+fn company_changes_no_bit_of_a_decoders_vectors() {
+    let texts: Vec<Input> = (0..24)
+        .map(|text| input(&(0..40 + text % 24).map(|at| (at * 29 + text * 7) % VOCAB as u32).collect::<Vec<_>>()))
+        .collect();
+    let mut seen = Vec::new();
+    for pooling in [1, 2, 3] {
+        let mut states = states("qwen3", pooling).unwrap();
+        let together = states.run(&texts).unwrap();
+        for (text, vector) in texts.iter().zip(&together) {
+            let alone = states.run(std::slice::from_ref(text)).unwrap();
+            assert_eq!(bits(&alone), bits(std::slice::from_ref(vector)), "pooling {pooling}");
+        }
+        seen.push(together);
+    }
+    assert!(seen[0] != seen[1] && seen[1] != seen[2] && seen[0] != seen[2]);
+}
+
+#[test]
+fn a_decoder_that_cannot_embed_is_refused_by_name() {
+    let refused = |pooling| states("qwen3", pooling).map(|_| ()).unwrap_err().to_string();
+    assert!(refused(4).contains("qwen3.pooling_type"));
+    let seeing = decoders::file("qwen3", |writer| writer.bool("qwen3.attention.causal", false));
+    let error = States::read(&seeing, Pooling::Mean, &options(1), Isa::best()).map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("qwen3.attention.causal"), "{error}");
+    let plain = decoders::file("qwen3", |writer| writer);
+    assert_eq!(States::pooling(&plain).unwrap(), None);
 }
 
 #[test]

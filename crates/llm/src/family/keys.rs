@@ -58,6 +58,11 @@ impl<'a> Keys<'a> {
         Ok(self.metadata.u32(&self.full(key))?)
     }
 
+    /// Yes or no, if it is there.
+    pub(crate) fn flag(&self, key: &str) -> Result<Option<bool>, LoadError> {
+        Ok(self.metadata.bool(&self.full(key))?)
+    }
+
     /// A number above zero, if it is there.
     pub(crate) fn number(&self, key: &str) -> Result<Option<f32>, LoadError> {
         match self.metadata.f32(&self.full(key))? {
