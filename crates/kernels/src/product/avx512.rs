@@ -22,8 +22,8 @@ use crate::packed::Layout;
 
 /// Rows of a panel: 32-bit sums of a vector.
 const ROWS: usize = 16;
-/// Vectors that a step takes at once: with two panels, sixteen sums in registers.
-const STEP: usize = 8;
+/// Vectors that a step takes at once: with two panels, eight sums in registers beside the sixteen that hold the codes.
+const STEP: usize = 4;
 
 /// Computes `call`.
 ///
@@ -82,11 +82,23 @@ trait Tile: Copy {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn blocks<F: Packed, const P: usize>(call: &Call<'_>, mut panels: [*const u8; P], sums: *mut __m512) {
-    let Some(layout) = (const { Layout::of(F::FORMAT) }) else { return };
-    for index in 0..call.count * P {
-        *sums.add(index) = _mm512_setzero_ps();
+unsafe fn blocks<F: Packed, const P: usize>(call: &Call<'_>, panels: [*const u8; P], sums: *mut __m512) {
+    match call.count {
+        1 => few::<F, P, 1>(call, panels, sums),
+        2 => few::<F, P, 2>(call, panels, sums),
+        STEP => few::<F, P, STEP>(call, panels, sums),
+        _ => many::<F, P>(call, panels, sums),
     }
+}
+
+/// Calls `each(tiles, columns)` with every block's tiles and its first column, in order.
+#[inline(always)]
+unsafe fn each_block<F: Packed, const P: usize>(
+    call: &Call<'_>,
+    mut panels: [*const u8; P],
+    mut each: impl FnMut(&[F::Tile; P], *const Column),
+) {
+    let Some(layout) = (const { Layout::of(F::FORMAT) }) else { return };
     let stride = call.activations.m();
     let ahead = P * call.panel(0).len();
     let mut columns = call.columns();
@@ -97,19 +109,7 @@ unsafe fn blocks<F: Packed, const P: usize>(call: &Call<'_>, mut panels: [*const
         }
         for _ in 0..layout.blocks {
             let tiles: [F::Tile; P] = for_panels!(|p| F::tile(panels[p], heads[p]));
-            let mut at = 0;
-            while at + STEP <= call.count {
-                F::Tile::step::<P, STEP>(&tiles, columns.add(at), sums.add(at * P));
-                at += STEP;
-            }
-            while at + STEP / 4 <= call.count {
-                F::Tile::step::<P, { STEP / 4 }>(&tiles, columns.add(at), sums.add(at * P));
-                at += STEP / 4;
-            }
-            while at < call.count {
-                F::Tile::step::<P, 1>(&tiles, columns.add(at), sums.add(at * P));
-                at += 1;
-            }
+            each(&tiles, columns);
             for panel in &mut panels {
                 expect_read(panel.wrapping_add(ahead), layout.block_bytes(ROWS));
                 *panel = panel.add(layout.block_bytes(ROWS));
@@ -118,6 +118,51 @@ unsafe fn blocks<F: Packed, const P: usize>(call: &Call<'_>, mut panels: [*const
             columns = columns.wrapping_add(stride);
         }
     }
+}
+
+/// `C` vectors, whose sums stay in registers from the first block to the last.
+#[inline(always)]
+unsafe fn few<F: Packed, const P: usize, const C: usize>(
+    call: &Call<'_>,
+    panels: [*const u8; P],
+    sums: *mut __m512,
+) {
+    let mut totals = [[_mm512_setzero_ps(); P]; C];
+    each_block::<F, P>(
+        call,
+        panels,
+        #[inline(always)]
+        |tiles, columns| F::Tile::step::<P, C>(tiles, columns, totals.as_mut_ptr().cast()),
+    );
+    for c in 0..C {
+        for p in 0..P {
+            *sums.add(c * P + p) = totals[c][p];
+        }
+    }
+}
+
+/// Any number of vectors.
+#[inline(always)]
+unsafe fn many<F: Packed, const P: usize>(call: &Call<'_>, panels: [*const u8; P], sums: *mut __m512) {
+    for index in 0..call.count * P {
+        *sums.add(index) = _mm512_setzero_ps();
+    }
+    each_block::<F, P>(
+        call,
+        panels,
+        #[inline(always)]
+        |tiles, columns| {
+            let mut at = 0;
+            while at + STEP <= call.count {
+                F::Tile::step::<P, STEP>(tiles, columns.add(at), sums.add(at * P));
+                at += STEP;
+            }
+            while at < call.count {
+                F::Tile::step::<P, 1>(tiles, columns.add(at), sums.add(at * P));
+                at += 1;
+            }
+        },
+    );
 }
 
 type Codes = [__m512i; 8];
