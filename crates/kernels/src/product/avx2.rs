@@ -110,13 +110,25 @@ impl<T: Tile> Made<T> for T {
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn blocks<F: Packed, T: Tile + Made<F::Tile>, const P: usize>(
     call: &Call<'_>,
-    mut panels: [*const u8; P],
+    panels: [*const u8; P],
     sums: *mut __m256,
 ) {
-    let Some(layout) = (const { Layout::of(F::FORMAT) }) else { return };
-    for index in 0..call.count * P {
-        *sums.add(index) = _mm256_setzero_ps();
+    match call.count {
+        1 => few::<F, T, P, 1>(call, panels, sums),
+        2 => few::<F, T, P, 2>(call, panels, sums),
+        STEP => few::<F, T, P, STEP>(call, panels, sums),
+        _ => many::<F, T, P>(call, panels, sums),
     }
+}
+
+/// Calls `each(tiles, columns, wide)` with every block's tiles and its first column, in order.
+#[inline(always)]
+unsafe fn each_block<F: Packed, T: Tile + Made<F::Tile>, const P: usize>(
+    call: &Call<'_>,
+    mut panels: [*const u8; P],
+    mut each: impl FnMut(&[T; P], *const Column, *const Wide),
+) {
+    let Some(layout) = (const { Layout::of(F::FORMAT) }) else { return };
     let stride = call.activations.m();
     let ahead = P * call.panel(0).len();
     let (mut columns, mut wide) = (call.columns(), call.wide());
@@ -127,18 +139,7 @@ unsafe fn blocks<F: Packed, T: Tile + Made<F::Tile>, const P: usize>(
         }
         for _ in 0..layout.blocks {
             let tiles: [T; P] = for_panels!(|p| T::made(F::tile(panels[p], heads[p])));
-            let mut at = 0;
-            while at + STEP <= call.count {
-                T::step::<P, STEP>(&tiles, columns.add(at), wide.add(at), sums.add(at * P));
-                at += STEP;
-            }
-            let (columns_left, wide_left, sums_left) = (columns.add(at), wide.add(at), sums.add(at * P));
-            match call.count - at {
-                1 => T::step::<P, 1>(&tiles, columns_left, wide_left, sums_left),
-                2 => T::step::<P, 2>(&tiles, columns_left, wide_left, sums_left),
-                3 => T::step::<P, 3>(&tiles, columns_left, wide_left, sums_left),
-                _ => {}
-            }
+            each(&tiles, columns, wide);
             for panel in &mut panels {
                 expect_read(panel.wrapping_add(ahead), layout.block_bytes(ROWS));
                 *panel = panel.add(layout.block_bytes(ROWS));
@@ -148,6 +149,58 @@ unsafe fn blocks<F: Packed, T: Tile + Made<F::Tile>, const P: usize>(
             wide = wide.wrapping_add(stride);
         }
     }
+}
+
+/// `C` vectors, whose sums stay here from the first block to the last.
+#[inline(always)]
+unsafe fn few<F: Packed, T: Tile + Made<F::Tile>, const P: usize, const C: usize>(
+    call: &Call<'_>,
+    panels: [*const u8; P],
+    sums: *mut __m256,
+) {
+    let mut totals = [[_mm256_setzero_ps(); P]; C];
+    each_block::<F, T, P>(
+        call,
+        panels,
+        #[inline(always)]
+        |tiles, columns, wide| T::step::<P, C>(tiles, columns, wide, totals.as_mut_ptr().cast()),
+    );
+    for c in 0..C {
+        for p in 0..P {
+            *sums.add(c * P + p) = totals[c][p];
+        }
+    }
+}
+
+/// Any number of vectors.
+#[inline(always)]
+unsafe fn many<F: Packed, T: Tile + Made<F::Tile>, const P: usize>(
+    call: &Call<'_>,
+    panels: [*const u8; P],
+    sums: *mut __m256,
+) {
+    for index in 0..call.count * P {
+        *sums.add(index) = _mm256_setzero_ps();
+    }
+    each_block::<F, T, P>(
+        call,
+        panels,
+        #[inline(always)]
+        |tiles, columns, wide| {
+            let mut at = 0;
+            while at + STEP <= call.count {
+                T::step::<P, STEP>(tiles, columns.add(at), wide.add(at), sums.add(at * P));
+                at += STEP;
+            }
+            let (columns, wide, sums) = (columns.add(at), wide.add(at), sums.add(at * P));
+            match call.count - at {
+                1 => T::step::<P, 1>(tiles, columns, wide, sums),
+                2 => T::step::<P, 2>(tiles, columns, wide, sums),
+                3 => T::step::<P, 3>(tiles, columns, wide, sums),
+                _ => {}
+            }
+        },
+    );
 }
 
 type Codes = [__m256i; 8];
