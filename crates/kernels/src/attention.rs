@@ -178,7 +178,7 @@ impl Tile<'_> {
         }
     }
 
-    /// Computes the tile, up to the division; `V` holds a page's scores of a query.
+    /// Computes the tile; `V` holds a page's scores of a query.
     #[inline(always)]
     unsafe fn run<L: Lanes, V: Vector>(&self, scratch: &mut Scratch) {
         let dim = self.args.kv.head_dim();
@@ -190,47 +190,54 @@ impl Tile<'_> {
         scratch.sums.resize(rows.len() * dim, 0.0);
         let first = rows.iter().map(|row| row.first).min().unwrap_or(0);
         let end = rows.iter().map(|row| row.end).max().unwrap_or(0);
-        for start in (first / KEYS * KEYS..end).step_by(KEYS) {
+        let block = |start: usize| Block::new(self, start.min(end), end.min(start + KEYS));
+        let mut next = block(first / KEYS * KEYS);
+        while next.start < end {
+            let after = block(next.start + KEYS);
+            let this = std::mem::replace(&mut next, after);
             // Rows see no fewer keys than the rows before them, at either end.
-            let from = rows.iter().position(|row| row.end > start).unwrap_or(rows.len());
-            let to = rows.iter().rposition(|row| row.first < start + KEYS).map_or(0, |last| last + 1);
+            let from = rows.iter().position(|row| row.end > this.start).unwrap_or(rows.len());
+            let to = rows.iter().rposition(|row| row.first < this.start + KEYS).map_or(0, |last| last + 1);
             if from >= to {
                 continue;
             }
             let rows = &mut rows[from..to];
-            let block = Block::new(self, start, end.min(start + KEYS));
-            Block::new(self, block.end, end.min(start + 2 * KEYS)).expect();
+            next.expect();
             // SAFETY: the caller's promise about the CPU.
             unsafe {
-                block.score::<V>(rows, &mut scratch.scores[..]);
-                for (row, scores) in rows.iter_mut().zip(scratch.scores.chunks_exact_mut(KEYS)) {
-                    block.weigh::<L>(row, scores);
+                this.score::<V>(rows, &mut scratch.scores[..]);
+                for (row, scores) in rows.iter_mut().zip(scratch.scores.as_chunks_mut::<KEYS>().0) {
+                    this.weigh::<L>(row, scores);
                 }
-                block.add::<L, V>(rows, &scratch.scores[..], &mut scratch.sums[from * dim..]);
+                this.add::<L, V>(rows, &scratch.scores[..], &mut scratch.sums[from * dim..]);
+            }
+        }
+        for (row, sums) in scratch.rows.iter().zip(scratch.sums.chunks_exact_mut(dim)) {
+            let total = match self.args.sinks {
+                Some(sinks) => row.total + (sinks[row.head] - row.greatest).exp(),
+                None => row.total,
+            };
+            for sums in sums.as_chunks_mut::<LANES>().0 {
+                // SAFETY: eight numbers; the caller's promise about the CPU.
+                unsafe { L::load(sums.as_ptr()).div(L::splat(total)).store(sums.as_mut_ptr()) };
             }
         }
     }
 
-    /// Divides the sums by the weights and writes them.
+    /// Writes the results where they go.
     ///
     /// # Safety
     /// `out` must be valid for the results of all rows, and no other thread may touch these.
     unsafe fn write(&self, scratch: &Scratch, out: *mut f32) {
         let dim = self.args.kv.head_dim();
-        for (row, sums) in scratch.rows.iter().zip(scratch.sums.chunks_exact(dim)) {
-            let total = match self.args.sinks {
-                Some(sinks) => row.total + (sinks[row.head] - row.greatest).exp(),
-                None => row.total,
-            };
-            for (i, sum) in sums.iter().enumerate() {
-                // SAFETY: the caller's promise.
-                unsafe { out.add(row.at + i).write(sum / total) };
-            }
+        for (row, result) in scratch.rows.iter().zip(scratch.sums.chunks_exact(dim)) {
+            // SAFETY: the caller's promise.
+            unsafe { out.add(row.at).copy_from_nonoverlapping(result.as_ptr(), dim) };
         }
     }
 }
 
-/// Computes a tile, up to the division.
+/// Computes a tile: its results are the scratch's sums.
 fn run_tile(isa: Isa, tile: &Tile<'_>, scratch: &mut Scratch) {
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -265,7 +272,7 @@ macro_rules! by_rows {
         match ($rows, $vector::ROWS > 4) {
             (1, _) => $this.$call::<$vector, 1, 4>($($argument),*),
             (2, false) => $this.$call::<$vector, 2, 2>($($argument),*),
-            (3, false) => $this.$call::<$vector, 3, 2>($($argument),*),
+            (3, false) => $this.$call::<$vector, 3, 1>($($argument),*),
             (_, false) => $this.$call::<$vector, 4, 1>($($argument),*),
             (2, true) => $this.$call::<$vector, 2, 4>($($argument),*),
             (3, true) => $this.$call::<$vector, 3, 4>($($argument),*),
@@ -354,52 +361,63 @@ impl<'a> Block<'a> {
 
     /// Turns a row's products into weights, relative to the greatest score so far.
     #[inline(always)]
-    unsafe fn weigh<L: Lanes>(&self, row: &mut Row, scores: &mut [f32]) {
+    unsafe fn weigh<L: Lanes>(&self, row: &mut Row, scores: &mut [f32; KEYS]) {
         let args = self.tile.args;
         // The keys of this block that the row sees.
         let (from, to) = (row.first.saturating_sub(self.start), (row.end - self.start).min(KEYS));
+        let hidden = self.hidden();
+        let all = from == 0 && to == KEYS && hidden.is_empty();
+        // Whatever lies where nothing is seen takes no part.
+        let mask = |scores: &mut [f32; KEYS], with: f32| {
+            scores[..from].fill(with);
+            scores[to..].fill(with);
+            scores[hidden.clone()].fill(with);
+        };
         // SAFETY: each chunk is eight numbers, read and written where it is.
         unsafe {
-            let mut greatest = L::splat(row.greatest);
-            for chunk in scores.as_chunks_mut::<LANES>().0 {
-                let mut score = L::load(chunk.as_ptr()).mul(L::splat(args.scale));
-                if let Some(cap) = args.softcap {
-                    let cap = L::splat(cap);
-                    score = cap.mul(score.div(cap).tanh());
+            if !all {
+                mask(scores, f32::NEG_INFINITY);
+            }
+            let mut chunks = [L::splat(0.0); KEYS / LANES];
+            for (chunk, scores) in chunks.iter_mut().zip(scores.as_chunks::<LANES>().0) {
+                *chunk = L::load(scores.as_ptr()).mul(L::splat(args.scale));
+            }
+            if let Some(cap) = args.softcap {
+                let cap = L::splat(cap);
+                for chunk in &mut chunks {
+                    *chunk = cap.mul(chunk.div(cap).tanh());
                 }
-                score.store(chunk.as_mut_ptr());
+                if !all {
+                    store(chunks, scores);
+                    mask(scores, f32::NEG_INFINITY);
+                    chunks = load(scores);
+                }
             }
-            // Whatever lies there takes no part.
-            let hidden = self.hidden();
-            let whole = from == 0 && to == KEYS && hidden.is_empty();
-            if !whole {
-                scores[..from].fill(f32::NEG_INFINITY);
-                scores[to..].fill(f32::NEG_INFINITY);
-                scores[hidden.clone()].fill(f32::NEG_INFINITY);
+            let mut greatest = chunks[0];
+            for chunk in &chunks[1..] {
+                greatest = chunk.max(greatest);
             }
-            for chunk in scores.as_chunks::<LANES>().0 {
-                greatest = L::load(chunk.as_ptr()).max(greatest);
-            }
-            let greatest = greatest.greatest();
+            let greatest = greatest.max(L::splat(row.greatest)).greatest();
             if greatest == f32::NEG_INFINITY {
                 // Nothing was seen so far, and nothing is here.
                 scores.fill(0.0);
                 row.correction = 1.0;
                 return;
             }
-            row.correction = exp::<L>(row.greatest - greatest);
+            // Most blocks have no greater score than those before them; e to the power of zero is one.
+            row.correction = if row.greatest == greatest { 1.0 } else { exp::<L>(row.greatest - greatest) };
             row.greatest = greatest;
+            for chunk in &mut chunks {
+                *chunk = chunk.sub(L::splat(greatest)).exp();
+            }
+            store(chunks, scores);
+            if !all {
+                mask(scores, 0.0);
+                chunks = load(scores);
+            }
             let mut total = L::splat(0.0);
-            for chunk in scores.as_chunks_mut::<LANES>().0 {
-                L::load(chunk.as_ptr()).sub(L::splat(greatest)).exp().store(chunk.as_mut_ptr());
-            }
-            if !whole {
-                scores[..from].fill(0.0);
-                scores[to..].fill(0.0);
-                scores[hidden].fill(0.0);
-            }
-            for chunk in scores.as_chunks::<LANES>().0 {
-                total = total.add(L::load(chunk.as_ptr()));
+            for chunk in chunks {
+                total = total.add(chunk);
             }
             row.total = row.total.mul_add(row.correction, total.sum());
         }
@@ -442,6 +460,26 @@ impl<'a> Block<'a> {
                 }
             }
         }
+    }
+}
+
+#[inline(always)]
+unsafe fn load<L: Lanes>(scores: &[f32; KEYS]) -> [L; KEYS / LANES] {
+    // SAFETY: each chunk is eight numbers; the caller's promise about the CPU.
+    unsafe {
+        let mut chunks = [L::splat(0.0); KEYS / LANES];
+        for (chunk, scores) in chunks.iter_mut().zip(scores.as_chunks::<LANES>().0) {
+            *chunk = L::load(scores.as_ptr());
+        }
+        chunks
+    }
+}
+
+#[inline(always)]
+unsafe fn store<L: Lanes>(chunks: [L; KEYS / LANES], scores: &mut [f32; KEYS]) {
+    for (chunk, scores) in chunks.into_iter().zip(scores.as_chunks_mut::<LANES>().0) {
+        // SAFETY: each chunk is eight numbers; the caller's promise about the CPU.
+        unsafe { chunk.store(scores.as_mut_ptr()) };
     }
 }
 

@@ -137,7 +137,9 @@ impl Architecture {
             other => Err(LoadError::Architecture { name: other.chars().take(64).collect() }),
         }?;
         if keys.flag("attention.causal")? == Some(false) {
-            return Err(keys.refuse("attention.causal", "true: tokens that see those after them are not computed"));
+            return Err(
+                keys.refuse("attention.causal", "true: tokens that see those after them are not computed")
+            );
         }
         architecture.check()?;
         Ok(architecture)

@@ -142,8 +142,9 @@ fn bytes(family: &str, more: impl FnOnce(Writer) -> Writer) -> Vec<u8> {
             .f32(&key("rope.scaling.factor"), 32.0)
             .u32(&key("rope.scaling.original_context_length"), 4096);
     }
-    let mut file =
-        File(more(writer)).tensor("token_embd.weight", &[VOCAB, WIDTH]).tensor("output_norm.weight", &[WIDTH]);
+    let mut file = File(more(writer))
+        .tensor("token_embd.weight", &[VOCAB, WIDTH])
+        .tensor("output_norm.weight", &[WIDTH]);
     if !family.starts_with("gemma") {
         file = file.tensor("output.weight", &[VOCAB, WIDTH]);
     }

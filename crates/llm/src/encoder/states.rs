@@ -35,7 +35,9 @@ impl States {
             Some(1) => Ok(Some(Pooling::Mean)),
             Some(2) => Ok(Some(Pooling::First)),
             Some(3) => Ok(Some(Pooling::Last)),
-            Some(_) => Err(keys.refuse("pooling_type", "0, 1, 2 or 3 in a decoder: none, mean, first or last")),
+            Some(_) => {
+                Err(keys.refuse("pooling_type", "0, 1, 2 or 3 in a decoder: none, mean, first or last"))
+            }
         }
     }
 

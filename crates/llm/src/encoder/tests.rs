@@ -266,7 +266,10 @@ fn a_decoders_vectors_are_the_states_behind_the_references_logits() {
     for Expected { family, tokens, logits } in decoders::expected() {
         let mut states = states(&family, 3).unwrap();
         let tied = family.starts_with("gemma");
-        let output = decoders::numbers(if tied { "token_embd.weight" } else { "output.weight" }, VOCAB * states.width());
+        let output = decoders::numbers(
+            if tied { "token_embd.weight" } else { "output.weight" },
+            VOCAB * states.width(),
+        );
         for (row, logits) in logits {
             let vector = &states.run(&[input(&tokens[..=row])]).unwrap()[0];
             let ours: Vec<f32> = output
@@ -291,7 +294,9 @@ fn cosine(a: &[f32], b: &[f32]) -> f32 {
 #[test]
 fn company_changes_no_bit_of_a_decoders_vectors() {
     let texts: Vec<Input> = (0..24)
-        .map(|text| input(&(0..40 + text % 24).map(|at| (at * 29 + text * 7) % VOCAB as u32).collect::<Vec<_>>()))
+        .map(|text| {
+            input(&(0..40 + text % 24).map(|at| (at * 29 + text * 7) % VOCAB as u32).collect::<Vec<_>>())
+        })
         .collect();
     let mut seen = Vec::new();
     for pooling in [1, 2, 3] {
