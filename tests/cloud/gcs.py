@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 ACCOUNT = "batches@project.iam.gserviceaccount.com"
-SCOPE = "https://www.googleapis.com/auth/devstorage.full_control"
+SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 PAGE = 3  # objects that a page of a listing has at most: every listing here takes several
 
 

@@ -49,7 +49,7 @@ def test_a_batch_reads_and_writes_there(meuse, store):
 def test_csv_comes_out_as_csv(meuse, store):
     store.buckets["rows"]["some.csv"] = b"text\na bee\na small town\n"
     meuse("batch", "nouns", "--input", "gs://rows/some.csv", "--output", "gs://rows/csv", "--output-format", "csv")
-    [name] = [name for name in store.buckets["rows"] if name.startswith("csv/") and name.endswith(".csv")]
+    [name] = [name for name in store.buckets["rows"] if name.startswith("csv/") and "prediction.results" in name]
     header, *rows = store.buckets["rows"][name].decode().splitlines()
     assert header.split(",")[0] == "text" and [row.split(",")[0] for row in rows] == ["a bee", "a small town"]
 
@@ -59,6 +59,8 @@ def test_what_is_missing_is_named(meuse, store):
     assert "gs://rows/none.csv" in said and "does not exist" in said
     said = meuse("batch", "nouns", "--input", "gs://rows/some.csv", "--output", "gs://no-such-bucket/out", code=1).stderr
     assert "gs://no-such-bucket" in said
+    said = meuse("batch", "nouns", "--input", "gs://no-such-bucket/in/*", "--output", "gs://rows/out2", code=1).stderr
+    assert "gs://no-such-bucket/in/" in said and "does not exist" in said
     assert results(store, "out2/") == []
 
 
@@ -68,6 +70,7 @@ def test_a_store_that_refuses_the_account_is_named(store, serve, tmp_path):
     account = json.loads(stranger.credentials()) | {"gcs_base_url": store.address}
     stranger.server_close()
     with serve({"GOOGLE_SERVICE_ACCOUNT_KEY": json.dumps(account), "GOOGLE_ALLOW_HTTP": "true"}) as run:
-        said = run("batch", "nouns", "--input", "gs://rows/some.csv", "--output", "gs://rows/stranger", code=1).stderr
-    assert "refuses the server access to gs://rows/some.csv" in said
+        for input in ["gs://rows/some.csv", "gs://rows/in/*"]:
+            said = run("batch", "nouns", "--input", input, "--output", "gs://rows/stranger", code=1).stderr
+            assert f"refuses the server access to {input.removesuffix('*')}" in said
     assert results(store, "stranger/") == []

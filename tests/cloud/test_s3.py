@@ -64,6 +64,8 @@ def test_a_batch_reads_and_writes_there(meuse, s3):
 def test_what_is_missing_is_named(meuse, s3):
     said = meuse("batch", "nouns", "--input", "s3://rows/none.csv", "--output", "s3://rows/out2", code=1).stderr
     assert "s3://rows/none.csv" in said and "does not exist" in said
+    said = meuse("batch", "nouns", "--input", "s3://no-such-bucket/in/*", "--output", "s3://rows/out2", code=1).stderr
+    assert "s3://no-such-bucket/in/" in said and "does not exist" in said
     s3.put_object(Bucket="rows", Key="one.csv", Body=b"text\na bee\n")
     said = meuse("batch", "nouns", "--input", "s3://rows/one.csv", "--output", "s3://no-such-bucket/out", code=1).stderr
     assert "s3://no-such-bucket" in said

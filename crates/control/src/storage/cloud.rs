@@ -139,19 +139,32 @@ pub(crate) fn object_info(uri: &ObjectUri, meta: &ObjectMeta) -> ObjectInfo {
 /// What a store's error means to the client; the store's own words go to the log.
 pub(crate) fn store_error(uri: &ObjectUri, error: object_store::Error) -> Error {
     use object_store::Error as E;
+    let missing = || (ErrorCode::NotFound, format!("{uri} does not exist"));
+    let denied = || {
+        let message = format!("the store refuses the server access to {uri}; grant it to the server's credentials");
+        (ErrorCode::PermissionDenied, message)
+    };
     let (code, message) = match &error {
-        E::NotFound { .. } => (ErrorCode::NotFound, format!("{uri} does not exist")),
-        E::PermissionDenied { .. } | E::Unauthenticated { .. } => (
-            ErrorCode::PermissionDenied,
-            format!("the store refuses the server access to {uri}; grant it to the server's credentials"),
-        ),
+        E::NotFound { .. } => missing(),
+        E::PermissionDenied { .. } | E::Unauthenticated { .. } => denied(),
         E::Precondition { .. } | E::AlreadyExists { .. } | E::NotModified { .. } => {
             (ErrorCode::FailedPrecondition, format!("{uri} has changed or exists already"))
         }
         E::InvalidPath { .. } | E::NotSupported { .. } | E::NotImplemented { .. } => {
             (ErrorCode::InvalidArgument, format!("the store does not support what is asked of {uri}"))
         }
+        E::Generic { source, .. } if answered(source.as_ref(), &[404]) => missing(),
+        E::Generic { source, .. } if answered(source.as_ref(), &[401, 403]) => denied(),
         _ => (ErrorCode::Unavailable, format!("the store of {uri} cannot be reached; try again later")),
     };
     Error::new(code, message).caused_by(error)
+}
+
+/// Whether a store answered one of these status codes. Of a listing that is refused the library makes no error of its own,
+/// and gives the code in its words alone; the tests with real stores hold it to them.
+fn answered(error: &(dyn std::error::Error + 'static), codes: &[u16]) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| {
+        let words = error.to_string();
+        codes.iter().any(|code| words.contains(&format!("status code: {code} ")))
+    })
 }
