@@ -45,6 +45,13 @@ def test_lines_are_json(server, smol):
     assert lines[-1]["done_reason"] == "length"
 
 
+def test_the_address_answers_whoever_looks_whether_it_is_there(server):
+    """Ollama's programs look before they send their key; nothing is told but that it runs."""
+    head, page = requests.head(server.url, timeout=10), requests.get(server.url, timeout=10)
+    assert (head.status_code, head.content) == (200, b"")
+    assert (page.status_code, page.text) == (200, "Meuse is running\n")
+
+
 def test_options_change_the_answer(client, smol):
     ask = lambda **options: client.chat(smol, QUESTION, options={"num_predict": 24, **options}).message.content
     assert ask(seed=1) == ask(seed=1) != ask(seed=2)

