@@ -1,7 +1,6 @@
 """Objects in Cloud Storage, by its XML API (`gcs.py`) and a service account's key: a batch reads, writes, says what is wrong."""
 
 import json
-import threading
 
 import pytest
 from gcs import Store
@@ -11,9 +10,8 @@ PARTS, ROWS = 5, 1000
 
 @pytest.fixture(scope="module")
 def store():
-    store = Store()
+    store = Store().start()
     store.buckets["rows"] = {}
-    threading.Thread(target=store.serve_forever, daemon=True).start()
     yield store
     store.shutdown()
 
