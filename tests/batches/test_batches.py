@@ -164,7 +164,7 @@ def test_what_is_not_honoured_is_refused_by_name(client):
 
 def test_another_project_sees_nothing(server, client):
     batch = begin(client, text([GOOD]))
-    other = server.client(server.new_key("other", "admin"))
+    other = server.client(server.new_key("admin", "other"))
     assert not list(other.files.list()) and not list(other.batches.list())
     for ask in (
         lambda: other.files.retrieve(batch.input_file_id),
@@ -183,7 +183,7 @@ def test_another_project_sees_nothing(server, client):
 
 def test_roles_are_checked(server, client):
     batch = until(client, begin(client, text([GOOD])))
-    viewer = server.client(server.new_key("default", "viewer"))
+    viewer = server.client(server.new_key("viewer"))
     assert viewer.files.content(batch.output_file_id).text and viewer.batches.retrieve(batch.id)
     for ask in (
         lambda: upload(viewer, b"{}"),

@@ -2,13 +2,11 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 
 import numpy
 import openai
 import pytest
-from conftest import FETCH_SECONDS, HERE, ROOT
+from conftest import HERE, model_file
 
 import pooled
 
@@ -20,9 +18,7 @@ COSINE_MIN = 0.995
 
 @pytest.fixture(scope="session")
 def smollm() -> pathlib.Path:
-    fetch = [sys.executable, ROOT / "tests" / "models" / "fetch.py", "smollm2-135m"]
-    fetched = subprocess.run(fetch, check=True, timeout=FETCH_SECONDS, stdout=subprocess.PIPE, text=True)
-    return pathlib.Path(fetched.stdout.splitlines()[-1])
+    return model_file("smollm2-135m")
 
 
 @pytest.fixture(scope="session")

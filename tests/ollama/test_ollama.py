@@ -193,14 +193,14 @@ def test_errors_have_the_protocols_shape(server, client, smol):
 
 def test_whoever_looks_or_asks_changes_nothing(server, smol):
     for role in ("viewer", "invoker"):
-        key = json.loads(server.command("keys", "create", "--project", "default", "--role", role, "--json"))["key"]
+        key = server.new_key(role)
         client = server.client(key)
         assert client.list().models
         for attempt in (lambda: client.pull("smollm2-135m"), lambda: client.delete(smol)):
             with pytest.raises(ollama.ResponseError) as caught:
                 attempt()
             assert caught.value.status_code == 403
-    viewer = json.loads(server.command("keys", "create", "--project", "default", "--role", "viewer", "--json"))["key"]
+    viewer = server.new_key("viewer")
     with pytest.raises(ollama.ResponseError) as caught:
         server.client(viewer).chat(smol, QUESTION)
     assert caught.value.status_code == 403

@@ -1,103 +1,25 @@
 """One running server with real language models, and the unmodified `openai` library pointed at it."""
 
-import os
 import pathlib
-import queue
-import re
-import subprocess
 import sys
-import threading
-import time
 
 import openai
 import pytest
 import requests
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BINARY = pathlib.Path(os.environ.get("MEUSE_BIN", ROOT / "target" / "release" / "meuse"))
-START_SECONDS = 60
-FETCH_SECONDS = 1500
-COMMAND_SECONDS = 300
-ANSWER_SECONDS = 120
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "served"))
+import served  # noqa: E402
+from served import ANSWER_SECONDS, BINARY, environment, model_file  # noqa: E402, F401
 
 
-def model_file(name: str) -> pathlib.Path:
-    """The path of a model file, fetched if need be."""
-    fetch = [sys.executable, ROOT / "tests" / "models" / "fetch.py", name]
-    fetched = subprocess.run(fetch, check=True, timeout=FETCH_SECONDS, stdout=subprocess.PIPE, text=True)
-    return pathlib.Path(fetched.stdout.splitlines()[-1])
-
-
-class Server:
-    """A `meuse serve` of our own, with its key."""
-
-    def __init__(self, data: pathlib.Path, *options: str):
-        self.log = open(data.parent / f"{data.name}.log", "w+")
-        self.process = subprocess.Popen(
-            [BINARY, "serve", "--data", data, "--listen", "127.0.0.1:0", *options],
-            stdout=subprocess.PIPE, stderr=self.log, text=True, env=environment(),
-        )
-        self.url = self._address()
-        self.key = (data / "admin.key").read_text().strip()
-
-    def _address(self) -> str:
-        lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=lambda: [lines.put(line) for line in self.process.stdout], daemon=True).start()
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            try:
-                found = re.search(r"listening on (http://\S+)", lines.get(timeout=0.5))
-            except queue.Empty:
-                assert self.process.poll() is None, f"the server ended: {self.stderr()}"
-                continue
-            if found:
-                return found[1]
-        raise AssertionError(f"the server does not say where it listens: {self.stderr()}")
-
-    def stderr(self) -> str:
-        self.log.flush()
-        self.log.seek(0)
-        return self.log.read()
-
-    def stop(self) -> int:
-        self.process.terminate()
-        return self.process.wait(timeout=60)
-
-    def command(self, *args, code: int = 0, stdin: str = "") -> subprocess.CompletedProcess:
-        """What `meuse` does with these arguments, asked of this server."""
-        env = environment() | {"MEUSE_URL": self.url, "MEUSE_API_KEY": self.key}
-        done = subprocess.run(
-            [BINARY, *map(str, args)], env=env, input=stdin, capture_output=True, text=True, timeout=COMMAND_SECONDS
-        )
-        assert done.returncode == code, f"{args}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
-
+class Server(served.Server):
     def client(self, key: str | None = None, **options) -> openai.OpenAI:
         options = {"max_retries": 0, "timeout": ANSWER_SECONDS} | options
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key=key or self.key, **options)
 
     def post(self, path: str, body: bytes | str, **options) -> requests.Response:
-        headers = {"authorization": f"Bearer {self.key}", "content-type": "application/json"}
-        return requests.post(f"{self.url}/v1/{path}", data=body, headers=headers, timeout=ANSWER_SECONDS, **options)
-
-    def figure(self, name: str, model: str) -> float:
-        """A figure of /metrics."""
-        headers = {"authorization": f"Bearer {self.key}"}
-        text = requests.get(f"{self.url}/metrics", headers=headers, timeout=10).text
-        found = re.search(rf'^vllm:{name}{{model_name="{model}",[^}}]*}} (\S+)$', text, re.MULTILINE)
-        assert found, f"no vllm:{name} of {model} in\n{text}"
-        return float(found[1])
-
-    def serves(self, file: pathlib.Path, name: str) -> str:
-        """Imports and deploys a file, as a person does."""
-        self.command("import", file, "--name", name)
-        self.command("deploy", name)
-        return name
-
-
-def environment() -> dict[str, str]:
-    env = {name: value for name, value in os.environ.items() if not name.startswith("MEUSE_")}
-    return env | {"NO_COLOR": "1"} | {name: os.environ[name] for name in ("MEUSE_ISA",) if name in os.environ}
+        headers = {"content-type": "application/json"}
+        return self.ask("POST", f"/v1/{path}", headers=headers, data=body, **options)
 
 
 @pytest.fixture(scope="session")

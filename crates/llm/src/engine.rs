@@ -116,7 +116,7 @@ impl Default for EngineOptions {
             step_tokens: 512,
             mixed_tokens: 128,
             step_time: Duration::from_millis(400),
-            background_time: Duration::from_millis(25),
+            background_time: Duration::from_millis(10),
             running_max: 64,
             waiting_max: 256,
             draft_max: 16,

@@ -24,7 +24,7 @@ const IDLE: Duration = Duration::from_millis(10);
 const FIT_TOKENS: usize = 32;
 
 /// Steps of the background alone are not made any smaller.
-pub(super) const BACKGROUND_TOKENS_MIN: usize = 16;
+pub(super) const BACKGROUND_TOKENS_MIN: usize = 8;
 
 /// Of the pace's average, the share of the newest value.
 const PACE_SHARE: u32 = 8;
