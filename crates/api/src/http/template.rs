@@ -41,6 +41,9 @@ impl Template {
         let mut template =
             Template { segments: Vec::new(), verb: None, variables: Vec::new(), project: None };
         let mut rest = text.strip_prefix('/')?;
+        if rest.is_empty() {
+            return Some(template);
+        }
         loop {
             rest = match rest.strip_prefix('{') {
                 Some(inner) => {
