@@ -97,7 +97,8 @@ pub struct EngineOptions {
     /// fewer tokens than the two bounds above. A cancellation is seen after a step.
     pub step_time: Duration,
     /// What a step of the background alone should take at most, where that does not mean fewer than a handful of
-    /// tokens: what it may delay others by. See [`crate::BACKGROUND`].
+    /// tokens: what it may delay others by. Some times as long while nobody has asked for a while. See
+    /// [`crate::BACKGROUND`].
     pub background_time: Duration,
     /// Answers computed at once.
     pub running_max: usize,

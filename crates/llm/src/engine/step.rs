@@ -15,7 +15,7 @@ use crate::constraint::Follower;
 use crate::forward::{Batch, Forward, Span};
 use crate::request::{Event, FinishReason, RankedToken, TokenLogprob};
 use crate::sampler::{History, LogProb, LogProbs, Place};
-use crate::scheduler::{NewSequence, Plan, Scheduler, Sequence, SequenceId};
+use crate::scheduler::{BACKGROUND, NewSequence, Plan, Scheduler, Sequence, SequenceId};
 
 /// How long the thread sleeps at most when it has requests but nothing to compute.
 const IDLE: Duration = Duration::from_millis(10);
@@ -25,6 +25,11 @@ const FIT_TOKENS: usize = 32;
 
 /// Steps of the background alone are not made any smaller.
 pub(super) const BACKGROUND_TOKENS_MIN: usize = 8;
+
+/// While nobody has asked for so long, steps of the background may take [`QUIET_STEPS`] times as long: whoever asks next
+/// waits once, and the background is done sooner.
+const QUIET: Duration = Duration::from_secs(10);
+const QUIET_STEPS: u32 = 4;
 
 /// Of the pace's average, the share of the newest value.
 const PACE_SHARE: u32 = 8;
@@ -53,6 +58,8 @@ struct Desk {
     pace: Duration,
     /// When a request last ended, or the first of those at hand came.
     last_end: Instant,
+    /// When a request last came that somebody waits for.
+    last_asked: Instant,
     /// Tokens a second in steps that compute prompts.
     rate: f64,
     /// What steps without prompts take.
@@ -111,6 +118,7 @@ impl Worker {
             counters: Counters::default(),
             pace: Duration::ZERO,
             last_end: Instant::now(),
+            last_asked: Instant::now(),
             rate: 0.0,
             cost: StepCost::default(),
             faith: Faith::default(),
@@ -285,8 +293,9 @@ impl Desk {
 
     /// Sets how many tokens the next steps of the background alone compute by how long this one took.
     fn fit_background(&mut self, tokens: usize, took: Duration) {
-        let options = &self.shared.options;
-        let fitting = tokens as f64 * options.background_time.as_secs_f64() / took.as_secs_f64().max(1e-6);
+        let most = self.shared.options.background_time;
+        let most = if self.last_asked.elapsed() < QUIET { most } else { QUIET_STEPS * most };
+        let fitting = tokens as f64 * most.as_secs_f64() / took.as_secs_f64().max(1e-6);
         // A step of a few tokens says little of larger ones: no more than twice as many are tried.
         let most = (2 * tokens).max(BACKGROUND_TOKENS_MIN);
         self.scheduler.set_background_budget((fitting as usize).clamp(BACKGROUND_TOKENS_MIN, most));
@@ -330,6 +339,9 @@ impl Desk {
 
     fn begin(&mut self, mut arrival: Arrival) {
         let request = &arrival.request;
+        if request.priority > BACKGROUND {
+            self.last_asked = Instant::now();
+        }
         let new = NewSequence {
             tokens: request.prompt.clone(),
             salt: request.salt,
