@@ -1,6 +1,6 @@
 //! The only crate that knows HTTP and wire JSON: one folder a protocol, none importing another.
 //!
-//! [`http`] is the server: connections, limits, routes, keys. [`vertex`], [`openai`], [`anthropic`], [`ollama`], [`storage`] and
+//! [`http`] is the server: connections, limits, routes, keys. [`vertex`], [`openai`], [`anthropic`], [`ollama`], [`kserve`], [`storage`] and
 //! [`admin`] are protocols: they turn wire requests into calls of `control` and `serving` and turn the answers back.
 //! What protocols share lies beside them: [`language`] between requests and language models, [`embedding`] between these
 //! and encoders, [`models`] to list both, [`fields`] to read JSON, [`stream`] to write it piece by piece.
@@ -13,6 +13,7 @@ mod fields;
 mod health;
 pub mod http;
 mod ids;
+pub mod kserve;
 mod language;
 mod models;
 pub mod ollama;
@@ -33,6 +34,7 @@ pub(crate) fn routes() -> Result<http::Routes, vertex::SchemaError> {
     for route in health::routes().into_iter().chain(admin::routes()).chain(storage::routes()) {
         routes.add(route);
     }
+    kserve::routes().into_iter().for_each(|route| routes.add(route));
     let speaking = openai::routes().into_iter().chain(anthropic::routes()).chain(ollama::routes());
     for route in speaking.chain(models::routes()) {
         routes.add(route);
