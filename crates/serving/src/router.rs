@@ -48,6 +48,8 @@ pub struct Deployed {
     pub model_name: String,
     /// The version.
     pub version: u32,
+    /// What else the version is called.
+    pub aliases: Vec<String>,
     /// What people call it.
     pub display_name: String,
     /// Its share of the endpoint's traffic, relative to the others'.

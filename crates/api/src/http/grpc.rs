@@ -62,6 +62,14 @@ pub(super) fn is_spoken(headers: &HeaderMap) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("+proto") || rest.starts_with(';'))
 }
 
+/// The fault of a path that leads nowhere, in gRPC's words: a procedure that is not there is one that is not served.
+pub(super) fn no_procedure(fault: Fault) -> Fault {
+    match fault.code {
+        Code::NotFound => Fault { code: Code::Unimplemented, ..fault },
+        _ => fault,
+    }
+}
+
 async fn procedure<Request, Reply, Answer, Answering>(
     mut call: Call,
     answer: Answer,
@@ -164,7 +172,8 @@ fn written(reply: &impl Message) -> Response {
     let mut frame = BytesMut::with_capacity(PREFIX_BYTES + length);
     frame.put_u8(0);
     frame.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
-    frame.put(reply.encode_to_vec().as_slice());
+    // There is room: memory is taken as it is needed.
+    let _ = reply.encode(&mut frame);
     let trailers = HeaderMap::from_iter([(STATUS, HeaderValue::from_static("0"))]);
     let mut response = HttpResponse::new(ReplyBody::Trailed(Some(frame.freeze()), Some(trailers)));
     response.headers_mut().insert(CONTENT_TYPE, CONTENT);

@@ -202,9 +202,11 @@ impl Server {
     async fn answer(&self, request: Request<Incoming>) -> Response {
         let (id, begun) = (self.request_ids.next(), Instant::now());
         let version = request.version();
-        let usual = if grpc::is_spoken(request.headers()) { grpc::PROTOCOL } else { crate::vertex::PROTOCOL };
+        let over_grpc = grpc::is_spoken(request.headers());
+        let usual = if over_grpc { grpc::PROTOCOL } else { crate::vertex::PROTOCOL };
         let (route, outcome) = match self.admit(request).await {
             Ok((route, call)) => (Some(route), AssertUnwindSafe((route.handler)(call)).catch_unwind().await),
+            Err((None, fault)) if over_grpc => (None, Ok(Err(grpc::no_procedure(fault)))),
             Err((route, fault)) => (route, Ok(Err(fault))),
         };
         let outcome = outcome.unwrap_or_else(|_| {

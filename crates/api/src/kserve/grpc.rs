@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serving::Pick;
 
 use super::datatype::{Elements, exact, put, size};
-use super::infer::{Answer, Contents, Input, Output, PORTS_MAX, infer};
+use super::infer::{Answer, Contents, Input, Output, PORTS_MAX, check_name, infer};
 use super::messages::{
     Choice, Empty, InferInputTensor, InferOutputTensor, InferTensorContents, ModelIndex, ModelInferRequest,
     ModelInferResponse, ModelMetadataResponse, ModelReadyResponse, ModelRequest, Parameter, Parameters,
@@ -116,6 +116,7 @@ async fn answer(call: Call, asked: ModelInferRequest, until: Instant) -> Result<
         return Err(invalid("outputs", format!("names more than {PORTS_MAX} outputs")));
     }
     let wanted = outputs.into_iter().map(|output| {
+        check_name(&output.name)?;
         let classes = classes(&output.name, &output.parameters)?;
         Ok(Output { name: output.name, classes, binary: true })
     });
@@ -152,6 +153,8 @@ fn read_inputs(inputs: Vec<InferInputTensor>, raw: Vec<Bytes>) -> Result<Vec<Inp
     let mut raw = raw.into_iter();
     let inputs = inputs.into_iter().map(|input| {
         let InferInputTensor { name, datatype, shape, parameters, contents } = input;
+        check_name(&name)?;
+        check_name(&datatype)?;
         if let Some(parameter) = parameters.keys().next() {
             return Err(unhonoured(parameter, &format!("parameters of input `{name}`")));
         }

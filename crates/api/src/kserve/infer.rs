@@ -15,6 +15,9 @@ use crate::http::App;
 /// The most inputs, or outputs, that a request may name.
 pub(super) const PORTS_MAX: usize = 16_384;
 
+/// The longest name of a tensor or of its type, in bytes.
+const NAME_BYTES_MAX: usize = 256;
+
 /// An input as it came.
 pub(super) struct Input {
     pub(super) name: String,
@@ -71,6 +74,14 @@ pub(super) async fn infer(
         answer(model, name, tensor, &wanted)
     });
     answers.collect()
+}
+
+/// Refuses a name that no tensor has, before it stands in any text.
+pub(super) fn check_name(name: &str) -> Result<(), Fault> {
+    match name.len() <= NAME_BYTES_MAX {
+        true => Ok(()),
+        false => Err(Fault::invalid(format!("a name is longer than {NAME_BYTES_MAX} bytes"))),
+    }
 }
 
 /// Whether the model gives what is wanted, each once.

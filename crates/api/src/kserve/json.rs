@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use tensor::Data;
 
 use super::datatype::{Elements, put, size};
-use super::infer::{Answer, Contents, Input, Output, PORTS_MAX};
+use super::infer::{Answer, Contents, Input, Output, PORTS_MAX, check_name};
 use crate::Fault;
 use crate::fields::{Fields, invalid};
 
@@ -118,6 +118,8 @@ impl WireInput {
     /// The input, its binary elements cut from the front of `rest`.
     fn read(self, rest: &mut Bytes) -> Result<Input, Fault> {
         let WireInput { name, shape, datatype, parameters, data } = self;
+        check_name(&name)?;
+        check_name(&datatype)?;
         if shape.len() > DIMENSIONS_MAX {
             return Err(invalid(
                 "shape",
@@ -150,6 +152,7 @@ impl WireInput {
 
 impl WireOutput {
     fn read(self, binary: bool) -> Result<Output, Fault> {
+        check_name(&self.name)?;
         let mut fields = fields(self.parameters, format!("parameters of output `{}`", self.name))?;
         let binary = fields.flag("binary_data")?.unwrap_or(binary);
         let classes = fields.whole("classification", 0..=i64::from(u32::MAX))?.filter(|k| *k > 0);

@@ -34,11 +34,14 @@ pub fn routes() -> Vec<Route> {
 }
 
 /// The version that a request names, or what `otherwise` says where it names none.
-fn pick(version: &str, otherwise: Pick) -> Result<Pick, Fault> {
+fn pick<'a>(version: &'a str, otherwise: Pick<'a>) -> Result<Pick<'a>, Fault> {
     if version.is_empty() {
         return Ok(otherwise);
     }
-    let unknown = || Fault::not_found(format!("`{version}` is no version: these are numbers from 1"));
+    let unknown = || {
+        let version: String = version.chars().take(80).collect();
+        Fault::not_found(format!("`{version}` is no version: these are numbers from 1"))
+    };
     version.parse().map(Pick::Version).map_err(|_| unknown())
 }
 

@@ -28,7 +28,7 @@ pub(super) struct Port {
 }
 
 /// The model called `name`, or that version of it.
-pub(super) fn describe(app: &App, project: &str, name: &str, pick: Pick) -> Result<Described, Fault> {
+pub(super) fn describe(app: &App, project: &str, name: &str, pick: Pick<'_>) -> Result<Described, Fault> {
     let route = find_predictor(app, project, name, pick)?;
     let model = &route.deployed.model;
     let port = |spec: &TensorSpec, labels: Option<Vec<String>>| Port {
@@ -53,7 +53,7 @@ fn versions(route: &PredictorRoute) -> Vec<String> {
 }
 
 /// Whether the model called `name`, or that version of it, can be asked now.
-pub(super) fn is_ready(app: &App, project: &str, name: &str, pick: Pick) -> Result<bool, Fault> {
+pub(super) fn is_ready(app: &App, project: &str, name: &str, pick: Pick<'_>) -> Result<bool, Fault> {
     match find_predictor(app, project, name, pick) {
         Ok(_) => Ok(true),
         Err(fault) if fault.code == Code::InvalidArgument => Err(fault),

@@ -45,7 +45,7 @@ pub(crate) fn find_predictor(
     app: &App,
     project: &str,
     name: &str,
-    pick: Pick,
+    pick: Pick<'_>,
 ) -> Result<PredictorRoute, Fault> {
     check(name)?;
     app.router.predictor(project, name, pick).map_err(|error| missing(app, error))

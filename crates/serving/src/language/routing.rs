@@ -65,8 +65,8 @@ pub enum LanguageRouteError {
     UnknownVersion {
         /// The name asked for.
         name: String,
-        /// The version asked for.
-        version: u32,
+        /// The version asked for, or its alias.
+        version: String,
         /// Those that are.
         deployed: String,
     },
