@@ -221,7 +221,9 @@ def test_limits_of_grpc(channel, server):
         stub.ModelInfer(message(), metadata=[("authorization", "Bearer mk_wrong")], timeout=30)
     assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
     with pytest.raises(grpc.RpcError) as caught:
-        stub.ModelInfer(message(), metadata=list(server.headers.items()), compression=grpc.Compression.Gzip, timeout=30)
+        packed = message()
+        packed.id = "x" * 10_000
+        stub.ModelInfer(packed, metadata=list(server.headers.items()), compression=grpc.Compression.Gzip, timeout=30)
     assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
     assert stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=30).live
 

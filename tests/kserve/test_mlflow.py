@@ -79,7 +79,8 @@ def test_bad_requests(server, mlp, body, named):
 
 
 @pytest.mark.parametrize("csv, named", [
-    ("", "rows"),
+    ("", "empty"),
+    ("a,b,c,d\n", "no rows"),
     ("a,b,c,d\n1,2,3,x\n", "column `d`"),
     ("a,b,c,d\n1,2,3\n", "row 0"),
     ("a,a\n1,2\n", "both named `a`"),

@@ -65,10 +65,10 @@ def test_classify_and_regress(server, topics, rowless):
 
 
 def test_regress_answers_numbers(server, tmp_path):
-    lines = ["a,b,y"] + [f"{i % 10},{i % 7},{2 * (i % 10) - (i % 7)}" for i in range(200)]
+    lines = ["a,b,target"] + [f"{i % 10},{i % 7},{2 * (i % 10) - (i % 7)}" for i in range(200)]
     (tmp_path / "numbers.csv").write_text("\n".join(lines) + "\n")
     (tmp_path / "numbers.yaml").write_text(
-        "label: y\nfeatures: [{numeric: [a, b]}]\nlayers: [{dense: 1}]\nloss: mean_squared_error\n"
+        "label: target\nfeatures: [{numeric: [a, b]}]\nlayers: [{dense: 1}]\nloss: mean_squared_error\n"
         "optimizer: {adam: {learning_rate: 0.05}}\nepochs: 30\nseed: 1\n"
     )
     server.command("train", tmp_path / "numbers.csv", "--name", "numbers", "--spec", tmp_path / "numbers.yaml")
@@ -144,7 +144,7 @@ def test_metadata(server, topics):
     ({"instances": [{"x": "a"}]}, "instance 0"),
     ('{"instances": [[1, 2, 3, 1e999]]}', "not JSON"),
     ('{"instances": [NaNaN]}', "not JSON"),
-    ("[" * 100_000, "not JSON"),
+    ('{"instances": ' + "[" * 100_000, "not JSON"),
     ("", "not JSON"),
 ])
 def test_bad_requests(server, mlp, body, named):

@@ -175,7 +175,7 @@ fn written(reply: &impl Message) -> Response {
     // There is room: memory is taken as it is needed.
     let _ = reply.encode(&mut frame);
     let trailers = HeaderMap::from_iter([(STATUS, HeaderValue::from_static("0"))]);
-    let mut response = HttpResponse::new(ReplyBody::Trailed(Some(frame.freeze()), Some(trailers)));
+    let mut response = HttpResponse::new(ReplyBody::Trailed(Some(frame.freeze()), Some(Box::new(trailers))));
     response.headers_mut().insert(CONTENT_TYPE, CONTENT);
     response
 }

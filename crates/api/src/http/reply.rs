@@ -20,7 +20,7 @@ pub enum ReplyBody {
     /// All of it at once.
     Full(Bytes),
     /// All of it at once, then what is said about it in trailers.
-    Trailed(Option<Bytes>, Option<HeaderMap>),
+    Trailed(Option<Bytes>, Option<Box<HeaderMap>>),
     /// Piece by piece.
     Stream(Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>),
 }
@@ -47,7 +47,9 @@ impl Body for ReplyBody {
             ReplyBody::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             ReplyBody::Trailed(bytes, trailers) => {
                 let data = bytes.take().map(Frame::data);
-                Poll::Ready(data.or_else(|| trailers.take().map(Frame::trailers)).map(Ok))
+                Poll::Ready(
+                    data.or_else(|| trailers.take().map(|trailers| Frame::trailers(*trailers))).map(Ok),
+                )
             }
             ReplyBody::Stream(stream) => stream.poll_next_unpin(cx).map_ok(Frame::data),
         }

@@ -27,8 +27,11 @@ pub(super) enum Datatype {
     Bytes,
 }
 
-/// All of them by name, with the bytes of an element and the range of whole numbers.
-const ALL: [(Datatype, &str, usize, Option<(f64, f64)>); 14] = [
+/// A type, its name, the bytes of an element, and the range of whole numbers where it holds these.
+type Facts = (Datatype, &'static str, usize, Option<(f64, f64)>);
+
+/// All of them, in the order of the type.
+const ALL: [Facts; 14] = [
     (Datatype::Bool, "BOOL", 1, Some((0.0, 1.0))),
     (Datatype::Uint8, "UINT8", 1, Some((0.0, u8::MAX as f64))),
     (Datatype::Uint16, "UINT16", 2, Some((0.0, u16::MAX as f64))),
@@ -85,7 +88,7 @@ impl Datatype {
         }
     }
 
-    fn facts(self) -> &'static (Datatype, &'static str, usize, Option<(f64, f64)>) {
+    fn facts(self) -> &'static Facts {
         // They stand in the order of the type.
         &ALL[self as usize]
     }
