@@ -241,16 +241,14 @@ mod tests {
 
     #[test]
     fn deadlines_are_read() {
-        let read = |text: &'static str| {
-            timeout(&HeaderMap::from_iter([(
-                HeaderName::from_static(TIMEOUT),
-                HeaderValue::from_static(text),
-            )]))
+        let read = |text: &str| {
+            let value = HeaderValue::from_bytes(text.as_bytes()).unwrap();
+            timeout(&HeaderMap::from_iter([(HeaderName::from_static(TIMEOUT), value)]))
         };
         assert_eq!(read("250m").unwrap(), Some(Duration::from_millis(250)));
         assert_eq!(read("99999999H").unwrap(), Some(Duration::from_secs(99_999_999 * 3600)));
         for wrong in ["", "S", "1", "123456789S", "-1S", "1s", "1\u{20ac}"] {
-            assert!(HeaderValue::from_str(wrong).is_err() || read(wrong).is_err(), "{wrong}");
+            assert!(read(wrong).is_err(), "{wrong}");
         }
     }
 
