@@ -1,13 +1,9 @@
 """One running server with a classifier that was trained there and networks made elsewhere, and the unmodified clients."""
 
 import json
-import os
 import pathlib
-import queue
 import re
-import subprocess
-import threading
-import time
+import sys
 
 import grpc
 import numpy as np
@@ -19,79 +15,32 @@ import tritonclient.http
 
 import models
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BINARY = pathlib.Path(os.environ.get("MEUSE_BIN", ROOT / "target" / "release" / "meuse"))
-START_SECONDS = 60
-COMMAND_SECONDS = 300
-ANSWER_SECONDS = 60
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "served"))
+import served  # noqa: E402
+from served import ANSWER_SECONDS  # noqa: E402
 
 
-class Server:
-    """A `meuse serve` of our own, with its key."""
+class Server(served.Server):
+    @property
+    def host(self) -> str:
+        return self.url.removeprefix("http://")
 
-    def __init__(self, data: pathlib.Path):
-        self.log = open(data.parent / f"{data.name}.log", "w+")
-        self.process = subprocess.Popen(
-            [BINARY, "serve", "--data", data, "--listen", "127.0.0.1:0"],
-            stdout=subprocess.PIPE, stderr=self.log, text=True, env=environment(),
-        )
-        self.url = self._address()
-        self.host = self.url.removeprefix("http://")
-        self.key = (data / "admin.key").read_text().strip()
-        self.headers = {"authorization": f"Bearer {self.key}"}
-
-    def _address(self) -> str:
-        lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=lambda: [lines.put(line) for line in self.process.stdout], daemon=True).start()
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            try:
-                found = re.search(r"listening on (http://\S+)", lines.get(timeout=0.5))
-            except queue.Empty:
-                assert self.process.poll() is None, f"the server ended: {self.stderr()}"
-                continue
-            if found:
-                return found[1]
-        raise AssertionError(f"the server does not say where it listens: {self.stderr()}")
-
-    def stderr(self) -> str:
-        self.log.flush()
-        self.log.seek(0)
-        return self.log.read()
-
-    def stop(self) -> int:
-        self.process.terminate()
-        return self.process.wait(timeout=60)
-
-    def command(self, *args) -> str:
-        """What `meuse` prints with these arguments, asked of this server."""
-        env = environment() | {"MEUSE_URL": self.url, "MEUSE_API_KEY": self.key}
-        done = subprocess.run(
-            [BINARY, *map(str, args)], env=env, capture_output=True, text=True, timeout=COMMAND_SECONDS
-        )
-        assert done.returncode == 0, f"{args}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
-
-    def new_key(self, role: str) -> str:
-        return json.loads(self.command("keys", "create", "--project", "default", "--role", role, "--json"))["key"]
+    @property
+    def headers(self) -> dict:
+        return {"authorization": f"Bearer {self.key}"}
 
     def get(self, path: str, **options) -> requests.Response:
-        return requests.get(f"{self.url}{path}", headers=self.headers, timeout=ANSWER_SECONDS, **options)
+        return self.ask("GET", path, **options)
 
     def post(self, path: str, body=None, headers: dict | None = None, **options) -> requests.Response:
         data = json.dumps(body) if isinstance(body, (dict, list)) else body
-        headers = self.headers | {"content-type": "application/json"} | (headers or {})
-        return requests.post(f"{self.url}{path}", data=data, headers=headers, timeout=ANSWER_SECONDS, **options)
+        headers = {"content-type": "application/json"} | (headers or {})
+        return self.ask("POST", path, headers=headers, data=data, **options)
 
     def memory(self) -> int:
         """The most bytes that the process has ever had in memory."""
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) << 10
-
-
-def environment() -> dict[str, str]:
-    env = {name: value for name, value in os.environ.items() if not name.startswith("MEUSE_")}
-    return env | {"NO_COLOR": "1"} | {name: os.environ[name] for name in ("MEUSE_ISA",) if name in os.environ}
 
 
 class Client:
@@ -150,9 +99,7 @@ class Onnx:
     """A network that the server serves, and what onnxruntime makes of the same inputs."""
 
     def __init__(self, server: Server, file: pathlib.Path, name: str):
-        server.command("import", file, "--name", name)
-        server.command("deploy", name)
-        self.name = name
+        self.name = server.serves(file, name)
         self.session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
 
     def run(self, **arrays) -> dict[str, np.ndarray]:
