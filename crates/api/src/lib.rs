@@ -1,9 +1,9 @@
 //! The only crate that knows HTTP and wire JSON: one folder a protocol, none importing another.
 //!
-//! [`http`] is the server: connections, limits, routes, keys. [`vertex`], [`openai`], [`anthropic`], [`ollama`], [`storage`] and
-//! [`admin`] are protocols: they turn wire requests into calls of `control` and `serving` and turn the answers back.
+//! [`http`] is the server: connections, limits, routes, keys. [`vertex`], [`openai`], [`anthropic`], [`ollama`], [`kserve`], [`tfserving`], [`mlflow`],
+//! [`storage`] and [`admin`] are protocols: they turn wire requests into calls of `control` and `serving` and turn the answers back.
 //! What protocols share lies beside them: [`language`] between requests and language models, [`embedding`] between these
-//! and encoders, [`models`] to list both, [`fields`] to read JSON, [`stream`] to write it piece by piece.
+//! and encoders, [`models`] to list both, [`rows`] for predictions in rows and columns, [`fields`] to read JSON, [`stream`] to write it piece by piece.
 
 pub mod admin;
 pub mod anthropic;
@@ -13,12 +13,16 @@ mod fields;
 mod health;
 pub mod http;
 mod ids;
+pub mod kserve;
 mod language;
+pub mod mlflow;
 mod models;
 pub mod ollama;
 pub mod openai;
+mod rows;
 pub mod storage;
 mod stream;
+pub mod tfserving;
 pub mod vertex;
 
 pub use crate::http::{App, Limits, serve};
@@ -33,6 +37,8 @@ pub(crate) fn routes() -> Result<http::Routes, vertex::SchemaError> {
     for route in health::routes().into_iter().chain(admin::routes()).chain(storage::routes()) {
         routes.add(route);
     }
+    let predicting = kserve::routes().into_iter().chain(tfserving::routes()).chain(mlflow::routes());
+    predicting.for_each(|route| routes.add(route));
     let speaking = openai::routes().into_iter().chain(anthropic::routes()).chain(ollama::routes());
     for route in speaking.chain(models::routes()) {
         routes.add(route);

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use control::Timestamp;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
-use serving::{Deployed, Router};
+use serving::{Deployed, Pick, Router};
 
-use crate::Fault;
-use crate::http::{Access, Call, Handler, Permission, Response, Route, Template, handler, json_reply};
-use crate::language::project_of;
+use crate::http::{Access, App, Call, Handler, Permission, Response, Route, Template, handler, json_reply};
+use crate::language::{find_predictor, project_of};
 use crate::openai::{PROJECT_HEADER, PROTOCOL};
+use crate::{Fault, tfserving};
 
 /// The routes of this file.
 pub(crate) fn routes() -> impl Iterator<Item = Route> {
@@ -131,8 +131,25 @@ async fn get(call: Call) -> Result<Response, Fault> {
         let message = format!("the model `{name}` does not exist in project {project}");
         Fault::not_found(message).about("model").because("model_not_found")
     };
-    let found = named(&models, &name).ok_or_else(missing)?;
-    json_reply(StatusCode::OK, &described(&name, found))
+    match named(&models, &name) {
+        Some(found) => json_reply(StatusCode::OK, &described(&name, found)),
+        None => predictor(&call.app, &project, &name)
+            .map_or_else(|| Err(missing()), |found| json_reply(StatusCode::OK, &found)),
+    }
+}
+
+/// A model that predicts and is called `name`: OpenAI's fields, beside TensorFlow Serving's and those of KServe's first
+/// protocol. OpenAI's clients do not find it in the list: it takes no messages.
+fn predictor(app: &App, project: &str, name: &str) -> Option<Value> {
+    let route = find_predictor(app, project, name, Pick::Most).ok()?;
+    Some(json!({
+        "id": name,
+        "object": "model",
+        "owned_by": "meuse",
+        "name": name,
+        "ready": true,
+        "model_version_status": tfserving::of_versions(&route, None),
+    }))
 }
 
 /// The one of `models` that answers to `name`.

@@ -409,6 +409,7 @@ impl Models {
                     Ok(Vec::new())
                 });
                 let model = model.await?;
+                self.publish_aliases(&model).await?;
                 Ok((model, number))
             }
         }
@@ -532,7 +533,16 @@ impl Models {
             Ok(Vec::new())
         });
         let model = model.await?;
+        self.publish_aliases(&model).await?;
         Ok((model, number))
+    }
+
+    /// Has the router call the model's versions by their aliases as they now are.
+    async fn publish_aliases(&self, model: &Model) -> Result<()> {
+        for deployed in self.deployments(&model.name).await? {
+            self.control.publish(&deployed.endpoint).await?;
+        }
+        Ok(())
     }
 
     /// Deletes one version; its evaluations go with it.

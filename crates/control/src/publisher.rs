@@ -115,6 +115,7 @@ async fn serve(control: &Control, endpoint: &Endpoint, deployed: &DeployedModel)
         model: control.load_model(Parts { model: version.artifact, draft }).await?,
         model_name: model.name.clone(),
         version: version.number,
+        aliases: version.aliases.clone(),
         display_name: deployed.display_name.clone(),
         weight: endpoint.traffic_split.get(&deployed.id).copied().unwrap_or(0),
         explain: explanation.map(explain),

@@ -87,6 +87,7 @@ fn table(model: Arc<Model>) -> RoutingTable {
         model,
         model_name: "mlp".into(),
         version: 1,
+        aliases: Vec::new(),
         display_name: "mlp".into(),
         weight: 100,
         explain: None,

@@ -206,7 +206,12 @@ fn append(value: &Value, data: &mut Data, depth: usize) -> Result<(), String> {
 
 fn float(v: f64) -> Result<f32, String> {
     let narrow = v as f32;
-    if narrow.is_finite() { Ok(narrow) } else { Err(format!("{v} is not a finite float32 number")) }
+    // What is no number came as such: only a number that would become none is refused.
+    if narrow.is_finite() || !v.is_finite() {
+        Ok(narrow)
+    } else {
+        Err(format!("{v} is not a finite float32 number"))
+    }
 }
 
 fn integer(v: f64) -> Result<i32, String> {

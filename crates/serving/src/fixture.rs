@@ -103,6 +103,7 @@ pub(crate) fn table(models: Vec<(&str, u32, Arc<Model>)>) -> RoutingTable {
         model,
         model_name: format!("models/{id}"),
         version: 1,
+        aliases: Vec::new(),
         display_name: id.into(),
         weight,
         explain: None,

@@ -26,6 +26,7 @@ pub use explain::{
 };
 pub use metrics::{EndReason, GENERATION_US_BOUNDS, LanguageMetrics};
 pub use prompt::PromptError;
+pub(crate) use routing::not_serving;
 pub use routing::{LanguageRoute, LanguageRouteError, NamedLanguage, Outcome};
 
 /// How language models are loaded.

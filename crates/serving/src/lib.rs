@@ -5,6 +5,7 @@
 //!   by jobs as by the router.
 //! - [`Language`] is the part of a loaded version that is a language model: prompts in, tokens out.
 //! - [`Embedder`] is the part of one that is an encoder: texts in, vectors or scores out.
+//! - [`PredictorRoute`] leads to a model that predicts, by its name: instances or tensors by name in, the like out.
 //! - [`Router`] serves models to many callers at once: a routing table that is swapped atomically, a traffic
 //!   split, a bounded queue for each deployed model, deadlines, and batches formed of what waits.
 //!
@@ -25,7 +26,9 @@ mod language;
 mod model;
 mod plan;
 mod pool;
+mod ports;
 mod predictions;
+mod predictor;
 mod router;
 mod rows;
 mod runtime;
@@ -44,5 +47,6 @@ pub use language::{
 };
 pub use model::Model;
 pub use predictions::{PredictionRow, Predictions};
+pub use predictor::{NamedPredictor, Pick, PredictorRoute};
 pub use router::{Answer, Call, Deployed, DeployedMetrics, ExplainAnswer, Route, Router, RoutingTable};
 pub use runtime::{Runtime, RuntimeError};

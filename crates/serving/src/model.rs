@@ -9,7 +9,7 @@ use formats::Value;
 use formats::manifest::{FittedFeature, Manifest, Task};
 use formats::rows::{RowBlock, RowFault};
 use tensor::features::{ColumnKind, FeatureStep};
-use tensor::{Data, Dim, OnnxModel, Signature, Tensors};
+use tensor::{Data, Dim, OnnxModel, ShapeError, Signature, Tensors};
 
 use crate::artifact::{self, Artifact, LoadError};
 use crate::batcher::{Rows, Run};
@@ -19,6 +19,7 @@ use crate::error::PredictError;
 use crate::gradients::Gradients;
 use crate::language::{Files, Language, LanguageOptions};
 use crate::plan::Plan;
+use crate::ports;
 use crate::predictions::{Form, Predictions};
 use crate::runtime::{Runtime, RuntimeError};
 
@@ -27,6 +28,8 @@ use crate::runtime::{Runtime, RuntimeError};
 pub struct Model {
     runtime: Box<dyn Runtime>,
     plan: Plan,
+    /// What it takes and gives by name.
+    ports: Signature,
     form: Arc<Form>,
     pub(crate) trained: Option<Trained>,
     language: Option<Arc<Language>>,
@@ -96,7 +99,8 @@ impl Model {
     /// A model of `runtime` alone: instances bind to its signature, outputs read as they are.
     pub fn from_runtime(runtime: Box<dyn Runtime>) -> Model {
         let plan = Plan::new(runtime.signature());
-        Model { runtime, plan, form: Arc::new(Form::Tensors), trained: None, language: None, embedder: None }
+        let (ports, form) = (plan.ports(runtime.signature()), Arc::new(Form::Tensors));
+        Model { runtime, plan, ports, form, trained: None, language: None, embedder: None }
     }
 
     fn trained(runtime: Box<dyn Runtime>, mut manifest: Manifest, dir: &Path) -> Result<Model, LoadError> {
@@ -119,6 +123,7 @@ impl Model {
         };
         let gradients = Gradients::of(dir.to_owned());
         let mut model = Model::from_runtime(runtime);
+        model.ports = ports::of_columns(features.columns(), &form);
         model.form = Arc::new(form);
         let means = means(&std::mem::take(&mut manifest.features));
         let pictures = features.columns().iter().any(|column| column.kind == ColumnKind::Image);
@@ -132,6 +137,12 @@ impl Model {
         self.runtime.signature()
     }
 
+    /// The tensors that it takes and gives by name: those of its network, or of a model trained here a tensor for
+    /// each column, and the label and the scores, or the value. A first dimension that is open counts rows.
+    pub fn ports(&self) -> &Signature {
+        &self.ports
+    }
+
     /// The language model that this is, if it is one. Such a model predicts nothing.
     pub fn language(&self) -> Option<&Arc<Language>> {
         self.language.as_ref()
@@ -142,14 +153,20 @@ impl Model {
         self.embedder.as_ref()
     }
 
-    /// Refuses to predict with a language model or an encoder.
+    /// What to tell those who want predictions of a language model or an encoder; `None` of any other.
+    pub fn not_predictor(&self) -> Option<&'static str> {
+        match (&self.language, &self.embedder) {
+            (None, None) => None,
+            (Some(_), _) => Some(SPEAKS),
+            (None, Some(_)) => Some(EMBEDS),
+        }
+    }
+
     fn predicts(&self) -> Result<(), PredictError> {
-        let message = match (&self.language, &self.embedder) {
-            (None, None) => return Ok(()),
-            (Some(_), _) => SPEAKS,
-            (None, Some(_)) => EMBEDS,
-        };
-        Err(PredictError::BadRequest { message: message.to_owned() })
+        match self.not_predictor() {
+            None => Ok(()),
+            Some(says) => Err(PredictError::BadRequest { message: says.to_owned() }),
+        }
     }
 
     /// The columns that instances and rows of a model trained here have.
@@ -214,6 +231,17 @@ impl Model {
         }
     }
 
+    /// The tensors of the network for tensors by name, one row each, if nothing else is to be done for that: those of a
+    /// model trained here come as instances to its feature step.
+    pub(crate) fn bind_tensors(&self, given: Tensors) -> Result<Bound, PredictError> {
+        self.predicts()?;
+        let ordered = ports::ordered(&self.ports, given)?;
+        Ok(match &self.trained {
+            Some(_) => Bound::Instances(ports::instances(&ordered)),
+            None => Bound::Tensors(self.plan.rows(ordered)?),
+        })
+    }
+
     /// The elements that `value` gives the input number `place` of a model made elsewhere.
     pub(crate) fn bind_input(&self, place: usize, value: &Value) -> Result<Data, PredictError> {
         let input = self.plan.inputs.get(place..place + 1).unwrap_or_default();
@@ -231,6 +259,11 @@ impl Model {
         Predictions::new(outputs, range, self.form.clone())
     }
 
+    /// The answers as tensors by name, as [`Model::ports`] has them.
+    pub(crate) fn outputs(&self, predictions: &Predictions) -> Result<Tensors, ShapeError> {
+        self.plan.unrowed(&self.ports.outputs, predictions.tensors()?)
+    }
+
     pub(crate) fn form(&self) -> &Form {
         &self.form
     }
@@ -238,6 +271,12 @@ impl Model {
     pub(crate) fn read_rows(&self, rows: Rows) -> Predictions {
         self.read(rows.outputs, rows.range)
     }
+}
+
+/// Tensors by name on their way to a network.
+pub(crate) enum Bound {
+    Tensors(Tensors),
+    Instances(Vec<Value>),
 }
 
 /// What a language model says when it is asked for predictions.

@@ -1,7 +1,8 @@
 //! [`Plan`]: how many instances a model takes at a time, read from its signature.
 
-use tensor::{Data, DataType, Dim, ShapeError, Signature, Tensor, Tensors};
+use tensor::{Data, DataType, Dim, ShapeError, Signature, Tensor, TensorSpec, Tensors};
 
+use crate::error::PredictError;
 use crate::rows::{byte_count, join, row_count, slice};
 use crate::runtime::{Runtime, RuntimeError};
 
@@ -64,6 +65,60 @@ impl Plan {
             Mode::Single
         };
         Plan { inputs, mode }
+    }
+
+    /// What callers may give and are given: the model's own signature, with any number of rows where it counts rows.
+    pub(crate) fn ports(&self, signature: &Signature) -> Signature {
+        let open = |spec: &TensorSpec| {
+            let mut spec = spec.clone();
+            if let Some(first) = spec.shape.first_mut() {
+                *first = Dim::Any;
+            }
+            spec
+        };
+        let inputs = signature.inputs.iter().zip(&self.inputs);
+        let inputs = inputs.map(|(spec, input)| if input.leading { open(spec) } else { spec.clone() });
+        let outputs = signature.outputs.iter();
+        let outputs = outputs.map(|spec| if self.mode == Mode::Single { spec.clone() } else { open(spec) });
+        Signature { inputs: inputs.collect(), outputs: outputs.collect() }
+    }
+
+    /// Tensors of the shapes that [`Plan::ports`] says as rows: what has no dimension for these is one.
+    pub(crate) fn rows(&self, tensors: Tensors) -> Result<Tensors, PredictError> {
+        let misfit = |message| PredictError::BadRequest { message };
+        let rows = tensors.into_iter().zip(&self.inputs).map(|((name, tensor), input)| {
+            if input.leading {
+                return Ok((name, tensor));
+            }
+            let (mut shape, data) = tensor.into_parts();
+            shape.insert(0, 1);
+            let tensor = Tensor::new(shape, data).map_err(|e| misfit(format!("input `{name}`: {e}")))?;
+            Ok((name, tensor))
+        });
+        let rows: Tensors = rows.collect::<Result<_, PredictError>>()?;
+        match rows.iter().find(|(_, tensor)| self.mode == Mode::Single && tensor.rows() != 1) {
+            Some((name, tensor)) => Err(misfit(format!(
+                "input `{name}` has {} rows; this model takes one at a time",
+                tensor.rows()
+            ))),
+            None => Ok(rows),
+        }
+    }
+
+    /// What [`Plan::run`] gives for such rows, in the shapes that [`Plan::ports`] says.
+    pub(crate) fn unrowed(&self, ports: &[TensorSpec], outputs: Tensors) -> Result<Tensors, ShapeError> {
+        if self.mode != Mode::Single {
+            return Ok(outputs);
+        }
+        let own = outputs.into_iter().map(|(name, tensor)| {
+            let declared = ports.iter().find(|spec| spec.name == name).map(|spec| spec.shape.len());
+            let (mut shape, data) = tensor.into_parts();
+            if declared.is_some_and(|rank| rank + 1 == shape.len()) && shape.first() == Some(&1) {
+                shape.remove(0);
+            }
+            Ok((name, Tensor::new(shape, data)?))
+        });
+        own.collect()
     }
 
     /// Predicts all rows of `inputs`, in as many runs as it takes. Every output has as many rows.

@@ -4,9 +4,17 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
-use tensor::{Data, Tensor, Tensors};
+use tensor::{Data, ShapeError, Tensor, Tensors};
 
-use crate::rows::row_count;
+use crate::rows::{row_count, slice};
+
+/// What the output of a classifier trained here is called that holds the label with the highest score: empty where the
+/// scores are not numbers.
+pub(crate) const LABEL: &str = "label";
+/// And the one that holds the scores.
+pub(crate) const SCORES: &str = "scores";
+/// What the output of a regressor trained here is called.
+pub(crate) const VALUE: &str = "value";
 
 /// How a model's outputs read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +105,25 @@ impl Predictions {
     /// The outputs by name and, of each, the shape of a row; for those who write a header.
     pub fn outputs(&self) -> impl Iterator<Item = (&str, &[usize])> {
         self.outputs.iter().map(|(name, t)| (name.as_str(), t.shape().get(1..).unwrap_or_default()))
+    }
+
+    /// The answers as tensors by name, as [`crate::Model::ports`] has them.
+    pub(crate) fn tensors(&self) -> Result<Tensors, ShapeError> {
+        let rows = self.len();
+        match &*self.form {
+            Form::Classes(labels) => {
+                let label = |i| self.label(i).map_or_else(String::new, |(_, label)| label.to_owned());
+                let label = Tensor::new(vec![rows], Data::Text((0..rows).map(label).collect()))?;
+                let scores = (0..rows).filter_map(|i| self.scores(i)).flatten().copied().collect();
+                let scores = Tensor::new(vec![rows, labels.len()], Data::F32(scores))?;
+                Ok(vec![(LABEL.to_owned(), label), (SCORES.to_owned(), scores)])
+            }
+            Form::Value => {
+                let values = (0..rows).filter_map(|i| self.value(i)).collect();
+                Ok(vec![(VALUE.to_owned(), Tensor::new(vec![rows], Data::F32(values))?)])
+            }
+            Form::Tensors => slice(&self.outputs, self.rows.clone()),
+        }
     }
 
     fn floats<'a>(&self, output: &'a Tensor, i: usize) -> Option<&'a [f32]> {

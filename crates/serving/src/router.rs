@@ -48,6 +48,8 @@ pub struct Deployed {
     pub model_name: String,
     /// The version.
     pub version: u32,
+    /// What else the version is called.
+    pub aliases: Vec<String>,
     /// What people call it.
     pub display_name: String,
     /// Its share of the endpoint's traffic, relative to the others'.
@@ -353,7 +355,7 @@ impl Router {
     }
 
     /// The instances' tensors. Large requests are bound on a model thread.
-    async fn bind(
+    pub(crate) async fn bind(
         &self,
         live: &Live,
         instances: Vec<Value>,
@@ -391,7 +393,7 @@ fn not_empty(instances: &[Value]) -> Result<(), PredictError> {
 }
 
 /// Counts how a request ended that did not reach a batch.
-fn count<T>(counters: &Counters, result: Result<T, PredictError>) -> Result<T, ServeError> {
+pub(crate) fn count<T>(counters: &Counters, result: Result<T, PredictError>) -> Result<T, ServeError> {
     result.map_err(|e| {
         bump(match &e {
             PredictError::BadInstance { .. } | PredictError::BadRequest { .. } => &counters.bad_requests,

@@ -62,6 +62,11 @@ impl RequestBody {
         RequestBody { source: Source::Memory(bytes), limits, held, expects_continue: false }
     }
 
+    /// What bounds it.
+    pub(super) fn limits(&self) -> Arc<Limits> {
+        Arc::clone(&self.limits)
+    }
+
     /// All of it.
     ///
     /// # Errors

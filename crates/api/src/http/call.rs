@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use control::{Control, Principal};
 use http::request::Parts;
 use tokio::sync::Semaphore;
@@ -72,6 +73,12 @@ impl Call {
         let Some(variable) = template.variables.get(i) else { return Ok(Cow::Borrowed("")) };
         let end = variable.end.min(self.segments.len());
         self.segments.join(path, variable.start, end).map_err(|e| Fault::invalid(e.to_string()))
+    }
+
+    /// The body, in whose place an empty one stays: for those who pass the call on.
+    pub(crate) fn take_body(&mut self) -> RequestBody {
+        let empty = RequestBody::from_bytes(Bytes::new(), self.body.limits());
+        std::mem::replace(&mut self.body, empty)
     }
 
     /// Segment `i` of the path, decoded.

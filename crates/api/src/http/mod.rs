@@ -4,6 +4,7 @@ mod access;
 mod body;
 mod call;
 mod connection;
+pub(crate) mod grpc;
 mod limits;
 mod metrics;
 mod path;

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Response as HttpResponse, StatusCode};
 use hyper::body::{Body, Frame, SizeHint};
 use serde::Serialize;
@@ -19,6 +19,8 @@ pub type Response = HttpResponse<ReplyBody>;
 pub enum ReplyBody {
     /// All of it at once.
     Full(Bytes),
+    /// All of it at once, then what is said about it in trailers.
+    Trailed(Option<Bytes>, Option<Box<HeaderMap>>),
     /// Piece by piece.
     Stream(Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>),
 }
@@ -27,7 +29,7 @@ impl ReplyBody {
     /// Keeps `guard` until the body has been sent or given up.
     pub(super) fn hold(self, guard: impl Send + 'static) -> Self {
         match self {
-            ReplyBody::Full(bytes) => ReplyBody::Full(bytes),
+            whole @ (ReplyBody::Full(_) | ReplyBody::Trailed(..)) => whole,
             ReplyBody::Stream(stream) => ReplyBody::Stream(Box::pin(stream.inspect(move |_| {
                 let _ = &guard;
             }))),
@@ -43,18 +45,28 @@ impl Body for ReplyBody {
         match self.get_mut() {
             ReplyBody::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             ReplyBody::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            ReplyBody::Trailed(bytes, trailers) => {
+                let data = bytes.take().map(Frame::data);
+                Poll::Ready(
+                    data.or_else(|| trailers.take().map(|trailers| Frame::trailers(*trailers))).map(Ok),
+                )
+            }
             ReplyBody::Stream(stream) => stream.poll_next_unpin(cx).map_ok(Frame::data),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, ReplyBody::Full(bytes) if bytes.is_empty())
+        match self {
+            ReplyBody::Full(bytes) => bytes.is_empty(),
+            ReplyBody::Trailed(bytes, trailers) => bytes.is_none() && trailers.is_none(),
+            ReplyBody::Stream(_) => false,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             ReplyBody::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            ReplyBody::Stream(_) => SizeHint::default(),
+            ReplyBody::Trailed(..) | ReplyBody::Stream(_) => SizeHint::default(),
         }
     }
 }

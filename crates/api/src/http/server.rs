@@ -24,7 +24,7 @@ use super::access::{Access, key};
 use super::call::allow_project;
 use super::connection::{Activity, Watched};
 use super::route::Found;
-use super::{App, Call, Limits, Metrics, RequestBody, Response, Route, Routes, Within};
+use super::{App, Call, Limits, Metrics, Protocol, RequestBody, Response, Route, Routes, Within, grpc};
 use crate::fault::{Code, Fault};
 
 /// How often a connection is looked at for dawdling.
@@ -202,8 +202,11 @@ impl Server {
     async fn answer(&self, request: Request<Incoming>) -> Response {
         let (id, begun) = (self.request_ids.next(), Instant::now());
         let version = request.version();
+        let over_grpc = grpc::is_spoken(request.headers());
+        let usual = if over_grpc { grpc::PROTOCOL } else { crate::vertex::PROTOCOL };
         let (route, outcome) = match self.admit(request).await {
             Ok((route, call)) => (Some(route), AssertUnwindSafe((route.handler)(call)).catch_unwind().await),
+            Err((None, fault)) if over_grpc => (None, Ok(Err(grpc::no_procedure(fault)))),
             Err((route, fault)) => (route, Ok(Err(fault))),
         };
         let outcome = outcome.unwrap_or_else(|_| {
@@ -212,7 +215,7 @@ impl Server {
         });
         let mut response = match outcome {
             Ok(response) => response,
-            Err(fault) => refuse(route, &fault, &id),
+            Err(fault) => refuse(route, usual, &fault, &id),
         };
         if let Some(header) = route.and_then(|route| route.protocol.request_id) {
             response.headers_mut().insert(HeaderName::from_static(header), id.clone());
@@ -305,15 +308,15 @@ fn no_such_path(method: &http::Method, path: &str) -> Fault {
     Fault::not_found(format!("there is nothing at {method} {path}"))
 }
 
-/// The one place where faults are logged and shaped.
-fn refuse(route: Option<&Route>, fault: &Fault, id: &HeaderValue) -> Response {
+/// The one place where faults are logged and shaped: by the route's protocol, or the `usual` one where there is no route.
+fn refuse(route: Option<&Route>, usual: Protocol, fault: &Fault, id: &HeaderValue) -> Response {
     let status = fault.status();
     if status.is_server_error() || fault.cause.is_some() {
         let path = route.map_or("unknown", |r| r.pattern.as_str());
         let cause = fault.cause.as_deref().map(chain);
         tracing::warn!(request = ?id, path, code = fault.code.name(), message = fault.message, cause, "refused");
     }
-    let protocol = route.map_or(crate::vertex::PROTOCOL, |r| r.protocol);
+    let protocol = route.map_or(usual, |r| r.protocol);
     let mut response = (protocol.render)(fault, id.to_str().unwrap_or_default());
     let headers = response.headers_mut();
     if let Some(after) = fault.retry_after {

@@ -35,5 +35,5 @@ pub(crate) use passed::{Dialects, Passed, Reply};
 pub(crate) use prepare::{deadline, prepared, room};
 pub(crate) use prompt::{call_of, call_of_text, refused_text};
 pub(crate) use stops::stops;
-pub(crate) use target::{find, find_behind, find_encoder, project_of};
+pub(crate) use target::{find, find_behind, find_encoder, find_predictor, project_of};
 pub(crate) use tools::{Choice, Piece, Tool, Tools, arguments, takes_tools};

@@ -1,7 +1,7 @@
 //! Who is asked: the project of a call, and the model that a name stands for in it.
 
 use control::ALL_PROJECTS;
-use serving::{EmbedderRoute, LanguageRoute, LanguageRouteError};
+use serving::{EmbedderRoute, LanguageRoute, LanguageRouteError, Pick, PredictorRoute};
 
 use crate::fields::invalid;
 use crate::http::{App, Call};
@@ -40,6 +40,17 @@ pub(crate) fn find_encoder(app: &App, project: &str, name: &str) -> Result<Embed
     app.router.embedder(project, name).map_err(|error| missing(app, error))
 }
 
+/// The model that predicts and is called `name` in `project`.
+pub(crate) fn find_predictor(
+    app: &App,
+    project: &str,
+    name: &str,
+    pick: Pick<'_>,
+) -> Result<PredictorRoute, Fault> {
+    check(name)?;
+    app.router.predictor(project, name, pick).map_err(|error| missing(app, error))
+}
+
 fn check(name: &str) -> Result<(), Fault> {
     if name.len() > NAME_BYTES_MAX {
         return Err(invalid("model", "is longer than any name"));
@@ -55,10 +66,12 @@ pub(crate) fn find_behind(app: &App, endpoint: &str) -> Result<LanguageRoute, Fa
 /// What to tell a client whose model was not found.
 fn missing(app: &App, error: LanguageRouteError) -> Fault {
     match &error {
-        LanguageRouteError::Unknown { .. } => {
+        LanguageRouteError::Unknown { .. } | LanguageRouteError::UnknownVersion { .. } => {
             Fault::not_found(error.to_string()).about("model").because("model_not_found")
         }
-        LanguageRouteError::NotLanguage { .. } | LanguageRouteError::NotEncoder { .. } => {
+        LanguageRouteError::NotLanguage { .. }
+        | LanguageRouteError::NotEncoder { .. }
+        | LanguageRouteError::NotPredictor { .. } => {
             Fault::invalid(error.to_string()).about("model").because("unsupported_model")
         }
         LanguageRouteError::NotServing { endpoint, .. } => {

@@ -64,6 +64,7 @@ fn wrap(reply: Response) -> Result<Response, Fault> {
     head.headers.remove(CONTENT_LENGTH);
     let body = match body {
         ReplyBody::Full(bytes) => ReplyBody::Full(HttpBody::of(&kind, &bytes).written()?.into()),
+        trailed @ ReplyBody::Trailed(..) => trailed,
         ReplyBody::Stream(pieces) => {
             let wrapped = pieces.enumerate().map(move |(i, piece)| {
                 let mut item = vec![if i == 0 { b'[' } else { b',' }];

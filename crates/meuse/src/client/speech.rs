@@ -39,10 +39,16 @@ impl Client {
     /// The language model that answers to `name`, as the server describes it.
     ///
     /// # Errors
-    /// If there is none.
+    /// If there is none, or what answers to the name predicts.
     pub async fn language_model(&self, name: &str) -> Result<Value> {
         let path = format!("/v1/models/{}", name.replace('%', "%25").replace('/', "%2F"));
-        self.json(self.spoken(Method::GET, &path)).await
+        let model: Value = self.json(self.spoken(Method::GET, &path)).await?;
+        // Other protocols describe models that predict at the same address.
+        if model.get("model_version_status").is_some() {
+            let message = format!("`{name}` is not a language model: ask it with `meuse predict`");
+            return Err(ClientError::Failed { message });
+        }
+        Ok(model)
     }
 
     /// The names of the language models there.

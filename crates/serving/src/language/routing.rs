@@ -52,6 +52,24 @@ pub enum LanguageRouteError {
         /// The name asked for.
         name: String,
     },
+    /// What answers there takes no rows.
+    #[error("`{name}` predicts nothing: {says}")]
+    NotPredictor {
+        /// The name asked for.
+        name: String,
+        /// What it is, and how to ask it.
+        says: &'static str,
+    },
+    /// The endpoint is there, and this version of its model is not.
+    #[error("version {version} of the model `{name}` is not deployed; deployed: {deployed}")]
+    UnknownVersion {
+        /// The name asked for.
+        name: String,
+        /// The version asked for, or its alias.
+        version: String,
+        /// Those that are.
+        deployed: String,
+    },
 }
 
 /// How a routed request ended, for the deployed model's counts.
@@ -132,6 +150,19 @@ impl Router {
         name: &str,
         of: impl Fn(&Model) -> Option<T>,
     ) -> Result<Answering<T>, LanguageRouteError> {
+        let (endpoint, route) = self.route_called(project, name, &of)?;
+        let live = route.draw().ok_or_else(|| not_serving(&endpoint, name))?.clone();
+        let answers = of(&live.deployed.model);
+        Ok(Answering { endpoint, live, answers })
+    }
+
+    /// The endpoint that answers to `name` in `project`, by its resource name, and what is behind it.
+    pub(crate) fn route_called<T>(
+        &self,
+        project: &str,
+        name: &str,
+        of: impl Fn(&Model) -> Option<T>,
+    ) -> Result<(String, Arc<LiveRoute>), LanguageRouteError> {
         let table = self.table();
         let candidates = table.iter().filter(|(endpoint, _)| project_of(endpoint) == project);
         let named = candidates.filter_map(|(endpoint, route)| {
@@ -142,9 +173,7 @@ impl Router {
         let Some(((_, _, endpoint), route)) = named.min_by(|a, b| a.0.cmp(&b.0)) else {
             return Err(LanguageRouteError::Unknown { name: name.to_owned(), project: project.to_owned() });
         };
-        let live = route.draw().ok_or_else(|| not_serving(endpoint, name))?;
-        let answers = of(&live.deployed.model);
-        Ok(Answering { endpoint: endpoint.clone(), live: live.clone(), answers })
+        Ok((endpoint.clone(), Arc::clone(route)))
     }
 
     /// The language model behind `endpoint`, a resource name, by its traffic split.
@@ -200,7 +229,7 @@ impl Router {
     }
 }
 
-fn not_serving(endpoint: &str, name: &str) -> LanguageRouteError {
+pub(crate) fn not_serving(endpoint: &str, name: &str) -> LanguageRouteError {
     LanguageRouteError::NotServing { name: name.to_owned(), endpoint: endpoint.to_owned() }
 }
 

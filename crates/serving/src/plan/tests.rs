@@ -89,3 +89,28 @@ fn an_input_without_a_dimension_for_rows_runs_alone() {
     let mixed = plus_one(&[&[ANY, fixed(2)], &[]]);
     assert_eq!(shapes_run(&mixed, &rows(&[&[3, 2], &[3]])), [[1, 2], [1, 2], [1, 2]]);
 }
+
+/// Gives tensors of the shapes `given` to a model of inputs of `shapes`, and checks that they come back in these.
+fn by_name(shapes: &[&[Dim]], given: &[&[usize]], ports: &[&str]) {
+    let runtime = plus_one(shapes);
+    let plan = Plan::new(runtime.signature());
+    let told = plan.ports(runtime.signature());
+    assert_eq!(told.inputs.iter().map(ToString::to_string).collect::<Vec<_>>(), ports);
+    let inputs = rows(given);
+    let outputs = plan.run(&runtime, &plan.rows(inputs.clone()).unwrap()).unwrap();
+    let outputs = plan.unrowed(&told.outputs, outputs).unwrap();
+    for ((_, out), (_, own)) in outputs.iter().zip(&inputs) {
+        assert_eq!(out.shape(), own.shape());
+    }
+}
+
+#[test]
+fn tensors_by_name_keep_the_model_s_own_shapes() {
+    by_name(&[&[ANY, Dim::Fixed(2)]], &[&[3, 2]], &["x0: float32[?, 2]"]);
+    by_name(&[&[Dim::Fixed(2), Dim::Fixed(2)]], &[&[3, 2]], &["x0: float32[?, 2]"]);
+    by_name(&[&[Dim::Fixed(6)]], &[&[6]], &["x0: float32[6]"]);
+    by_name(&[&[]], &[&[]], &["x0: float32[]"]);
+    by_name(&[&[ANY, Dim::Fixed(2)], &[]], &[&[1, 2], &[]], &["x0: float32[?, 2]", "x1: float32[]"]);
+    let mixed = Plan::new(plus_one(&[&[ANY, Dim::Fixed(2)], &[]]).signature());
+    assert!(mixed.rows(rows(&[&[2, 2], &[]])).is_err());
+}
