@@ -81,6 +81,25 @@ impl Call {
         std::mem::replace(&mut self.body, empty)
     }
 
+    /// The same caller's call of `template` at `path` with this body: for procedures that are reached in two ways.
+    ///
+    /// # Errors
+    /// If the path is none of the template's.
+    pub(crate) fn aimed(mut self, template: &Template, path: &str, body: Bytes) -> Result<Call, Fault> {
+        let none = || Fault::invalid("the request names no resource of the kind that this procedure takes");
+        self.head.uri = path.parse().map_err(|_| none())?;
+        let mut segments = Segments::of(path).map_err(|e| Fault::invalid(e.to_string()))?;
+        if let Some(verb) = &template.verb {
+            segments.shorten_last(verb.len() + 1);
+        }
+        if self.head.uri.path() != path || segments.len() != template.segments.len() {
+            return Err(none());
+        }
+        self.segments = segments;
+        self.body = RequestBody::from_bytes(body, self.body.limits());
+        Ok(self)
+    }
+
     /// Segment `i` of the path, decoded.
     pub(super) fn segment(&self, i: usize) -> Result<Cow<'_, str>, Fault> {
         let path = self.head.uri.path();

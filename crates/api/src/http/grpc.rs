@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response as HttpResponse, StatusCode};
-use prost::Message;
+use prost::{DecodeError, Message};
 use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
 
 use super::{Access, Call, Protocol, ReplyBody, Response, Route, Template, handler};
@@ -46,13 +46,29 @@ where
     Answer: Fn(Call, Request, Instant) -> Answering + Clone + Send + Sync + 'static,
     Answering: Future<Output = Result<Reply, Fault>> + Send + 'static,
 {
-    let pattern = format!("/{service}/{method}");
+    route(format!("/{service}/{method}"), access, |bytes| Request::decode(bytes), answer)
+}
+
+/// The route of the procedure at `path` (`/service/method`), whose messages `read` makes of bytes.
+pub(crate) fn route<Request, Reply, Read, Answer, Answering>(
+    path: String,
+    access: Access,
+    read: Read,
+    answer: Answer,
+) -> Option<Route>
+where
+    Request: Send + 'static,
+    Reply: Message + 'static,
+    Read: Fn(Bytes) -> Result<Request, DecodeError> + Clone + Send + Sync + 'static,
+    Answer: Fn(Call, Request, Instant) -> Answering + Clone + Send + Sync + 'static,
+    Answering: Future<Output = Result<Reply, Fault>> + Send + 'static,
+{
     let handler = handler(move |call: Call| {
-        let answer = answer.clone();
-        async move { procedure(call, answer).await }
+        let (read, answer) = (read.clone(), answer.clone());
+        async move { procedure(call, read, answer).await }
     });
-    let template = Template::parse(&pattern)?;
-    Some(Route { method: Method::POST, template, pattern, access, protocol: PROTOCOL, handler })
+    let template = Template::parse(&path)?;
+    Some(Route { method: Method::POST, template, pattern: path, access, protocol: PROTOCOL, handler })
 }
 
 /// Whether a request with such a head speaks gRPC.
@@ -72,10 +88,10 @@ pub(super) fn no_procedure(fault: Fault) -> Fault {
 
 async fn procedure<Request, Reply, Answer, Answering>(
     mut call: Call,
+    read: impl Fn(Bytes) -> Result<Request, DecodeError>,
     answer: Answer,
 ) -> Result<Response, Fault>
 where
-    Request: Message + Default,
     Reply: Message,
     Answer: Fn(Call, Request, Instant) -> Answering,
     Answering: Future<Output = Result<Reply, Fault>>,
@@ -95,7 +111,7 @@ where
     let answering = async {
         let message = framed(body.read().await?, encoded)?;
         check_fields(&message)?;
-        let request = Request::decode(message)
+        let request = read(message)
             .map_err(|error| Fault::invalid(format!("the message cannot be read: {error}")))?;
         answer(call, request, until).await
     };

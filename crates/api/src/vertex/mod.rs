@@ -1,7 +1,7 @@
-//! Vertex AI v1 over REST, as `google-cloud-aiplatform` speaks it.
+//! Vertex AI v1 over REST and gRPC, as `google-cloud-aiplatform` speaks it.
 //!
 //! [`schema`] reads the API's published description and checks JSON against it; [`rpc`] makes a route of
-//! every address in it. The files beside them hold one collection each: what it takes, the call of
+//! every address in it, and [`grpc`] another of every procedure. The files beside them hold one collection each: what it takes, the call of
 //! `control` or `serving`, what it gives. Online prediction ([`predict`]) and generation ([`generate`]) have paths of
 //! their own.
 //!
@@ -19,6 +19,7 @@ mod explain_answer;
 mod explanation;
 mod fields;
 mod generate;
+mod grpc;
 mod models;
 mod operations;
 mod pipelines;

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use super::fields;
 use super::schema::{Binding, BodyRule, Procedure, Schema, SchemaError, canonical, put_text, sendable};
 use super::{
-    PROTOCOL, batch, datasets, endpoints, evaluations, explain, models, operations, pipelines, predict, pull,
+    PROTOCOL, batch, grpc, datasets, endpoints, evaluations, explain, models, operations, pipelines, predict, pull,
 };
 use crate::Fault;
 use crate::http::{Access, App, Call, Handler, Permission, Route, Template, handler, json_reply};
@@ -40,7 +40,7 @@ pub(super) struct Rpc {
     pub(super) app: Arc<App>,
     pub(super) schema: Arc<Schema>,
     pub(super) request: Map<String, Value>,
-    project: Option<String>,
+    pub(super) project: Option<String>,
 }
 
 type Answer = Pin<Box<dyn Future<Output = Result<Value, Fault>> + Send>>;
@@ -48,12 +48,12 @@ type Answer = Pin<Box<dyn Future<Output = Result<Value, Fault>> + Send>>;
 /// A procedure that is served.
 pub(super) struct Served {
     name: &'static str,
-    permission: Permission,
-    answer: Kind,
+    pub(super) permission: Permission,
+    pub(super) answer: Kind,
 }
 
 /// Which way a procedure is served.
-enum Kind {
+pub(super) enum Kind {
     /// By canonical JSON in and out: the usual one.
     Json(Arc<dyn Fn(Rpc) -> Answer + Send + Sync>),
     /// With the call as it came: predictions.
@@ -104,6 +104,9 @@ pub(super) fn routes() -> Result<Vec<Route>, SchemaError> {
         found += usize::from(served.is_some());
         for binding in &procedure.bindings {
             routes.push(route(&schema, &procedure, binding, served)?);
+        }
+        if let Some(served) = served {
+            routes.push(grpc::route(&schema, &procedure, served)?);
         }
     }
     if found != served.len() {

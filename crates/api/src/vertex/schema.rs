@@ -10,7 +10,7 @@ use std::collections::HashSet;
 
 use prost_reflect::{
     DescriptorPool, DeserializeOptions, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor,
-    SerializeOptions, Value as ProtoValue,
+    ReflectMessage, SerializeOptions, Value as ProtoValue,
 };
 use serde_json::{Map, Value};
 
@@ -48,6 +48,8 @@ pub(super) struct Schema {
 pub(super) struct Procedure {
     /// `Service.Method`.
     pub(super) name: String,
+    /// Where it is reached by gRPC.
+    pub(super) path: String,
     /// What it takes.
     pub(super) input: MessageDescriptor,
     /// What it gives.
@@ -151,6 +153,7 @@ impl Schema {
                 let bindings = rule.as_message().map(|r| bindings(r, &method.input())).unwrap_or_default();
                 procedures.push(Procedure {
                     name: format!("{}.{}", service.name(), method.name()),
+                    path: format!("/{}/{}", service.full_name(), method.name()),
                     input: method.input(),
                     output: method.output(),
                     bindings,
@@ -230,6 +233,37 @@ pub(super) fn sendable(message: &MessageDescriptor, json: &Value) -> Result<Valu
     let mut sent = write(&read).map_err(failed)?;
     empty_any_without_value(&mut sent);
     Ok(sent)
+}
+
+/// The message that goes out for `json`, in binary.
+///
+/// # Errors
+/// As [`sendable`].
+pub(super) fn outgoing(message: &MessageDescriptor, json: &Value) -> Result<DynamicMessage, Fault> {
+    let failed = |e| Fault::internal("writing the reply", format!("{}: {e}", message.full_name()));
+    read(message, json).map_err(failed)
+}
+
+/// What came in binary, in the canonical form.
+///
+/// # Errors
+/// If it holds what JSON has no form for.
+pub(super) fn incoming(message: &DynamicMessage) -> Result<Map<String, Value>, Fault> {
+    match write(message).map_err(|e| Fault::invalid(explain(&message.descriptor(), &e)))? {
+        Value::Object(fields) => Ok(fields),
+        other => Ok(Map::from_iter([("value".to_owned(), other)])),
+    }
+}
+
+/// The text at the dotted field `path` of `json`, which is of this message.
+pub(super) fn text_at<'a>(message: &MessageDescriptor, json: &'a Map<String, Value>, path: &str) -> &'a str {
+    let (head, rest) = path.split_once('.').map_or((path, None), |(head, rest)| (head, Some(rest)));
+    let Some(field) = find(message, head) else { return "" };
+    match (rest, field.kind(), json.get(field.json_name())) {
+        (None, _, Some(Value::String(text))) => text,
+        (Some(rest), Kind::Message(inner), Some(Value::Object(fields))) => text_at(&inner, fields, rest),
+        _ => "",
+    }
 }
 
 fn read(message: &MessageDescriptor, json: &Value) -> Result<DynamicMessage, serde_json::Error> {

@@ -1,0 +1,107 @@
+//! The same procedures by gRPC: messages in binary become the canonical JSON that all handlers take, and back.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::Method;
+use prost_reflect::{DynamicMessage, MessageDescriptor};
+use serde_json::{Map, Value};
+
+use super::rpc::{Kind, Rpc, Served};
+use super::schema::{Procedure, Schema, SchemaError, incoming, outgoing, text_at};
+use crate::Fault;
+use crate::http::{Access, Call, Handler, ReplyBody, Route, Template, grpc};
+
+/// One procedure as gRPC reaches it.
+#[derive(Clone)]
+struct Bridge {
+    schema: Arc<Schema>,
+    input: MessageDescriptor,
+    output: MessageDescriptor,
+    /// Its first address over HTTP, whose variables are the fields that say which resource is meant.
+    template: Arc<Template>,
+    pattern: String,
+}
+
+/// The route of a procedure that is served.
+pub(super) fn route(
+    schema: &Arc<Schema>,
+    procedure: &Procedure,
+    served: &Served,
+) -> Result<Route, SchemaError> {
+    let lacks = || SchemaError::Lacks(format!("an address of {}", procedure.name));
+    let binding = procedure.bindings.first().ok_or_else(lacks)?;
+    let bridge = Bridge {
+        schema: Arc::clone(schema),
+        input: procedure.input.clone(),
+        output: procedure.output.clone(),
+        template: Arc::new(Template::parse(&binding.path).ok_or_else(lacks)?),
+        pattern: binding.path.clone(),
+    };
+    let (path, access) = (procedure.path.clone(), Access::Needs(served.permission));
+    let input = procedure.input.clone();
+    let read = move |bytes| DynamicMessage::decode(input.clone(), bytes);
+    let route = match &served.answer {
+        Kind::Json(answer) => {
+            let answer = Arc::clone(answer);
+            grpc::route(path, access, read, move |call: Call, message: DynamicMessage, _: Instant| {
+                let (bridge, answer) = (bridge.clone(), Arc::clone(&answer));
+                async move {
+                    let rpc = bridge.rpc(&call, &message)?;
+                    outgoing(&bridge.output, &answer(rpc).await?)
+                }
+            })
+        }
+        Kind::Direct(make) => {
+            let handler = Arc::new(make(Arc::clone(schema), Arc::clone(&bridge.template)));
+            grpc::route(path, access, read, move |call: Call, message: DynamicMessage, _: Instant| {
+                let (bridge, handler) = (bridge.clone(), Arc::clone(&handler));
+                async move { bridge.direct(call, &message, handler).await }
+            })
+        }
+    };
+    route.ok_or_else(lacks)
+}
+
+impl Bridge {
+    /// What the message asks for, in JSON, if the key may name it.
+    fn request(&self, call: &Call, message: &DynamicMessage) -> Result<Map<String, Value>, Fault> {
+        let request = incoming(message)?;
+        let caller = Rpc::own(call, Arc::clone(&self.schema), Map::new());
+        for field in self.template.fields() {
+            caller.allow_name(text_at(&self.input, &request, field))?;
+        }
+        Ok(request)
+    }
+
+    fn rpc(&self, call: &Call, message: &DynamicMessage) -> Result<Rpc, Fault> {
+        let mut request = self.request(call, message)?;
+        let kept: Vec<(String, String)> =
+            self.template.fields().map(|field| (field.to_owned(), String::new())).collect();
+        self.schema.drop_output_only(&self.input, &mut request, &kept);
+        Ok(Rpc::own(call, Arc::clone(&self.schema), request))
+    }
+
+    /// Asks the handler of the HTTP address.
+    async fn direct(
+        &self,
+        mut call: Call,
+        message: &DynamicMessage,
+        handler: Arc<Handler>,
+    ) -> Result<DynamicMessage, Fault> {
+        let request = self.request(&call, message)?;
+        let mut path = self.pattern.clone();
+        for field in self.template.fields() {
+            let (Some(start), Some(end)) = (path.find('{'), path.find('}')) else { break };
+            path.replace_range(start..=end, text_at(&self.input, &request, field));
+        }
+        let body = serde_json::to_vec(&request).map_err(|e| Fault::internal("reading the request", e))?;
+        call.head.method = Method::POST;
+        let reply = handler(call.aimed(&self.template, &path, body.into())?).await?;
+        let ReplyBody::Full(bytes) = reply.into_body() else {
+            return Err(Fault::unimplemented("this answer comes in pieces, which this procedure has no place for"));
+        };
+        let json = serde_json::from_slice(&bytes).map_err(|e| Fault::internal("reading a reply", e))?;
+        outgoing(&self.output, &json)
+    }
+}

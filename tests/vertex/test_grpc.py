@@ -1,0 +1,117 @@
+"""The same procedures by gRPC, the library's usual transport, here without TLS: values and errors are those of REST."""
+
+import grpc
+import numpy as np
+import pytest
+from google.api_core import exceptions
+from google.protobuf import field_mask_pb2, json_format, struct_pb2
+
+from conftest import PARENT
+from models import linear_onnx, linear_scores
+
+IMAGE = "us-docker.pkg.dev/vertex-ai/prediction/sklearn-cpu.1-3:latest"
+ROWS = [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.2, -0.4, 0.6, 0.8]]
+SECONDS = 60
+
+
+class Key(grpc.UnaryUnaryClientInterceptor):
+    """Sends a key, which the library itself does over TLS only."""
+
+    def __init__(self, key: str):
+        self.key = key
+
+    def intercept_unary_unary(self, go_on, details, request):
+        metadata = [*(details.metadata or []), ("authorization", f"Bearer {self.key}")]
+        return go_on(details._replace(metadata=metadata), request)
+
+
+@pytest.fixture(scope="module")
+def by_grpc(server, aip):
+    """The generated gRPC clients, by the name of their service."""
+    channel = grpc.insecure_channel(server.url.removeprefix("http://"))
+
+    def client(service: str, key: str | None = None):
+        kind = getattr(aip.gapic, f"{service}ServiceClient")
+        with_key = grpc.intercept_channel(channel, Key(key or server.key))
+        return kind(transport=kind.get_transport_class("grpc")(channel=with_key))
+
+    yield client
+    channel.close()
+
+
+@pytest.fixture(scope="module")
+def model(by_grpc, storage, tmp_path_factory) -> str:
+    """A model uploaded by gRPC: the operation is waited for by gRPC, too."""
+    file = linear_onnx(tmp_path_factory.mktemp("grpc")) / "model.onnx"
+    storage.bucket("staging").blob("grpc/model.onnx").upload_from_filename(file)
+    wanted = {
+        "display_name": "by grpc", "artifact_uri": "gs://staging/grpc", "labels": {"team": "search"},
+        "container_spec": {"image_uri": IMAGE},
+    }
+    operation = by_grpc("Model").upload_model(parent=PARENT, model=wanted, timeout=SECONDS)
+    return operation.result(timeout=SECONDS).model
+
+
+@pytest.fixture(scope="module")
+def endpoint(by_grpc, model) -> str:
+    client = by_grpc("Endpoint")
+    made = client.create_endpoint(parent=PARENT, endpoint={"display_name": "by grpc"}).result(timeout=SECONDS)
+    deployed = {"model": model, "display_name": "v1", "dedicated_resources": {"min_replica_count": 1}}
+    client.deploy_model(endpoint=made.name, deployed_model=deployed, traffic_split={"0": 100}).result(timeout=SECONDS)
+    return made.name
+
+
+def test_what_one_transport_makes_the_other_sees(by_grpc, gapic, model):
+    ours, theirs = by_grpc("Model").get_model(name=model), gapic("Model").get_model(name=model)
+    assert ours == theirs and ours.display_name == "by grpc" and dict(ours.labels) == {"team": "search"}
+    listed = [found.name for found in by_grpc("Model").list_models(parent=PARENT)]
+    assert model in listed and listed == [found.name for found in gapic("Model").list_models(parent=PARENT)]
+    mask = field_mask_pb2.FieldMask(paths=["description"])
+    changed = by_grpc("Model").update_model(model={"name": model, "description": "changed"}, update_mask=mask)
+    assert changed.description == "changed" == gapic("Model").get_model(name=model).description
+
+
+def test_predictions_are_the_models(by_grpc, endpoint):
+    instances = [json_format.ParseDict(row, struct_pb2.Value()) for row in ROWS]
+    reply = by_grpc("Prediction").predict(endpoint=endpoint, instances=instances, timeout=SECONDS)
+    assert np.allclose([list(row) for row in reply.predictions], linear_scores(ROWS), rtol=1e-5)
+    assert reply.deployed_model_id and reply.model_display_name == "by grpc"
+
+
+def test_errors_are_grpcs(by_grpc, server, endpoint, model):
+    missing = model.rsplit("/", 1)[0] + "/999"
+    with pytest.raises(exceptions.NotFound, match="999"):
+        by_grpc("Model").get_model(name=missing)
+    with pytest.raises(exceptions.InvalidArgument):
+        by_grpc("Model").get_model(name="nonsense")
+    with pytest.raises(exceptions.InvalidArgument, match=r"instances\[1\]"):
+        instances = [json_format.ParseDict(row, struct_pb2.Value()) for row in (ROWS[0], ["a"] * 4)]
+        by_grpc("Prediction").predict(endpoint=endpoint, instances=instances)
+    for strange in [f"{endpoint}/../../x", "projects/p/locations/l/endpoints/1?x=1", f"{endpoint}:explain", ""]:
+        with pytest.raises((exceptions.InvalidArgument, exceptions.NotFound, exceptions.PermissionDenied)):
+            by_grpc("Prediction").predict(endpoint=strange, instances=instances[:1])
+    with pytest.raises(exceptions.Unauthenticated):
+        by_grpc("Model", "mk_0_0").get_model(name=model)
+    with pytest.raises(exceptions.MethodNotImplemented):
+        by_grpc("Job").create_custom_job(parent=PARENT, custom_job={"display_name": "x"})
+
+
+def test_a_key_reaches_its_project_and_what_its_role_grants(by_grpc, server, endpoint, model):
+    def key(role: str, project: str) -> str:
+        reply = server.call("POST", "/admin/v1/keys", json={"project": project, "role": role})
+        assert reply.status_code == 200, reply.text
+        return reply.json()["key"]
+
+    viewer, stranger = key("viewer", "demo"), key("admin", "elsewhere")
+    assert by_grpc("Model", viewer).get_model(name=model).name == model
+    instances = [json_format.ParseDict(ROWS[0], struct_pb2.Value())]
+    with pytest.raises(exceptions.PermissionDenied):
+        by_grpc("Prediction", viewer).predict(endpoint=endpoint, instances=instances)
+    for call in [
+        lambda: by_grpc("Model", stranger).get_model(name=model),
+        lambda: by_grpc("Model", stranger).list_models(parent=PARENT),
+        lambda: by_grpc("Model", stranger).update_model(model={"name": model}, update_mask="description"),
+        lambda: by_grpc("Prediction", stranger).predict(endpoint=endpoint, instances=instances),
+    ]:
+        with pytest.raises(exceptions.PermissionDenied):
+            call()
