@@ -396,10 +396,17 @@ mod tests {
             let error = bound(inputs, json).unwrap_err();
             assert!(error.contains(expected), "{json:?}: {error}");
         }
+    }
+
+    #[test]
+    fn what_is_no_number_arrives_as_such() {
+        let x = [input("x", DataType::F32, &[ANY, Dim::Fixed(2)])];
         for v in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-            let numbers = Value::Numbers(vec![0.0, v, 1.0]);
-            assert!(matches!(instances(&x, &[numbers]), Err(PredictError::BadInstance { index: 0, .. })));
+            let bound = instances(&x, &[Value::Numbers(vec![0.0, v])]).unwrap();
+            assert_eq!(bound[0].1.as_f32().unwrap()[1].to_bits(), (v as f32).to_bits());
         }
+        let whole = [input("x", DataType::I32, &[ANY])];
+        assert!(instances(&whole, &[Value::Number(f64::NAN)]).is_err());
     }
 
     #[test]
