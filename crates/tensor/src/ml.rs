@@ -24,7 +24,12 @@ use attributes::Attributes;
 use value::{Array, Value};
 
 /// The domain of the operators that this module is for.
-pub(crate) const DOMAIN: &str = "ai.onnx.ml";
+const DOMAIN: &str = "ai.onnx.ml";
+
+/// Whether an operator makes its graph one for this module.
+pub(crate) fn is_for(domain: &str, operator: &str) -> bool {
+    domain == DOMAIN || matches!(operator, "StringNormalizer" | "TfIdfVectorizer" | "Tokenizer")
+}
 
 /// Most nodes of a graph.
 const NODES_MAX: usize = 10_000;

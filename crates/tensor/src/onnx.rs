@@ -1,6 +1,6 @@
 //! [`OnnxModel`]: an ONNX file, loaded and run.
 //!
-//! The arithmetic is `rten`'s, or, for graphs with `ai.onnx.ml` nodes, that of [`crate::ml`]. This module decides
+//! The arithmetic is `rten`'s, or, for graphs with `ai.onnx.ml` nodes or nodes that take texts apart, that of [`crate::ml`]. This module decides
 //! what reaches them: a file is walked over before it is parsed ([`inspect`]).
 
 mod chain;
@@ -101,7 +101,7 @@ impl OnnxModel {
     ) -> Result<OnnxModel, LoadError> {
         let inspection =
             Inspection::of(&bytes).map_err(|refused| LoadError::NotOnnx { reason: refused.0 })?;
-        if inspection.operators.iter().any(|(domain, _)| domain == ml::DOMAIN) {
+        if inspection.operators.iter().any(|(domain, name)| ml::is_for(domain, name)) {
             let evaluator = Box::new(file::guarded(|| Evaluator::of(&bytes, &inspection))?);
             let signature = evaluator.signature();
             let batched = ports::share_a_batch(signature, |name| inspection.batch_name(name));

@@ -198,6 +198,9 @@ impl Forest {
             });
         }
         let roots = roots(&nodes, tree_ids)?;
+        if check_trees(&nodes, &roots)? != count {
+            return Err(Fault::new("attribute `nodes_truenodeids`: a tree leads into itself"));
+        }
         Forest::new(nodes, roots, weights.sorted, Vec::new(), aggregate, targets)
     }
 
@@ -294,8 +297,9 @@ fn roots(nodes: &[Node], tree_ids: &[i64]) -> Result<Vec<u32>, Fault> {
     }
 }
 
-/// Walks all trees: a node may be reached once.
-fn check_trees(nodes: &[Node], roots: &[u32]) -> Result<(), Fault> {
+/// Walks all trees, and counts their nodes: one may be reached once.
+fn check_trees(nodes: &[Node], roots: &[u32]) -> Result<usize, Fault> {
+    let mut count = 0;
     let mut seen = vec![false; nodes.len()];
     let mut open = roots.to_vec();
     while let Some(place) = open.pop() {
@@ -305,11 +309,12 @@ fn check_trees(nodes: &[Node], roots: &[u32]) -> Result<(), Fault> {
         if std::mem::replace(seen, true) {
             return Err(Fault::new(format!("several branches lead to node {place}: it is no tree")));
         }
+        count += 1;
         if node.mode != Mode::Leaf {
             open.extend([node.yes, node.no]);
         }
     }
-    Ok(())
+    Ok(count)
 }
 
 /// Where the attributes of leaves are.
