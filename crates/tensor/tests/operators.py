@@ -6,7 +6,7 @@ import sys
 import warnings
 
 import numpy as np
-from onnx import TensorProto, numpy_helper
+from onnx import GraphProto, ModelProto, TensorProto, numpy_helper
 
 warnings.filterwarnings("ignore")
 from onnx.backend.test.case.node import collect_testcases  # noqa: E402
@@ -23,13 +23,19 @@ def main(directory: pathlib.Path) -> None:
             place = directory / f"{case.name}.{i}"
             place.mkdir()
             (place / "model.onnx").write_bytes(case.model.SerializeToString())
-            for side, values in (("input", inputs), ("output", outputs)):
-                for k, value in enumerate(values):
-                    # What is no tensor, or of strings, gets an empty file: it is not carried.
-                    tensor = value if isinstance(value, TensorProto) else None
-                    if isinstance(value, (np.ndarray, np.generic)) and np.asarray(value).dtype.kind in "fiub":
-                        tensor = numpy_helper.from_array(np.asarray(value))
-                    (place / f"{side}_{k}.pb").write_bytes(tensor.SerializeToString() if tensor is not None else b"")
+            for side, values in (("inputs", inputs), ("outputs", outputs)):
+                constants = [carried(value) for value in values]
+                holder = ModelProto(graph=GraphProto(initializer=constants))
+                (place / f"{side}.onnx").write_bytes(holder.SerializeToString())
+
+
+def carried(value) -> TensorProto:
+    """The value; without a type if it is no tensor of numbers."""
+    if isinstance(value, TensorProto):
+        return value
+    if isinstance(value, (np.ndarray, np.generic)) and np.asarray(value).dtype.kind in "fiub":
+        return numpy_helper.from_array(np.asarray(value))
+    return TensorProto()
 
 
 main(pathlib.Path(sys.argv[1]))

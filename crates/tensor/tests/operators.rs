@@ -69,10 +69,11 @@ fn run_all(directory: &Path) -> Table {
 /// Something, if the model gives what it should.
 fn passes(case: &Path, bytes: Vec<u8>, names: &[String]) -> Option<()> {
     let model = OnnxModel::from_bytes(bytes).ok()?;
-    let side = |side: &str, count: usize| -> Option<Vec<(Vec<usize>, Vec<f64>, bool)>> {
-        (0..count).map(|k| carried(&fs::read(case.join(format!("{side}_{k}.pb"))).ok()?)).collect()
+    let side = |side: &str| -> Option<Vec<Carried>> {
+        let held = ModelProto::parse_buf(&fs::read(case.join(side)).ok()?).ok()?;
+        held.graph?.initializer.iter().map(carried).collect()
     };
-    let given = side("input", names.len())?;
+    let given = side("inputs.onnx")?;
     let inputs: Option<Vec<(String, Tensor)>> = names
         .iter()
         .zip(given)
@@ -87,7 +88,7 @@ fn passes(case: &Path, bytes: Vec<u8>, names: &[String]) -> Option<()> {
         })
         .collect();
     let outputs = model.run(&inputs?).ok()?;
-    for ((_, tensor), (shape, want, _)) in outputs.iter().zip(side("output", outputs.len())?) {
+    for ((_, tensor), (shape, want, _)) in outputs.iter().zip(side("outputs.onnx")?) {
         let got: Vec<f64> = match tensor.data() {
             Data::F32(v) => v.iter().map(|&x| f64::from(x)).collect(),
             Data::I32(v) => v.iter().map(|&x| f64::from(x)).collect(),
@@ -103,9 +104,11 @@ fn passes(case: &Path, bytes: Vec<u8>, names: &[String]) -> Option<()> {
     Some(())
 }
 
-/// Shape, numbers and whether these are floats, of a tensor that can be carried.
-fn carried(bytes: &[u8]) -> Option<(Vec<usize>, Vec<f64>, bool)> {
-    let tensor = TensorProto::parse_buf(bytes).ok()?;
+/// Shape, numbers and whether these are floats.
+type Carried = (Vec<usize>, Vec<f64>, bool);
+
+/// A tensor, if it is of a type that can be carried.
+fn carried(tensor: &TensorProto) -> Option<Carried> {
     let shape: Vec<usize> = tensor.dims.iter().map(|&d| usize::try_from(d).ok()).collect::<Option<_>>()?;
     let raw = tensor.raw_data.as_ref().map(|raw| raw.borrow().clone()).unwrap_or_default();
     fn all<const N: usize>(raw: &[u8], of: impl Fn([u8; N]) -> f64) -> Vec<f64> {
