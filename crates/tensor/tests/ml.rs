@@ -68,13 +68,18 @@ fn load(
 
 /// A tree of one branch: 1 where it holds, 2 where not; and the missing go as `missing` says.
 fn stump(mode: &str, missing: i64) -> Result<OnnxModel, String> {
+    tree(mode, missing, 1)
+}
+
+/// The same, where the branch that holds leads to the node `yes`.
+fn tree(mode: &str, missing: i64, yes: i64) -> Result<OnnxModel, String> {
     let attributes = vec![
         ints("nodes_treeids", &[0, 0, 0]),
         ints("nodes_nodeids", &[0, 1, 2]),
         ints("nodes_featureids", &[1, 0, 0]),
         floats("nodes_values", &[0.5, 0.0, 0.0]),
         texts("nodes_modes", &[mode, "LEAF", "LEAF"]),
-        ints("nodes_truenodeids", &[1, 0, 0]),
+        ints("nodes_truenodeids", &[yes, 0, 0]),
         ints("nodes_falsenodeids", &[2, 0, 0]),
         ints("nodes_missing_value_tracks_true", &[missing, 0, 0]),
         ints("target_treeids", &[0, 0]),
@@ -117,6 +122,16 @@ fn every_comparison_of_a_branch() {
     assert!(
         stump("BRANCH_ODD", 0).unwrap_err().contains("`y` (TreeEnsembleRegressor): attribute `nodes_modes`")
     );
+}
+
+#[test]
+fn a_tree_is_a_tree() {
+    for (yes, words) in
+        [(0, "leads into itself"), (2, "several"), (7, "tree 0 has no node 7"), (-1, "no node -1")]
+    {
+        let found = tree("BRANCH_LEQ", 0, yes).unwrap_err();
+        assert!(found.contains(words), "{yes}: {found}");
+    }
 }
 
 #[test]
