@@ -81,8 +81,10 @@ impl Model {
             Artifact::Trained { .. } | Artifact::Onnx(_) | Artifact::Encoder(_) if draft.is_some() => {
                 Err(LoadError::NoDraft("the model"))
             }
-            Artifact::Trained { manifest, onnx } => Model::trained(network(dir, &onnx)?, *manifest, dir),
-            Artifact::Onnx(onnx) => Ok(Model::from_runtime(network(dir, &onnx)?)),
+            Artifact::Trained { manifest, onnx } => {
+                Model::trained(Box::new(network(dir, &onnx)?), *manifest, dir)
+            }
+            Artifact::Onnx(onnx) => Ok(Model::made_elsewhere(network(dir, &onnx)?)),
             Artifact::Language(file) => {
                 let language = Language::load(dir, Files { model: file, draft }, identity, options)?;
                 let model = Model::from_runtime(Box::new(NotTensors::new(SPEAKS)));
@@ -101,6 +103,13 @@ impl Model {
         let plan = Plan::new(runtime.signature());
         let (ports, form) = (plan.ports(runtime.signature()), Arc::new(Form::Tensors));
         Model { runtime, plan, ports, form, trained: None, language: None, embedder: None }
+    }
+
+    /// A model of an ONNX file, whose outputs read as a classifier's if it says that it is one.
+    fn made_elsewhere(network: OnnxModel) -> Model {
+        let form = network.classes().map_or(Form::Tensors, |labels| Form::Classes(labels.to_vec()));
+        let model = Model::from_runtime(Box::new(network));
+        Model { form: Arc::new(form), ..model }
     }
 
     fn trained(runtime: Box<dyn Runtime>, mut manifest: Manifest, dir: &Path) -> Result<Model, LoadError> {
@@ -180,7 +189,7 @@ impl Model {
         !self.trained.as_ref().is_some_and(|trained| trained.pictures)
     }
 
-    /// The labels that a classifier trained here chooses from.
+    /// The labels that a classifier chooses from, if it was trained here or says what it chooses from.
     pub fn labels(&self) -> Option<&[String]> {
         match &*self.form {
             Form::Classes(labels) => Some(labels),
@@ -310,12 +319,11 @@ impl Runtime for NotTensors {
 }
 
 /// The network in the file `onnx` of the artifact in `dir`.
-fn network(dir: &Path, onnx: &Path) -> Result<Box<dyn Runtime>, LoadError> {
-    let loaded = OnnxModel::load(onnx).map_err(|source| {
+fn network(dir: &Path, onnx: &Path) -> Result<OnnxModel, LoadError> {
+    OnnxModel::load(onnx).map_err(|source| {
         let file = onnx.strip_prefix(dir).unwrap_or(onnx).display().to_string();
         LoadError::Onnx { file, source }
-    })?;
-    Ok(Box::new(loaded))
+    })
 }
 
 impl Trained {

@@ -19,7 +19,7 @@ pub(crate) const VALUE: &str = "value";
 /// How a model's outputs read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// The one output holds a score for each of these labels.
+    /// The only float output holds a score for each of these labels. There may be another one with the label itself.
     Classes(Vec<String>),
     /// The one output holds a number.
     Value,
@@ -53,7 +53,7 @@ impl Predictions {
     }
 
     /// The answer to row `i`, to be serialised:
-    /// - a classifier trained here: `{"label": "b", "classes": ["a", "b"], "scores": [0.1, 0.9]}`;
+    /// - a classifier trained here, or made elsewhere with labels: `{"label": "b", "classes": ["a", "b"], "scores": [0.1, 0.9]}`;
     /// - a regressor trained here: `{"value": 1.5}`;
     /// - another model with one output: the row of that output, lists nested as its shape is, a bare value
     ///   where the row is a scalar;
@@ -85,13 +85,29 @@ impl Predictions {
         }
     }
 
-    /// The label with the highest score in row `i`, and its index; the first of equals. `None` where the scores are
-    /// not numbers, as for inputs so large that the network overflows.
+    /// The label that the model itself gives row `i`, or else the one with the highest score, the first of equals;
+    /// and its index. `None` where the scores are not numbers, as for inputs so large that the network overflows.
     pub fn label(&self, i: usize) -> Option<(usize, &str)> {
         let scores = self.scores(i)?;
-        let best = highest(scores);
+        let best = self.given_label(i).unwrap_or_else(|| highest(scores));
         scores.get(best).filter(|score| score.is_finite())?;
         Some((best, self.labels()?.get(best)?))
+    }
+
+    /// The index of the label that a model made elsewhere gives row `i` beside the scores.
+    fn given_label(&self, i: usize) -> Option<usize> {
+        let (_, output) = self.outputs.iter().find(|(_, t)| t.as_f32().is_none() && t.row_len() == 1)?;
+        let row = self.rows.start + i;
+        match output.data() {
+            Data::Text(v) => {
+                v.get(row).and_then(|given| self.labels()?.iter().position(|label| label == given))
+            }
+            Data::I32(v) => {
+                let given = v.get(row)?.to_string();
+                self.labels()?.iter().position(|label| *label == given)
+            }
+            Data::F32(_) => None,
+        }
     }
 
     /// The number of row `i`, for models whose only output is one float per row.
@@ -252,6 +268,15 @@ mod tests {
             [
                 r#"{"label":"b","classes":["a","b"],"scores":[0.1,0.9]}"#,
                 r#"{"label":"a","classes":["a","b"],"scores":[0.75,0.25]}"#
+            ]
+        );
+        let chosen = output("label", &[3], Data::I32(vec![7, 7, 8]));
+        let labels = Form::Classes(vec!["7".into(), "8".into()]);
+        assert_eq!(
+            json(vec![chosen, scores()], 1..3, labels),
+            [
+                r#"{"label":"7","classes":["7","8"],"scores":[0.1,0.9]}"#,
+                r#"{"label":"8","classes":["7","8"],"scores":[0.75,0.25]}"#
             ]
         );
         let overflown = output("y", &[1, 2], Data::F32(vec![f32::NAN, f32::NAN]));

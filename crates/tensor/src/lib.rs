@@ -2,6 +2,7 @@
 
 pub mod export;
 pub mod features;
+mod ml;
 mod onnx;
 mod signature;
 mod tensor;

@@ -1,14 +1,14 @@
 //! [`OnnxModel`]: an ONNX file, loaded and run.
 //!
-//! The arithmetic is `rten`'s. This module decides what reaches it: a file is walked over before it is
-//! parsed ([`inspect`]), inputs are checked before they run, a panic inside becomes an error, and a row's
-//! result does not depend on the rows beside it.
+//! The arithmetic is `rten`'s, or, for graphs with `ai.onnx.ml` nodes or nodes that take texts apart, that of [`crate::ml`]. This module decides
+//! what reaches them: a file is walked over before it is parsed ([`inspect`]).
 
 mod chain;
 mod error;
 mod file;
 mod inspect;
 mod lane;
+mod network;
 mod ports;
 mod recognise;
 mod rewrite;
@@ -17,14 +17,12 @@ mod wire;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use rten::{NodeId, RunOptions, ThreadPool, ValueOrView};
+use crate::ml::{self, Evaluator};
+use crate::{Signature, Tensor, Tensors};
+use network::Network;
 
-use crate::{Data, DataType, Dim, Signature, Tensor, Tensors};
-use chain::Chain;
-use ports::{InputPort, OutputPort, Ports};
+pub(crate) use inspect::{Extent, Inspection, Port as InspectedPort, initializer_texts};
 
 pub use error::{LoadError, RunError};
 pub use lane::Lane;
@@ -45,25 +43,18 @@ impl Default for LoadLimits {
 /// A loaded ONNX model. Runs from several threads at once are independent; each runs on one thread, see
 /// [`Lane`].
 ///
-/// Element types that the runtime does not have are carried by others: int64 and bool by int32, float64
-/// and float16 by float32, int8 and uint8 inputs take int32 values in their range. [`OnnxModel::notes`]
-/// says where that happens.
+/// Element types that tensors do not have are carried by others: int64 and bool by int32, float64 and float16 by
+/// float32. [`OnnxModel::notes`] says where that happens.
 #[derive(Debug)]
-pub struct OnnxModel {
-    model: rten::Model,
-    signature: Signature,
-    inputs: Vec<InputPort>,
-    outputs: Vec<OutputPort>,
-    output_ids: Vec<NodeId>,
-    notes: Vec<String>,
-    /// The model as a chain of simple steps, if it is one; the runtime's model is then not used.
-    chain: Option<Chain>,
-    /// Whether the first dimension of every input is a batch of any size.
-    batched: bool,
-    /// Whether a row's result would depend on the rows beside it, so that rows must run one at a time.
-    entangled: bool,
-    /// Whether a single row must run as a pair; see [`OnnxModel::run_pair`].
-    pairs: AtomicBool,
+pub struct OnnxModel(Engine);
+
+/// What computes a graph.
+#[derive(Debug)]
+enum Engine {
+    /// The ONNX runtime.
+    Network(Box<Network>),
+    /// Our own evaluator, and whether rows of several requests can run together.
+    Evaluator { evaluator: Box<Evaluator>, batched: bool },
 }
 
 impl OnnxModel {
@@ -109,64 +100,52 @@ impl OnnxModel {
         read_external: impl FnOnce(&[String]) -> Result<Vec<Vec<u8>>, LoadError>,
     ) -> Result<OnnxModel, LoadError> {
         let inspection =
-            inspect::Inspection::of(&bytes).map_err(|refused| LoadError::NotOnnx { reason: refused.0 })?;
+            Inspection::of(&bytes).map_err(|refused| LoadError::NotOnnx { reason: refused.0 })?;
+        if inspection.operators.iter().any(|(domain, name)| ml::is_for(domain, name)) {
+            let evaluator = Box::new(file::guarded(|| Evaluator::of(&bytes, &inspection))?);
+            let signature = evaluator.signature();
+            let batched = ports::share_a_batch(signature, |name| inspection.batch_name(name));
+            return Ok(OnnxModel(Engine::Evaluator { evaluator, batched }));
+        }
         file::check_operators(&inspection)?;
         let ports = ports::declared(&inspection)?;
         let locations: Vec<String> = inspection.external.iter().cloned().collect();
         let external = locations.iter().cloned().zip(read_external(&locations)?).collect();
-        let chain = catch_unwind(AssertUnwindSafe(|| Chain::of(&bytes))).ok().flatten();
-        let (model, separated) = file::parse(bytes, external, &inspection)?;
-        let mut loaded = Self::assemble(model, &inspection, ports)?;
-        loaded.chain =
-            chain.filter(|_| loaded.outputs.iter().all(|port| port.spec.data_type == DataType::F32));
-        loaded.pairs = AtomicBool::new(!separated && inspection.uses(MATRIX_PRODUCTS));
-        Ok(loaded)
-    }
-
-    fn assemble(
-        model: rten::Model,
-        inspection: &inspect::Inspection,
-        ports: Ports,
-    ) -> Result<OnnxModel, LoadError> {
-        let bind_input = |port| InputPort::bind(port, &model);
-        let inputs = ports.inputs.into_iter().map(bind_input).collect::<Result<Vec<_>, _>>()?;
-        let bind_output = |port| OutputPort::bind(port, &model);
-        let outputs = ports.outputs.into_iter().map(bind_output).collect::<Result<Vec<_>, _>>()?;
-        let signature = Signature {
-            inputs: inputs.iter().map(|port| port.spec.clone()).collect(),
-            outputs: outputs.iter().map(|port| port.spec.clone()).collect(),
-        };
-        let batched = !inputs.is_empty()
-            && inputs.iter().all(|port| port.spec.shape.first() == Some(&Dim::Any))
-            && inputs.windows(2).all(|pair| pair[0].batch_name == pair[1].batch_name);
-        Ok(OnnxModel {
-            output_ids: outputs.iter().map(|port| port.id).collect(),
-            batched,
-            entangled: inspection.uses(&["DynamicQuantizeLinear"]),
-            pairs: AtomicBool::new(true),
-            chain: None,
-            model,
-            signature,
-            inputs,
-            outputs,
-            notes: ports.notes,
-        })
+        let network = Network::of(bytes, external, &inspection, ports)?;
+        Ok(OnnxModel(Engine::Network(Box::new(network))))
     }
 
     /// What the model takes and gives.
     pub fn signature(&self) -> &Signature {
-        &self.signature
+        match &self.0 {
+            Engine::Network(network) => network.signature(),
+            Engine::Evaluator { evaluator, .. } => evaluator.signature(),
+        }
     }
 
     /// Where the computation differs from the letter of the file, for the model's owner.
     pub fn notes(&self) -> &[String] {
-        &self.notes
+        match &self.0 {
+            Engine::Network(network) => network.notes(),
+            Engine::Evaluator { evaluator, .. } => evaluator.notes(),
+        }
+    }
+
+    /// The labels of the classes, if the graph is a classifier that gives a label and a score for each class.
+    pub fn classes(&self) -> Option<&[String]> {
+        match &self.0 {
+            Engine::Network(_) => None,
+            Engine::Evaluator { evaluator, .. } => evaluator.classes(),
+        }
     }
 
     /// Whether the first dimension of every input is a batch of any size, so that rows of several
     /// requests can run together. A row then gives the same bits whatever rows run with it.
     pub fn is_batched(&self) -> bool {
-        self.batched
+        match &self.0 {
+            Engine::Network(network) => network.is_batched(),
+            Engine::Evaluator { batched, .. } => *batched,
+        }
     }
 
     /// Runs the model. Inputs may come in any order; outputs come in the signature's.
@@ -174,135 +153,19 @@ impl OnnxModel {
     /// # Errors
     /// If the inputs are not those of the signature, or the model fails on them.
     pub fn run(&self, inputs: &[(String, Tensor)]) -> Result<Tensors, RunError> {
-        let ordered = ports::check(&self.inputs, inputs, self.batched)?;
-        let rows = ordered.first().map_or(1, |tensor| tensor.rows());
-        if let (Some(chain), [input], [output]) = (&self.chain, &ordered[..], &self.outputs[..])
-            && let Some(values) = input.as_f32()
-        {
-            let data = Data::F32(chain.run(values));
-            let tensor = Tensor::new(vec![rows, chain.outputs()], data).map_err(failed)?;
-            return Ok(vec![(output.spec.name.clone(), tensor)]);
-        }
-        if !self.batched {
-            return self.run_as_is(&ordered);
-        }
-        match rows {
-            0 => self.run_none(),
-            1 if self.pairs.load(Ordering::Relaxed) => self.run_pair(&ordered),
-            1 => self.run_as_is(&ordered),
-            _ if self.entangled => self.run_each(&ordered, rows),
-            _ => self.run_as_is(&ordered),
-        }
-    }
-
-    fn run_as_is(&self, inputs: &[&Tensor]) -> Result<Tensors, RunError> {
-        let values = self
-            .inputs
-            .iter()
-            .zip(inputs)
-            .map(|(port, tensor)| Ok((port.id, port.value(tensor.shape().to_vec(), tensor.data())?)))
-            .collect::<Result<Vec<_>, RunError>>()?;
-        self.run_values(values)
-    }
-
-    /// Runs a single row as two equal rows.
-    ///
-    /// The runtime multiplies a matrix of one row by another algorithm than one of several, which adds in
-    /// another order, so that a row on its own would differ in the last bits from the same row in a
-    /// batch. If the two results differ, the first dimension is not a batch after all: the row then runs
-    /// as it is, now and later.
-    fn run_pair(&self, inputs: &[&Tensor]) -> Result<Tensors, RunError> {
-        let doubled: Vec<Data> = inputs.iter().map(|tensor| twice(tensor.data())).collect();
-        let mut values = Vec::with_capacity(inputs.len());
-        for ((port, tensor), data) in self.inputs.iter().zip(inputs).zip(&doubled) {
-            let mut shape = tensor.shape().to_vec();
-            if let Some(rows) = shape.first_mut() {
-                *rows = 2;
-            }
-            values.push((port.id, port.value(shape, data)?));
-        }
-        let both = self.run_values(values);
-        let halves = both.ok().and_then(|both| {
-            both.into_iter().zip(&self.outputs).map(|(output, port)| first_half(output, port)).collect()
-        });
-        match halves {
-            Some(outputs) => Ok(outputs),
-            None => {
-                let outputs = self.run_as_is(inputs)?;
-                self.pairs.store(false, Ordering::Relaxed);
-                Ok(outputs)
+        match &self.0 {
+            Engine::Network(network) => network.run(inputs),
+            Engine::Evaluator { evaluator, batched } => {
+                let specs: Vec<_> = evaluator.signature().inputs.iter().collect();
+                let ordered = ports::check(&specs, inputs, *batched)?;
+                catch_unwind(AssertUnwindSafe(|| evaluator.run(&ordered)))
+                    .unwrap_or_else(|panic| Err(RunError::Failed { reason: panic_text(&*panic) }))
             }
         }
-    }
-
-    /// Runs the rows of a batch one at a time.
-    fn run_each(&self, inputs: &[&Tensor], rows: usize) -> Result<Tensors, RunError> {
-        let mut whole: Option<Tensors> = None;
-        for row in 0..rows {
-            let single =
-                inputs.iter().map(|tensor| row_of(tensor, row)).collect::<Result<Vec<_>, RunError>>()?;
-            let single: Vec<&Tensor> = single.iter().collect();
-            let outputs = match self.pairs.load(Ordering::Relaxed) {
-                true => self.run_pair(&single)?,
-                false => self.run_as_is(&single)?,
-            };
-            whole = Some(match whole {
-                None => outputs,
-                Some(whole) => append(whole, outputs)?,
-            });
-        }
-        whole.map_or_else(|| self.run_none(), Ok)
-    }
-
-    /// What no rows give: outputs of no rows.
-    fn run_none(&self) -> Result<Tensors, RunError> {
-        let size = |dim: &Dim| match dim {
-            Dim::Any => 0,
-            Dim::Fixed(n) => *n,
-        };
-        let empty = |port: &OutputPort| {
-            let shape = std::iter::once(0).chain(port.spec.shape.iter().skip(1).map(size)).collect();
-            let data = match port.spec.data_type {
-                DataType::F32 => Data::F32(Vec::new()),
-                DataType::I32 => Data::I32(Vec::new()),
-                DataType::Text => Data::Text(Vec::new()),
-            };
-            Ok((port.spec.name.clone(), Tensor::new(shape, data).map_err(failed)?))
-        };
-        self.outputs.iter().map(empty).collect()
-    }
-
-    fn run_values(&self, values: Vec<(NodeId, ValueOrView<'_>)>) -> Result<Tensors, RunError> {
-        match Lane::current() {
-            Some(pool) => self.run_on(pool, values),
-            None => {
-                let lane = lane::Borrowed::any();
-                self.run_on(lane.pool(), values)
-            }
-        }
-    }
-
-    fn run_on(
-        &self,
-        pool: Arc<ThreadPool>,
-        values: Vec<(NodeId, ValueOrView<'_>)>,
-    ) -> Result<Tensors, RunError> {
-        let options = RunOptions::default().with_thread_pool(Some(pool));
-        let run = || self.model.run(values, &self.output_ids, Some(options));
-        let outputs = match catch_unwind(AssertUnwindSafe(run)) {
-            Ok(Ok(outputs)) => outputs,
-            Ok(Err(error)) => return Err(failed(error)),
-            Err(panic) => return Err(RunError::Failed { reason: panic_text(&*panic) }),
-        };
-        self.outputs
-            .iter()
-            .zip(outputs)
-            .map(|(port, value)| Ok((port.spec.name.clone(), port.tensor(value)?)))
-            .collect()
     }
 }
 
-/// Operators whose result for one row may depend on whether there are others; see [`OnnxModel::run_pair`].
+/// Operators whose result for one row may depend on whether there are others; see `Network::run_pair`.
 const MATRIX_PRODUCTS: &[&str] = &[
     "Attention",
     "Einsum",
@@ -327,84 +190,4 @@ fn failed(error: impl std::fmt::Display) -> RunError {
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
     format!("the runtime failed: {}", text.unwrap_or("no message"))
-}
-
-fn twice(data: &Data) -> Data {
-    match data {
-        Data::F32(v) => Data::F32(v.repeat(2)),
-        Data::I32(v) => Data::I32(v.repeat(2)),
-        Data::Text(v) => Data::Text([v.as_slice(), v.as_slice()].concat()),
-    }
-}
-
-/// The first of two equal rows; `None` if they differ. An output of a fixed first dimension is no batch
-/// and stays as it is.
-fn first_half((name, tensor): (String, Tensor), port: &OutputPort) -> Option<(String, Tensor)> {
-    if matches!(port.spec.shape.first(), None | Some(Dim::Fixed(_))) {
-        return Some((name, tensor));
-    }
-    let (mut shape, mut data) = tensor.into_parts();
-    match shape.first_mut() {
-        Some(rows) if *rows == 2 => *rows = 1,
-        _ => return None,
-    }
-    let half = data.len() / 2;
-    let same = match &mut data {
-        Data::F32(v) => {
-            let (first, second) = v.split_at(half);
-            let same = first.iter().zip(second).all(|(a, b)| a.to_bits() == b.to_bits());
-            v.truncate(half);
-            same
-        }
-        Data::I32(v) => {
-            let same = v.iter().take(half).eq(v.iter().skip(half));
-            v.truncate(half);
-            same
-        }
-        Data::Text(_) => false,
-    };
-    if !same {
-        return None;
-    }
-    Some((name, Tensor::new(shape, data).ok()?))
-}
-
-/// Row `row` of a batch, as a batch of one.
-fn row_of(tensor: &Tensor, row: usize) -> Result<Tensor, RunError> {
-    let mut shape = tensor.shape().to_vec();
-    if let Some(rows) = shape.first_mut() {
-        *rows = 1;
-    }
-    let span = row * tensor.row_len()..(row + 1) * tensor.row_len();
-    let data = match tensor.data() {
-        Data::F32(v) => Data::F32(v.get(span).unwrap_or_default().to_vec()),
-        Data::I32(v) => Data::I32(v.get(span).unwrap_or_default().to_vec()),
-        Data::Text(v) => Data::Text(v.get(span).unwrap_or_default().to_vec()),
-    };
-    Tensor::new(shape, data).map_err(failed)
-}
-
-/// Puts the rows of `next` after those of `whole`.
-fn append(whole: Tensors, next: Tensors) -> Result<Tensors, RunError> {
-    whole
-        .into_iter()
-        .zip(next)
-        .map(|((name, whole), (_, next))| {
-            if whole.shape().get(1..) != next.shape().get(1..) {
-                let reason = format!("output `{name}` has another shape from row to row");
-                return Err(RunError::Failed { reason });
-            }
-            let rows = whole.rows() + next.rows();
-            let (mut shape, mut data) = whole.into_parts();
-            match (&mut data, next.into_parts().1) {
-                (Data::F32(v), Data::F32(more)) => v.extend(more),
-                (Data::I32(v), Data::I32(more)) => v.extend(more),
-                _ => return Err(failed(format!("output `{name}` has another type from row to row"))),
-            }
-            if let Some(first) = shape.first_mut() {
-                *first = rows;
-            }
-            Ok((name, Tensor::new(shape, data).map_err(failed)?))
-        })
-        .collect()
 }

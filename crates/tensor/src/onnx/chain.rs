@@ -457,7 +457,8 @@ mod tests {
         let bytes = sequential(&[37], &layers()).unwrap();
         let chain = Chain::of(&bytes).expect("a chain");
         let mut model = OnnxModel::from_bytes(bytes).unwrap();
-        assert!(model.chain.take().is_some());
+        let super::super::Engine::Network(network) = &mut model.0 else { panic!("a network") };
+        assert!(network.chain.take().is_some());
         for rows in [1, 2, 3, 31, 32, 33, 70] {
             let input = numbers(rows * 37, rows);
             let tensor = Tensor::new(vec![rows, 37], Data::F32(input.clone())).unwrap();

@@ -114,7 +114,7 @@ pub(super) fn parse(
 }
 
 /// Makes an error of a panic.
-fn guarded<T>(work: impl FnOnce() -> Result<T, LoadError>) -> Result<T, LoadError> {
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, LoadError>) -> Result<T, LoadError> {
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|panic| Err(LoadError::Invalid { reason: panic_text(&*panic) }))
 }

@@ -30,38 +30,38 @@ const CHAIN_MAX: usize = 4_000;
 
 /// What a model file says about itself.
 #[derive(Debug, Default)]
-pub(super) struct Inspection {
+pub(crate) struct Inspection {
     /// Declared inputs, initialised ones included.
-    pub(super) inputs: Vec<Port>,
+    pub(crate) inputs: Vec<Port>,
     /// Declared outputs.
-    pub(super) outputs: Vec<Port>,
+    pub(crate) outputs: Vec<Port>,
     /// Names of the constants of the main graph.
-    pub(super) initializers: BTreeSet<String>,
+    pub(crate) initializers: BTreeSet<String>,
     /// Operators used anywhere, as `(domain, name)`.
-    pub(super) operators: BTreeSet<(String, String)>,
+    pub(crate) operators: BTreeSet<(String, String)>,
     /// Files that weights are kept in.
-    pub(super) external: BTreeSet<String>,
+    pub(crate) external: BTreeSet<String>,
     /// Version of ONNX's own operators; 0 if it is not said.
-    pub(super) opset: i64,
+    pub(crate) opset: i64,
     /// Whether a `Conv` leaves its window to be inferred from its weights.
-    pub(super) bare_conv: bool,
+    pub(crate) bare_conv: bool,
     has_graph: bool,
     messages: usize,
 }
 
 /// An input or output as declared.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Port {
-    pub(super) name: String,
+pub(crate) struct Port {
+    pub(crate) name: String,
     /// Element type, if it is a tensor.
-    pub(super) element: Option<Element>,
+    pub(crate) element: Option<Element>,
     /// Dimensions, if the rank is known.
-    pub(super) dims: Option<Vec<Extent>>,
+    pub(crate) dims: Option<Vec<Extent>>,
 }
 
 /// A declared dimension.
 #[derive(Debug, Default, Clone)]
-pub(super) enum Extent {
+pub(crate) enum Extent {
     /// Nothing is known.
     #[default]
     Unknown,
@@ -73,7 +73,7 @@ pub(super) enum Extent {
 
 /// Why a file is refused.
 #[derive(Debug)]
-pub(super) struct Refused(pub(super) String);
+pub(crate) struct Refused(pub(crate) String);
 
 impl From<Malformed> for Refused {
     fn from(_: Malformed) -> Self {
@@ -83,7 +83,7 @@ impl From<Malformed> for Refused {
 
 impl Inspection {
     /// Walks over the bytes of a `ModelProto`.
-    pub(super) fn of(bytes: &[u8]) -> Result<Inspection, Refused> {
+    pub(crate) fn of(bytes: &[u8]) -> Result<Inspection, Refused> {
         let mut inspection = Inspection::default();
         for field in Fields(bytes) {
             match field? {
@@ -106,8 +106,17 @@ impl Inspection {
     }
 
     /// Whether the model uses one of the operators called `names`, in any domain.
-    pub(super) fn uses(&self, names: &[&str]) -> bool {
+    pub(crate) fn uses(&self, names: &[&str]) -> bool {
         self.operators.iter().any(|(_, name)| names.contains(&name.as_str()))
+    }
+
+    /// The name of the first dimension of an input, if it is named.
+    pub(crate) fn batch_name(&self, input: &str) -> Option<&str> {
+        let port = self.inputs.iter().find(|port| port.name == input)?;
+        match port.dims.as_ref()?.first()? {
+            Extent::Named(name) => Some(name),
+            Extent::Fixed(_) | Extent::Unknown => None,
+        }
     }
 
     fn graph(&mut self, bytes: &[u8], main: bool, depth: usize) -> Result<(), Refused> {
@@ -408,4 +417,21 @@ fn own_opset(held: Held<'_>) -> Result<i64, Refused> {
         }
     }
     Ok(if matches!(domain, "" | "ai.onnx") { version } else { 0 })
+}
+
+/// The strings of constants by the constants' names, of a file that was inspected: the parser leaves them out.
+pub(crate) fn initializer_texts(bytes: &[u8]) -> HashMap<String, Vec<String>> {
+    let held = |bytes, wanted| {
+        let all = Fields(bytes).filter_map(move |field| field.ok().filter(|(number, _)| *number == wanted));
+        all.filter_map(|(_, held): (u64, Held<'_>)| held.bytes().ok())
+    };
+    let mut all = HashMap::new();
+    for tensor in held(bytes, 7).flat_map(|graph| held(graph, 5)) {
+        let texts: Vec<String> =
+            held(tensor, 6).map(|text| String::from_utf8_lossy(text).into_owned()).collect();
+        if let (false, Some(name)) = (texts.is_empty(), held(tensor, 8).next()) {
+            all.insert(String::from_utf8_lossy(name).into_owned(), texts);
+        }
+    }
+    all
 }

@@ -7,14 +7,12 @@ use rten_tensor::Layout;
 use super::error::{LoadError, RunError};
 use super::failed;
 use super::inspect::{Extent, Inspection, Port};
-use crate::{Data, DataType, Dim, Tensor, TensorSpec};
+use crate::{Data, DataType, Dim, Signature, Tensor, TensorSpec};
 
 /// A declared input or output whose type can be served.
 #[derive(Debug)]
 pub(super) struct Declared {
     spec: TensorSpec,
-    /// Name of the first dimension, if it is named.
-    batch_name: Option<String>,
     wire: Wire,
     ranked: bool,
 }
@@ -97,13 +95,9 @@ fn declare(port: &Port, side: &str, notes: &mut Vec<String>) -> Result<Declared,
         Extent::Fixed(n) => Dim::Fixed(*n),
         Extent::Named(_) | Extent::Unknown => Dim::Any,
     };
-    let batch_name = match port.dims.as_ref().and_then(|dims| dims.first()) {
-        Some(Extent::Named(name)) => Some(name.clone()),
-        _ => None,
-    };
     let shape = port.dims.as_ref().map_or(vec![Dim::Any], |dims| dims.iter().map(dim).collect());
     let spec = TensorSpec { name: port.name.clone(), data_type, shape };
-    Ok(Declared { spec, batch_name, wire, ranked: port.dims.is_some() })
+    Ok(Declared { spec, wire, ranked: port.dims.is_some() })
 }
 
 /// An input of a loaded model.
@@ -111,8 +105,6 @@ fn declare(port: &Port, side: &str, notes: &mut Vec<String>) -> Result<Declared,
 pub(super) struct InputPort {
     pub(super) id: NodeId,
     pub(super) spec: TensorSpec,
-    /// Name of the first dimension, if it is named.
-    pub(super) batch_name: Option<String>,
     wire: Wire,
 }
 
@@ -122,7 +114,7 @@ impl InputPort {
         if !model.input_ids().contains(&id) {
             return Err(LoadError::Invalid { reason: format!("`{}` is no input", declared.spec.name) });
         }
-        Ok(InputPort { id, spec: declared.spec, batch_name: declared.batch_name, wire: declared.wire })
+        Ok(InputPort { id, spec: declared.spec, wire: declared.wire })
     }
 
     /// The elements as the runtime takes them, borrowed where they need no conversion.
@@ -165,20 +157,21 @@ impl InputPort {
     fn wrong_type(&self, found: DataType) -> RunError {
         RunError::WrongType { name: self.spec.name.clone(), expected: self.spec.data_type, found }
     }
+}
 
-    /// Checks type and shape of a tensor given for this input.
-    fn check(&self, tensor: &Tensor) -> Result<(), RunError> {
-        if tensor.data().data_type() != self.spec.data_type {
-            return Err(self.wrong_type(tensor.data().data_type()));
-        }
-        let fits = |(dim, &size): (&Dim, &usize)| *dim == Dim::Any || *dim == Dim::Fixed(size);
-        let same_rank = tensor.shape().len() == self.spec.shape.len();
-        if !(same_rank && self.spec.shape.iter().zip(tensor.shape()).all(fits)) {
-            let (expected, found) = (self.spec.to_string(), tensor.shape().to_vec());
-            return Err(RunError::WrongShape { expected, found });
-        }
-        Ok(())
+/// Checks type and shape of a tensor given for an input.
+fn check_one(spec: &TensorSpec, tensor: &Tensor) -> Result<(), RunError> {
+    let found = tensor.data().data_type();
+    if found != spec.data_type {
+        return Err(RunError::WrongType { name: spec.name.clone(), expected: spec.data_type, found });
     }
+    let fits = |(dim, &size): (&Dim, &usize)| *dim == Dim::Any || *dim == Dim::Fixed(size);
+    let same_rank = tensor.shape().len() == spec.shape.len();
+    if !(same_rank && spec.shape.iter().zip(tensor.shape()).all(fits)) {
+        let (expected, found) = (spec.to_string(), tensor.shape().to_vec());
+        return Err(RunError::WrongShape { expected, found });
+    }
+    Ok(())
 }
 
 /// An output of a loaded model.
@@ -218,37 +211,44 @@ fn find(model: &rten::Model, name: &str) -> Result<NodeId, LoadError> {
     model.find_node(name).ok_or_else(|| LoadError::Invalid { reason: format!("it has no value `{name}`") })
 }
 
+/// Whether the first dimension of every input is a batch of any size, of the same name if it has one.
+pub(super) fn share_a_batch<'a>(signature: &Signature, name: impl Fn(&str) -> Option<&'a str>) -> bool {
+    let inputs = &signature.inputs;
+    !inputs.is_empty()
+        && inputs.iter().all(|spec| spec.shape.first() == Some(&Dim::Any))
+        && inputs.windows(2).all(|pair| name(&pair[0].name) == name(&pair[1].name))
+}
+
 /// The tensors given, in the order of the model's inputs, if they are what the model takes.
 pub(super) fn check<'a>(
-    ports: &[InputPort],
+    specs: &[&TensorSpec],
     given: &'a [(String, Tensor)],
     batched: bool,
 ) -> Result<Vec<&'a Tensor>, RunError> {
-    let takes = || ports.iter().map(|port| port.spec.to_string()).collect::<Vec<_>>().join(", ");
+    let takes = || specs.iter().map(|spec| spec.to_string()).collect::<Vec<_>>().join(", ");
     for (i, (name, _)) in given.iter().enumerate() {
-        if !ports.iter().any(|port| port.spec.name == *name) {
+        if !specs.iter().any(|spec| spec.name == *name) {
             return Err(RunError::UnknownInput { name: name.clone(), takes: takes() });
         }
         if given.iter().take(i).any(|(other, _)| other == name) {
             return Err(RunError::RepeatedInput { name: name.clone() });
         }
     }
-    let mut ordered = Vec::with_capacity(ports.len());
-    for port in ports {
-        let name = &port.spec.name;
-        let Some((_, tensor)) = given.iter().find(|(given, _)| given == name) else {
-            return Err(RunError::MissingInput { name: name.clone(), takes: takes() });
+    let mut ordered = Vec::with_capacity(specs.len());
+    for spec in specs {
+        let Some((_, tensor)) = given.iter().find(|(given, _)| *given == spec.name) else {
+            return Err(RunError::MissingInput { name: spec.name.clone(), takes: takes() });
         };
-        port.check(tensor)?;
+        check_one(spec, tensor)?;
         ordered.push(tensor);
     }
-    if batched && let (Some(first), Some(first_port)) = (ordered.first(), ports.first()) {
-        for (tensor, port) in ordered.iter().zip(ports) {
+    if batched && let (Some(first), Some(first_spec)) = (ordered.first(), specs.first()) {
+        for (tensor, spec) in ordered.iter().zip(specs) {
             if tensor.rows() != first.rows() {
                 return Err(RunError::RowsDiffer {
-                    first: first_port.spec.name.clone(),
+                    first: first_spec.name.clone(),
                     first_rows: first.rows(),
-                    second: port.spec.name.clone(),
+                    second: spec.name.clone(),
                     second_rows: tensor.rows(),
                 });
             }
