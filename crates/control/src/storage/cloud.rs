@@ -141,7 +141,8 @@ pub(crate) fn store_error(uri: &ObjectUri, error: object_store::Error) -> Error 
     use object_store::Error as E;
     let missing = || (ErrorCode::NotFound, format!("{uri} does not exist"));
     let denied = || {
-        let message = format!("the store refuses the server access to {uri}; grant it to the server's credentials");
+        let message =
+            format!("the store refuses the server access to {uri}; grant it to the server's credentials");
         (ErrorCode::PermissionDenied, message)
     };
     let (code, message) = match &error {
