@@ -148,6 +148,24 @@ def test_evaluate(cli, model):
     assert "absent" in text
 
 
+def test_evaluate_against_another_version(cli, model):
+    args = ("evaluate", "nouns@2", "--against", "nouns@1", "--data", DATA / "heldout.csv", "--label", "class")
+    made = cli.json(*args)
+    found = made["metadata"]["comparison"]
+    assert found["rowCount"] == 1000 and found["against"].endswith("@1")
+    accuracy = found["figures"][0]
+    assert accuracy["value"] == made["metrics"]["accuracy"]
+    first = cli.json("evaluate", "nouns@1", "--data", DATA / "heldout.csv", "--label", "class")
+    assert accuracy["against"] == first["metrics"]["accuracy"]
+    assert accuracy["interval"]["low"] <= accuracy["difference"] <= accuracy["interval"]["high"]
+    done = cli.run(*args).stdout
+    assert "@2" in done and "@1" in done and "95 % INTERVAL" in done
+    says = {"undecided": "no difference can be told from 1,000 rows", "better": "@2 is better", "worse": "@1 is better"}
+    assert says[found["verdict"]] in done
+    assert "itself" in cli.error("evaluate", "nouns@1", "--against", "nouns@1", "--data", DATA / "heldout.csv")
+    assert "absent" in cli.error("evaluate", "nouns@1", "--against", "absent", "--data", DATA / "heldout.csv")
+
+
 @pytest.mark.parametrize("method", ["shapley", "integrated-gradients"])
 def test_explain_adds_up(cli, model, method):
     reply = cli.json("explain", model, BEE, "--method", method)

@@ -192,9 +192,10 @@ impl Classification {
 
     /// Clipped as scikit-learn clips `f64` probabilities: by the machine's precision.
     fn add_log_loss(&mut self, truth: usize, scores: &[f32]) {
-        self.probabilities &= scores.iter().all(|s| (0.0..=1.0).contains(s));
-        let probability = crate::as_written(scores[truth]).clamp(f64::EPSILON, 1.0 - f64::EPSILON);
-        self.log_loss.add(-probability.ln());
+        match loss(truth, scores) {
+            Some(loss) => self.log_loss.add(loss),
+            None => self.probabilities = false,
+        }
     }
 
     /// Rows of each class.
@@ -221,8 +222,15 @@ impl Classification {
     }
 }
 
+/// −ln of the true class's score, clipped; `None` unless every score lies in 0..=1.
+pub(crate) fn loss(truth: usize, scores: &[f32]) -> Option<f64> {
+    let probabilities = scores.iter().all(|s| (0.0..=1.0).contains(s));
+    let probability = crate::as_written(scores[truth]).clamp(f64::EPSILON, 1.0 - f64::EPSILON);
+    probabilities.then(|| -probability.ln())
+}
+
 /// Scores are finite and there is at least one.
-fn first_highest(scores: &[f32]) -> usize {
+pub(crate) fn first_highest(scores: &[f32]) -> usize {
     let mut best = 0;
     for (class, score) in scores.iter().enumerate() {
         if *score > scores[best] {

@@ -9,6 +9,7 @@
 //! - [`Classification`]: accuracy, log loss, precision, recall, F1, areas under the ROC and precision-recall
 //!   curves, confusion matrix, confidence curve.
 //! - [`Regression`]: RMSE, MAE, MAPE, RMSLE, R².
+//! - [`Comparison`]: two models on the same rows, with intervals by resampling and McNemar's test.
 //! - [`Slices`]: one accumulator for each value of a column.
 //!
 //! **Attributions** say how much each part of an input contributed to an output.
@@ -20,6 +21,7 @@
 
 mod areas;
 mod classification;
+mod comparison;
 mod completeness;
 mod confidence;
 mod confusion;
@@ -37,6 +39,9 @@ pub use areas::Area;
 pub use classification::{
     Averages, CLASSES_MAX, ClassMetrics, Classification, ClassificationMetrics, MergeError, ObservationError,
     Options,
+};
+pub use comparison::{
+    Comparison, ComparisonMetrics, Difference, Figure, McNemar, REPLICATES, RowError, Verdict,
 };
 pub use completeness::completeness_gap;
 pub use confidence::{CONFIDENCE_THRESHOLDS, ConfidencePoint};

@@ -57,8 +57,20 @@ pub struct EvaluationJob {
     pub target: Option<String>,
     /// Columns to slice by.
     pub slice_by: Vec<String>,
+    /// The version that it is compared with.
+    #[serde(default)]
+    pub against: Option<Against>,
     /// Rows measured so far.
     pub rows: u64,
     /// The evaluation made, by resource name.
     pub result: Option<String>,
+}
+
+/// The version that an evaluated one is compared with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Against {
+    /// The model's resource name, without a version.
+    pub model: String,
+    /// The version, resolved when the job was created.
+    pub version: u32,
 }

@@ -8,6 +8,7 @@
 //! A job that takes the process down [`CRASHES_MAX`] times in a row is given up.
 
 mod batch;
+mod comparison;
 mod context;
 mod evaluation;
 mod figures;
@@ -33,8 +34,9 @@ use crate::operation::OperationKind;
 use crate::storage::ObjectUri;
 use crate::store::{self, Record, Write};
 use crate::{
-    BatchJob, BatchPhase, Control, Error, EvaluationJob, Job, JobKind, JobState, ListQuery, Model, Operation,
-    Page, Parent, RequestBatch, Result, RowFormat, ServingStatus, Timestamp, TrainingJob, TrainingTarget,
+    Against, BatchJob, BatchPhase, Control, Error, EvaluationJob, Job, JobKind, JobState, ListQuery, Model,
+    Operation, Page, Parent, RequestBatch, Result, RowFormat, ServingStatus, Timestamp, TrainingJob,
+    TrainingTarget,
 };
 
 /// Crashes in a row, without a checkpoint in between, after which a job is given up.
@@ -193,6 +195,8 @@ pub struct NewEvaluation {
     pub target: Option<String>,
     /// Columns to slice by.
     pub slice_by: Vec<String>,
+    /// The version to compare it with on the same rows, by resource name as `model`.
+    pub against: Option<String>,
 }
 
 impl Jobs {
@@ -276,10 +280,15 @@ impl Jobs {
     /// Creates an evaluation job and the operation that ends with it.
     ///
     /// # Errors
-    /// As [`Jobs::create_batch`].
+    /// As [`Jobs::create_batch`]; `InvalidArgument` if the version to compare with is the same, or another
+    /// project's.
     pub async fn create_evaluation(&self, parent: &Parent, new: NewEvaluation) -> Result<(Job, Operation)> {
         let (model, version) = self.usable(&new.model).await?;
         self.check_inputs(&new.uris)?;
+        let against = match &new.against {
+            Some(name) => Some(self.against(parent, name, &model, version).await?),
+            None => None,
+        };
         let now = Timestamp::now();
         let mut job = blank(
             parent,
@@ -293,6 +302,7 @@ impl Jobs {
                 format: new.format,
                 target: new.target,
                 slice_by: new.slice_by,
+                against,
                 rows: 0,
                 result: None,
             }),
@@ -434,6 +444,19 @@ impl Jobs {
     }
 
     /// The model and the number of the version that `name` means, if jobs may use it.
+    /// The version `name` to compare version `version` of `model` with.
+    async fn against(&self, parent: &Parent, name: &str, model: &Model, version: u32) -> Result<Against> {
+        let (home, _) = Parent::split(name)?;
+        if home != *parent {
+            return Err(Error::invalid(format!("the version to compare with must be in {parent}")));
+        }
+        let (other, number) = self.usable(name).await?;
+        if other.name == model.name && number == version {
+            return Err(Error::invalid(format!("version {version} cannot be compared with itself")));
+        }
+        Ok(Against { model: other.name, version: number })
+    }
+
     async fn usable(&self, name: &str) -> Result<(Model, u32)> {
         let (model, number) = self.control.models().get(name).await?;
         match model.versions.iter().find(|version| version.number == number) {

@@ -48,7 +48,7 @@ pub use datasets::{DatasetPatch, Datasets, NewDataset};
 pub use endpoint::{DeployedAt, DeployedModel, DraftModel, Endpoint};
 pub use endpoints::{DeployedPatch, EndpointPatch, Endpoints, NewDeployedModel, NewEndpoint};
 pub use error::{Error, ErrorCode, Result};
-pub use evaluation::{Evaluation, EvaluationJob, Slice};
+pub use evaluation::{Against, Evaluation, EvaluationJob, Slice};
 pub use evaluations::{Evaluations, NewEvaluationImport};
 pub use file::StoredFile;
 pub use files::{FILE_BYTES_MAX, FileReader, FileWriter, Files};

@@ -139,6 +139,9 @@ struct EvaluateWire {
     /// Columns to slice by.
     #[serde(default)]
     slice_by: Vec<String>,
+    /// The version to compare it with on the same rows, by resource name.
+    #[serde(default)]
+    against: Option<String>,
 }
 
 fn csv() -> String {
@@ -184,6 +187,7 @@ async fn evaluate(call: Call, schema: Arc<Schema>, template: &Template) -> Resul
         format: row_format("instancesFormat", &wire.instances_format)?,
         target: wire.target_column,
         slice_by: wire.slice_by,
+        against: wire.against,
     };
     let (_, operation) = rpc.control().jobs().create_evaluation(&parent, new).await?;
     operations::to_wire(&rpc, &operation)

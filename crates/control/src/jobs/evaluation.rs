@@ -6,11 +6,12 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use analysis::{Regression, Slices, as_written};
+use analysis::{Regression, RowError, Slices, as_written};
 use formats::Value;
 use formats::rows::{RowBlock, RowFault, parse_number};
 use serving::Predictions;
 
+use super::comparison::{self, Pairs};
 use super::context::Context;
 use super::figures::Figures;
 use super::job_id;
@@ -35,6 +36,8 @@ struct Evaluator<'a> {
     model: LoadedModel,
     target: String,
     slice_by: &'a [String],
+    /// Columns that a model which takes columns in their order is not shown.
+    hidden: &'a [String],
     /// Measures that no thread is using.
     idle: Mutex<Vec<Measure>>,
 }
@@ -55,12 +58,32 @@ struct Counted {
     reasons: Vec<String>,
 }
 
+/// Rows measured of one chunk: number and error, ascending.
+pub(super) type Errors = Vec<(u64, RowError)>;
+
 /// Does the job.
 pub(super) fn run(context: &Context, job: &EvaluationJob) -> Result<Done> {
     let version = context.version(&job.model, job.version)?;
     let model = LoadedModel::load(context, &version)?;
     let target = target(&model, job)?;
-    let evaluator = Evaluator { model, target, slice_by: &job.slice_by, idle: Mutex::default() };
+    let evaluator = Evaluator {
+        model,
+        target: target.clone(),
+        slice_by: &job.slice_by,
+        hidden: &job.slice_by,
+        idle: Mutex::default(),
+    };
+    let other = match &job.against {
+        None => None,
+        Some(against) => {
+            let version = context.version(&against.model, against.version)?;
+            let model = LoadedModel::load(context, &version)?;
+            let idle = Mutex::default();
+            Some(Evaluator { model, target, slice_by: &[], hidden: &job.slice_by, idle })
+        }
+    };
+    let pairs = Pairs::default();
+    let chunk_rows = other.iter().map(|other| other.model.chunk_rows()).min().unwrap_or(usize::MAX);
     let inputs = context.runtime.block_on(resolve(context.control.storage(), &job.uris))?;
     let uris: Vec<String> = inputs.iter().map(|input| input.uri.clone()).collect();
     let mut reader = RowReader::new(
@@ -70,14 +93,20 @@ pub(super) fn run(context: &Context, job: &EvaluationJob) -> Result<Done> {
         job.format,
         Place::default(),
     )
-    .by(evaluator.model.chunk_rows())
+    .by(evaluator.model.chunk_rows().min(chunk_rows))
     .hashing();
     let mut total = Counted { rows: 0, skipped: 0, reasons: Vec::new() };
     let mut noted = 0;
     ordered(
         context.control.options().jobs.threads,
         || reader.next(),
-        |chunk| evaluator.measure(&uris, chunk),
+        |chunk| {
+            let (counted, errors) = evaluator.measure(&uris, &chunk)?;
+            if let Some(other) = &other {
+                pairs.observe(chunk.input, &errors, &other.measure(&uris, &chunk)?.1)?;
+            }
+            Ok(counted)
+        },
         |counted| {
             context.check()?;
             total.add(counted);
@@ -89,7 +118,7 @@ pub(super) fn run(context: &Context, job: &EvaluationJob) -> Result<Done> {
         },
     )?;
     let digest = reader.digest().map(|digest| digest.to_string());
-    let metadata = serde_json::json!({
+    let mut metadata = serde_json::json!({
         "evaluationJob": context.job.name,
         "uris": job.uris,
         "targetField": evaluator.target,
@@ -98,6 +127,9 @@ pub(super) fn run(context: &Context, job: &EvaluationJob) -> Result<Done> {
         "skippedReasons": total.reasons,
         "datasetDigest": digest,
     });
+    if let Some(against) = &job.against {
+        metadata["comparison"] = comparison::json(against, pairs)?;
+    }
     let Some(mut measure) = evaluator.merged()?.filter(|_| total.rows > 0) else {
         return Err(nothing_measured(&total));
     };
@@ -151,11 +183,11 @@ impl Counted {
 }
 
 impl Evaluator<'_> {
-    fn measure(&self, uris: &[String], chunk: Chunk) -> Result<Counted> {
+    fn measure(&self, uris: &[String], chunk: &Chunk) -> Result<(Counted, Errors)> {
         let uri = uris.get(chunk.input).map_or("", String::as_str);
         let mut measure = self.idle().pop().unwrap_or_default();
-        let mut faults = chunk.faults;
-        let rows = match &chunk.rows {
+        let mut faults = chunk.faults.clone();
+        let errors = match &chunk.rows {
             Rows::Table(block) => {
                 let Some(target) = block.column(&self.target) else {
                     return Err(self.no_target(uri, block.names()));
@@ -183,16 +215,17 @@ impl Evaluator<'_> {
         self.idle().push(measure);
         faults.sort_by_key(|fault| fault.row);
         let reasons = faults.iter().take(REASONS_MAX).map(|f| format!("{uri} row {}: {}", f.row, f.reason));
-        Ok(Counted { rows, skipped: faults.len() as u64, reasons: reasons.collect() })
+        let rows = errors.len() as u64;
+        Ok((Counted { rows, skipped: faults.len() as u64, reasons: reasons.collect() }, errors))
     }
 
-    /// Predicts a block. A model that takes columns in their order is not shown the truth, nor the columns
-    /// to slice by.
+    /// Predicts a block. A model that takes columns in their order is shown neither the truth nor the hidden
+    /// ones.
     fn predict(&self, uri: &str, block: &RowBlock) -> Result<Predicted> {
         if self.model.takes_columns_by_name() {
             return self.model.predict_table(uri, block);
         }
-        let hidden = |name: &String| *name == self.target || self.slice_by.contains(name);
+        let hidden = |name: &String| *name == self.target || self.hidden.contains(name);
         let shown: Vec<usize> =
             (0..block.columns()).filter(|column| !hidden(&block.names()[*column])).collect();
         let names = shown.iter().map(|column| block.names()[*column].clone()).collect();
@@ -213,7 +246,7 @@ impl Evaluator<'_> {
         values: &[(u64, Value)],
         measure: &mut Measure,
         faults: &mut Vec<RowFault>,
-    ) -> Result<u64> {
+    ) -> Result<Errors> {
         let (mut instances, mut seen) = (Vec::new(), Vec::new());
         for (number, value) in values {
             let Some(truth) = value.get(&self.target).and_then(text) else {
@@ -228,12 +261,12 @@ impl Evaluator<'_> {
         let numbers: Vec<u64> = seen.iter().map(|seen| seen.number).collect();
         let (runs, failed) = self.model.predict_values(uri, &instances, &numbers)?;
         faults.extend(failed);
-        let mut rows = 0;
+        let mut errors = Vec::new();
         for (start, predictions) in runs {
             let run = seen.get(start..start + predictions.len()).unwrap_or_default();
-            rows += measure.observe(self.slice_by, &predictions, run.iter().cloned(), faults)?;
+            errors.extend(measure.observe(self.slice_by, &predictions, run.iter().cloned(), faults)?);
         }
-        Ok(rows)
+        Ok(errors)
     }
 
     fn no_target(&self, uri: &str, names: &[String]) -> Error {
@@ -267,31 +300,31 @@ struct Seen {
 }
 
 impl Measure {
-    /// Counts rows with their predictions; gives how many. Rows whose truth cannot be used are faults.
+    /// Counts rows with their predictions; gives their errors. Rows whose truth cannot be used are faults.
     fn observe(
         &mut self,
         slice_by: &[String],
         predictions: &Predictions,
         seen: impl Iterator<Item = Seen>,
         faults: &mut Vec<RowFault>,
-    ) -> Result<u64> {
+    ) -> Result<Errors> {
         if predictions.is_empty() {
-            return Ok(0);
+            return Ok(Vec::new());
         }
         self.begin(slice_by, predictions)?;
         let places: HashMap<&str, usize> =
             self.labels.iter().enumerate().map(|(place, label)| (label.as_str(), place)).collect();
-        let mut rows = 0;
+        let mut errors = Vec::new();
         for (i, seen) in seen.enumerate() {
             let figures = self.figures.iter_mut();
             let slices =
                 self.slices.iter_mut().zip(&seen.slices).filter_map(|(slices, value)| slices.of(value));
             match observe_row(figures.chain(slices), predictions, i, &seen.truth, &places) {
-                Ok(()) => rows += 1,
+                Ok(error) => errors.extend(error.map(|error| (seen.number, error))),
                 Err(reason) => faults.push(RowFault { row: seen.number, reason }),
             }
         }
-        Ok(rows)
+        Ok(errors)
     }
 
     /// Decides, from the first predictions, what is measured.
@@ -373,32 +406,34 @@ impl Measure {
     }
 }
 
-/// Counts one row in all `figures`, or says why its truth cannot be used.
+/// Counts one row in all `figures`, and gives its error, or says why its truth cannot be used.
 fn observe_row<'a>(
     figures: impl Iterator<Item = &'a mut Figures>,
     predictions: &Predictions,
     row: usize,
     truth: &str,
     places: &HashMap<&str, usize>,
-) -> std::result::Result<(), String> {
+) -> std::result::Result<Option<RowError>, String> {
+    let mut error = None;
     for figures in figures {
-        match figures {
+        error = Some(match figures {
             Figures::Classes(classes) => {
                 let place = places
                     .get(truth)
                     .ok_or_else(|| format!("`{}` is none of the model's classes", short(truth)))?;
-                classes
-                    .observe(*place, predictions.scores(row).unwrap_or_default())
-                    .map_err(|e| e.to_string())?;
+                let scores = predictions.scores(row).unwrap_or_default();
+                classes.observe(*place, scores).map_err(|e| e.to_string())?;
+                RowError::of_scores(*place, scores).map_err(|e| e.to_string())?
             }
             Figures::Value(values) => {
                 let truth = parse_number(truth).map_err(|e| format!("the truth: {e}"))?;
-                let value = predictions.value(row).unwrap_or(f32::NAN);
-                values.observe(truth, as_written(value)).map_err(|e| e.to_string())?;
+                let value = as_written(predictions.value(row).unwrap_or(f32::NAN));
+                values.observe(truth, value).map_err(|e| e.to_string())?;
+                RowError::of_value(truth, value).map_err(|e| e.to_string())?
             }
-        }
+        });
     }
-    Ok(())
+    Ok(error)
 }
 
 fn short(text: &str) -> String {

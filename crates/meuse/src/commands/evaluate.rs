@@ -18,11 +18,14 @@ pub struct Evaluate {
     #[arg(long, required = true, value_name = "CSV")]
     pub data: Vec<String>,
     /// Column with the truth [default: the one that the model was trained on]
-    #[arg(long, value_name = "COL")]
+    #[arg(long, visible_alias = "label", value_name = "COL")]
     pub target: Option<String>,
     /// Measure also each part of the rows with one value in this column
     #[arg(long, value_name = "COL")]
     pub slice_by: Vec<String>,
+    /// Compare with this model or version on the same rows
+    #[arg(long, value_name = "MODEL")]
+    pub against: Option<ModelRef>,
     /// Which server.
     #[command(flatten)]
     pub connection: Connection,
@@ -36,12 +39,17 @@ impl Evaluate {
     pub async fn run(&self, output: &Output) -> Result<()> {
         let client = self.connection.client()?;
         let model = client.model(&self.model).await?;
+        let against = match &self.against {
+            Some(against) => Some(client.model(against).await?),
+            None => None,
+        };
         let mut uris = Vec::new();
         for data in &self.data {
             uris.push(client.reachable(data).await?);
         }
         let bar = RowBar::new(output, "measuring");
-        let made = evaluate(&client, &model, &uris, self.target.as_deref(), &self.slice_by).await;
+        let target = self.target.as_deref();
+        let made = evaluate(&client, &model, against.as_ref(), &uris, target, &self.slice_by).await;
         bar.finish();
         let mut evaluation = made?;
         let slices = self.slices(&client, &evaluation).await?;
@@ -60,6 +68,13 @@ impl Evaluate {
         if !slices.is_empty() {
             output.line("");
             output.table(&slice_table(&slices));
+        }
+        if let (Some(against), Some(found)) = (&against, evaluation.pointer("/metadata/comparison")) {
+            let names = names(&model, against);
+            output.line("");
+            output.table(&comparison_table(found, &names));
+            output.line("");
+            output.line(verdict(found, &names));
         }
         Ok(())
     }
@@ -80,13 +95,15 @@ impl Evaluate {
     }
 }
 
-/// Measures `model` on the rows at `uris`; the evaluation, read again by its name.
+/// Measures `model` on the rows at `uris`, and compares it with `against`; the evaluation, read again by its
+/// name.
 ///
 /// # Errors
 /// If the rows do not fit the model, or the server refuses.
 pub(crate) async fn evaluate(
     client: &Client,
     model: &Model,
+    against: Option<&Model>,
     uris: &[String],
     target: Option<&str>,
     slice_by: &[String],
@@ -94,6 +111,9 @@ pub(crate) async fn evaluate(
     let mut body = json!({"gcsSource": {"uris": uris}, "sliceBy": slice_by});
     if let Some(target) = target {
         body["targetColumn"] = json!(target);
+    }
+    if let Some(against) = against {
+        body["against"] = json!(against.versioned());
     }
     let made = client.operate(&format!("/v1/{}:evaluate", model.versioned()), &body).await?;
     let name = made
@@ -104,7 +124,7 @@ pub(crate) async fn evaluate(
 }
 
 /// Figures to show, by their field, in this order.
-const FIGURES: [(&str, &str); 8] = [
+const FIGURES: [(&str, &str); 9] = [
     ("accuracy", "accuracy"),
     ("logLoss", "log loss"),
     ("auRoc", "ROC-AUC"),
@@ -112,6 +132,7 @@ const FIGURES: [(&str, &str); 8] = [
     ("rootMeanSquaredError", "RMSE"),
     ("meanAbsoluteError", "MAE"),
     ("meanAbsolutePercentageError", "MAPE"),
+    ("rootMeanSquaredLogError", "RMSLE"),
     ("rSquared", "R²"),
 ];
 
@@ -174,7 +195,7 @@ fn slice_table(slices: &[Value]) -> Table {
         let text = |path: &str| slice.pointer(path).and_then(Value::as_str).unwrap_or_default();
         let metrics = slice.get("metrics").cloned().unwrap_or_default();
         let number = |field| figure(&metrics, field).map(|v| format!("{v:.4}")).unwrap_or_default();
-        let rows = confusion(&metrics).map(|(_, counts)| counts.iter().flatten().sum::<f64>());
+        let rows = figure(&metrics, "rowCount");
         table.row([
             format!("{} = {}", text("/slice/dimension"), text("/slice/value")),
             rows.map(|n| thousands(n as u64)).unwrap_or_default(),
@@ -186,9 +207,90 @@ fn slice_table(slices: &[Value]) -> Table {
     table
 }
 
+/// What to call the two: `@2` and `@1`, or with their models' names where these differ.
+fn names(model: &Model, against: &Model) -> [String; 2] {
+    let same = model.name == against.name;
+    [model, against].map(|of| {
+        let id = of.name.rsplit('/').next().unwrap_or_default();
+        format!("{}@{}", if same { "" } else { id }, of.version_id)
+    })
+}
+
+/// Figures of two versions on the same rows.
+fn comparison_table(comparison: &Value, names: &[String; 2]) -> Table {
+    let [first, second] = names;
+    let (first, second) = (format!(">{first}"), format!(">{second}"));
+    let mut table = Table::new(&["COMPARED", &first, &second, ">DIFFERENCE", "95 % INTERVAL"]);
+    for figure in comparison.get("figures").and_then(Value::as_array).into_iter().flatten() {
+        let field = figure.get("figure").and_then(Value::as_str).unwrap_or_default();
+        let name = FIGURES.iter().find(|(known, _)| *known == field).map_or(field, |(_, name)| name);
+        let number = |path: &str| figure.pointer(path).and_then(Value::as_f64).unwrap_or_default();
+        table.row([
+            name.to_owned(),
+            format!("{:.4}", number("/value")),
+            format!("{:.4}", number("/against")),
+            format!("{:+.4}", number("/difference")),
+            format!("{:+.4} to {:+.4}", number("/interval/low"), number("/interval/high")),
+        ]);
+    }
+    table
+}
+
+/// Which of the two is better, in a sentence.
+fn verdict(comparison: &Value, names: &[String; 2]) -> String {
+    let [first, second] = names;
+    let better = match comparison.get("verdict").and_then(Value::as_str) {
+        Some("better") => first,
+        Some("worse") => second,
+        _ => {
+            let rows = comparison.get("rowCount").and_then(Value::as_f64).unwrap_or_default();
+            return format!("no difference can be told from {} rows", thousands(rows as u64));
+        }
+    };
+    let number = |path: &str| comparison.pointer(path).and_then(Value::as_f64).unwrap_or_default();
+    // From the better one's side: 95 % of how much better it may be.
+    let sign = if better == first { 1.0 } else { -1.0 };
+    let difference = sign * number("/figures/0/difference");
+    let mut ends =
+        [number("/figures/0/interval/low"), number("/figures/0/interval/high")].map(|end| sign * end);
+    ends.sort_by(f64::total_cmp);
+    let [low, high] = ends;
+    if comparison.pointer("/figures/0/figure").and_then(Value::as_str) == Some("accuracy") {
+        let [difference, low, high] = [difference, low, high].map(|share| 100.0 * share);
+        return format!(
+            "{better} is better: accuracy {difference:+.1} points, 95 % interval {low:.1} to {high:.1}"
+        );
+    }
+    format!("{better} is better: RMSE {difference:+.4}, 95 % interval {low:.4} to {high:.4}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn compared(verdict: &str, figure: &str) -> Value {
+        json!({"rowCount": 1200, "verdict": verdict, "figures": [{
+            "figure": figure, "value": 0.9, "against": 0.887, "difference": 0.013,
+            "interval": {"low": 0.004, "high": 0.022},
+        }]})
+    }
+
+    #[test]
+    fn the_verdict_is_the_better_ones() {
+        let names = ["@2".to_owned(), "@1".to_owned()];
+        let says = |verdict_is, figure| verdict(&compared(verdict_is, figure), &names);
+        assert_eq!(
+            says("better", "accuracy"),
+            "@2 is better: accuracy +1.3 points, 95 % interval 0.4 to 2.2"
+        );
+        assert_eq!(
+            says("worse", "rootMeanSquaredError"),
+            "@1 is better: RMSE -0.0130, 95 % interval -0.0220 to -0.0040"
+        );
+        assert_eq!(says("undecided", "accuracy"), "no difference can be told from 1,200 rows");
+        let lines = comparison_table(&compared("better", "accuracy"), &names).lines();
+        assert!(lines[1].starts_with("accuracy") && lines[1].ends_with("+0.0040 to +0.0220"), "{lines:?}");
+    }
 
     #[test]
     fn accuracy_follows_from_the_confusion_matrix() {

@@ -143,7 +143,8 @@ impl Tour<'_> {
         let mut table = Table::new(&["", ">ACCURACY", ">LOG LOSS"]);
         let mut accuracies = serde_json::Map::new();
         for model in models {
-            let made = evaluate(self.client, model, &[uri("heldout.csv")], Some(data::LABEL), &[]).await?;
+            let made =
+                evaluate(self.client, model, None, &[uri("heldout.csv")], Some(data::LABEL), &[]).await?;
             let metrics = made.get("metrics").cloned().unwrap_or_default();
             let accuracy = figure(&metrics, "accuracy")
                 .ok_or_else(|| Failure::new("the evaluation gives no accuracy"))?;
