@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response as HttpResponse, StatusCode};
-use prost::{DecodeError, Message};
 use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
+use prost::{DecodeError, Message};
 
 use super::{Access, Call, Protocol, ReplyBody, Response, Route, Template, handler};
 use crate::fault::{Code, Fault};
@@ -111,8 +111,8 @@ where
     let answering = async {
         let message = framed(body.read().await?, encoded)?;
         check_fields(&message)?;
-        let request = read(message)
-            .map_err(|error| Fault::invalid(format!("the message cannot be read: {error}")))?;
+        let request =
+            read(message).map_err(|error| Fault::invalid(format!("the message cannot be read: {error}")))?;
         answer(call, request, until).await
     };
     match tokio::time::timeout_at(until.into(), answering).await {

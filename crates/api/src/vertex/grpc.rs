@@ -99,7 +99,9 @@ impl Bridge {
         call.head.method = Method::POST;
         let reply = handler(call.aimed(&self.template, &path, body.into())?).await?;
         let ReplyBody::Full(bytes) = reply.into_body() else {
-            return Err(Fault::unimplemented("this answer comes in pieces, which this procedure has no place for"));
+            return Err(Fault::unimplemented(
+                "this answer comes in pieces, which this procedure has no place for",
+            ));
         };
         let json = serde_json::from_slice(&bytes).map_err(|e| Fault::internal("reading a reply", e))?;
         outgoing(&self.output, &json)

@@ -15,7 +15,8 @@ use serde_json::{Map, Value};
 use super::fields;
 use super::schema::{Binding, BodyRule, Procedure, Schema, SchemaError, canonical, put_text, sendable};
 use super::{
-    PROTOCOL, batch, grpc, datasets, endpoints, evaluations, explain, models, operations, pipelines, predict, pull,
+    PROTOCOL, batch, datasets, endpoints, evaluations, explain, grpc, models, operations, pipelines, predict,
+    pull,
 };
 use crate::Fault;
 use crate::http::{Access, App, Call, Handler, Permission, Route, Template, handler, json_reply};
