@@ -25,7 +25,7 @@ mod stream;
 pub mod tfserving;
 pub mod vertex;
 
-pub use crate::http::{App, Limits, serve};
+pub use crate::http::{App, Limits, Tls, TlsError, serve};
 pub use fault::{Code, Fault};
 
 /// Every route of the server.

@@ -30,7 +30,7 @@ impl Running {
         let address = listener.local_addr().unwrap().to_string();
         let (stop, stopped) = oneshot::channel();
         let app = App::new(control.clone(), router);
-        let done = tokio::spawn(serve(listener, app, async move {
+        let done = tokio::spawn(serve(listener, None, app, async move {
             let _ = stopped.await;
         }));
         Running { address, control, stop, done, _data: data }

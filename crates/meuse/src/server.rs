@@ -20,11 +20,16 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens the data directory, takes up its unfinished work, and answers on `listener` from then on.
+    /// Opens the data directory, takes up its unfinished work, and answers on `listener` from then on, with TLS too where
+    /// there is a certificate.
     ///
     /// # Errors
     /// If the directory cannot be used, or another server has it open.
-    pub async fn start(options: control::Options, listener: TcpListener) -> Result<Self> {
+    pub async fn start(
+        options: control::Options,
+        listener: TcpListener,
+        tls: Option<api::Tls>,
+    ) -> Result<Self> {
         let data = DataDir::new(&options.data_dir);
         let bound = listener
             .local_addr()
@@ -36,7 +41,7 @@ impl Server {
             .map_err(|e| Failure::new(format!("writing into {} failed: {e}", data.path().display())))?;
         let (stop, stopped) = oneshot::channel();
         let app = api::App::new(control, router);
-        let serving = tokio::spawn(api::serve(listener, app, async move {
+        let serving = tokio::spawn(api::serve(listener, tls, app, async move {
             // A sender that is gone means the same.
             let _ = stopped.await;
         }));

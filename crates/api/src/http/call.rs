@@ -10,6 +10,7 @@ use http::request::Parts;
 use tokio::sync::Semaphore;
 
 use super::path::{Segments, percent_decode};
+use super::tls::Secure;
 use super::{Limits, Metrics, RequestBody, Template};
 use crate::fault::{Code, Fault};
 
@@ -114,10 +115,11 @@ impl Call {
         (0..self.segments.len()).map(|i| self.segment(i).map(Cow::into_owned)).collect()
     }
 
-    /// The address under which the client reached this server: `http://host:port`.
+    /// The address under which the client reached this server: `http://host:port`, or `https`.
     pub fn base(&self) -> String {
         let authority = self.head.uri.authority().map(http::uri::Authority::as_str);
-        format!("http://{}", self.header("host").or(authority).unwrap_or("localhost"))
+        let scheme = if self.head.extensions.get::<Secure>().is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.header("host").or(authority).unwrap_or("localhost"))
     }
 
     /// The query's fields, decoded, in the order written.

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use super::Limits;
+use super::tls::Stream;
 
 /// What a connection has been doing. Times are milliseconds since it was opened.
 #[derive(Debug)]
@@ -61,14 +61,14 @@ impl Activity {
     }
 }
 
-/// A TCP connection that notes its [`Activity`].
+/// A connection that notes its [`Activity`].
 pub(super) struct Watched {
-    stream: TokioIo<TcpStream>,
+    stream: TokioIo<Stream>,
     activity: Arc<Activity>,
 }
 
 impl Watched {
-    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
+    pub(super) fn new(stream: Stream, activity: Arc<Activity>) -> Self {
         Watched { stream: TokioIo::new(stream), activity }
     }
 

@@ -12,6 +12,7 @@ mod reply;
 mod route;
 mod server;
 mod template;
+mod tls;
 mod within;
 
 pub use access::{Access, Permission};
@@ -23,4 +24,5 @@ pub use reply::{ReplyBody, Response, bytes_reply, json_reply, stream_reply};
 pub use route::{Handler, Protocol, Route, Routes, handler};
 pub use server::serve;
 pub use template::Template;
+pub use tls::{Tls, TlsError};
 pub(crate) use within::Within;

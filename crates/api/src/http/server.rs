@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -24,6 +25,7 @@ use super::access::{Access, key};
 use super::call::allow_project;
 use super::connection::{Activity, Watched};
 use super::route::Found;
+use super::tls::{self, Secure, Stream, Tls};
 use super::{App, Call, Limits, Metrics, Protocol, RequestBody, Response, Route, Routes, Within, grpc};
 use crate::fault::{Code, Fault};
 
@@ -45,16 +47,18 @@ struct Server {
     metrics: Arc<Metrics>,
     bodies_held: Arc<AtomicUsize>,
     request_ids: RequestIds,
+    tls: Option<Arc<Tls>>,
     stopping: AtomicBool,
 }
 
-/// Serves `app` on `listener`, HTTP/1.1 and HTTP/2 without TLS on one port, until `shutdown` is ready;
-/// then takes no more connections, lets what runs finish for [`Limits::drain_timeout`], and returns.
+/// Serves `app` on `listener`, HTTP/1.1 and HTTP/2 on one port, with TLS too where there is a certificate, until
+/// `shutdown` is ready; then takes no more connections, lets what runs finish for [`Limits::drain_timeout`], and returns.
 ///
 /// # Errors
 /// If the embedded API description cannot be read: a defect.
 pub async fn serve(
     listener: TcpListener,
+    tls: Option<Tls>,
     app: App,
     shutdown: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
@@ -66,8 +70,10 @@ pub async fn serve(
         metrics: Arc::default(),
         bodies_held: Arc::default(),
         request_ids: RequestIds::new(),
+        tls: tls.map(Arc::new),
         stopping: AtomicBool::new(false),
     });
+    let _renewing = server.tls.clone().map(renewing);
     crate::answer_batches(&server.app.control, &Within::new(&server.app, &server.routes));
     let (stop, stopping) = watch::channel(false);
     let mut connections = JoinSet::new();
@@ -79,7 +85,7 @@ pub async fn serve(
             Some(_) = connections.join_next(), if !connections.is_empty() => continue,
         };
         match accepted {
-            Ok((stream, _)) => welcome(&server, stream, &stopping, &mut connections),
+            Ok((stream, peer)) => welcome(&server, stream, peer, &stopping, &mut connections),
             // Out of file descriptors, or the client is gone already: neither is a reason to stop.
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -89,8 +95,8 @@ pub async fn serve(
     }
     server.stopping.store(true, Ordering::Relaxed);
     // Those that the kernel has let in already are answered, too.
-    while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
-        welcome(&server, stream, &stopping, &mut connections);
+    while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
+        welcome(&server, stream, peer, &stopping, &mut connections);
     }
     drop(listener);
     // Nobody listens when there are no connections.
@@ -105,6 +111,7 @@ pub async fn serve(
 fn welcome(
     server: &Arc<Server>,
     stream: TcpStream,
+    peer: SocketAddr,
     stopping: &watch::Receiver<bool>,
     connections: &mut JoinSet<()>,
 ) {
@@ -114,7 +121,7 @@ fn welcome(
         return;
     }
     server.metrics.connections.fetch_add(1, Ordering::Relaxed);
-    connections.spawn(converse(Arc::clone(server), stream, stopping.clone()));
+    connections.spawn(converse(Arc::clone(server), stream, peer, stopping.clone()));
 }
 
 async fn turn_away(mut stream: TcpStream) {
@@ -126,19 +133,56 @@ async fn turn_away(mut stream: TcpStream) {
     let _ = tokio::time::timeout(Duration::from_secs(1), saying).await;
 }
 
+/// Looks after the certificate's files for as long as what is returned lives.
+fn renewing(tls: Arc<Tls>) -> Defer<impl FnMut()> {
+    let task = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(tls::RENEWAL).await;
+            let tls = Arc::clone(&tls);
+            // It cannot fail, but for a defect.
+            let _ = tokio::task::spawn_blocking(move || tls.renew()).await;
+        }
+    });
+    Defer(move || task.abort())
+}
+
+/// The connection, with TLS where it comes with it; `None` for one that is over, or was when the server stopped.
+async fn opened(
+    server: &Server,
+    stream: TcpStream,
+    peer: SocketAddr,
+    stopping: &mut watch::Receiver<bool>,
+) -> Option<Stream> {
+    let Some(tls) = &server.tls else { return Some(Stream::Plain(stream)) };
+    tokio::select! {
+        opened = tokio::time::timeout(tls::HANDSHAKE, tls.accept(stream, peer)) => opened.ok().flatten(),
+        _ = stopping.changed() => None,
+    }
+}
+
 /// One connection from its first byte to its end.
-async fn converse(server: Arc<Server>, stream: TcpStream, mut stopping: watch::Receiver<bool>) {
+async fn converse(
+    server: Arc<Server>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    mut stopping: watch::Receiver<bool>,
+) {
     let connections = Arc::clone(&server.metrics);
     let _count = Defer(|| {
         connections.connections.fetch_sub(1, Ordering::Relaxed);
     });
     // Replies are written whole: waiting to fill a packet would only delay them.
     let _ = stream.set_nodelay(true);
+    let Some(stream) = opened(&server, stream, peer, &mut stopping).await else { return };
+    let secure = stream.is_secure();
     let activity = Arc::new(Activity::new());
     let builder = builder(&server.limits);
     let service = {
         let (server, activity) = (Arc::clone(&server), Arc::clone(&activity));
-        service_fn(move |request| {
+        service_fn(move |mut request: Request<Incoming>| {
+            if secure {
+                request.extensions_mut().insert(Secure);
+            }
             let (server, activity) = (Arc::clone(&server), Arc::clone(&activity));
             async move {
                 activity.requests.fetch_add(1, Ordering::Relaxed);

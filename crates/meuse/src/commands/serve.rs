@@ -28,8 +28,15 @@ pub struct Serve {
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "HOST:PORT", value_parser = address)]
     pub listen: SocketAddr,
     /// Listen where other machines can reach it, without TLS: keys and data travel readable
-    #[arg(long)]
+    #[arg(long, conflicts_with = "tls_cert")]
     pub insecure_listen: bool,
+    /// Certificate chain (PEM) to speak TLS with, on the same port; read again when it changes. Only this machine may
+    /// then come without TLS
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// Private key of the certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
     /// Let requests name files below this directory as file://… (may be given several times)
     #[arg(long, value_name = "DIR")]
     pub files: Vec<PathBuf>,
@@ -68,13 +75,14 @@ impl Serve {
     /// # Errors
     /// If the address is taken, the directory cannot be used, or serving fails.
     pub async fn run(&self, output: &Output) -> Result<()> {
-        if !is_local(self.listen.ip()) && !self.insecure_listen {
+        let tls = self.tls()?;
+        if !is_local(self.listen.ip()) && tls.is_none() && !self.insecure_listen {
             return Err(refusal(self.listen));
         }
         log(self.listen, self.insecure_listen);
         let is_first = DataDir::new(&self.data).admin_key().is_none();
         let stop = asked_to_stop()?;
-        let server = Server::start(self.options(), listen(self.listen).await?).await?;
+        let server = Server::start(self.options(), listen(self.listen).await?, tls).await?;
         let key_path = DataDir::new(&self.data).admin_key_path();
         if output.json {
             output.line(json!({"address": server.address(), "adminKeyFile": key_path}).to_string());
@@ -89,6 +97,15 @@ impl Serve {
 }
 
 impl Serve {
+    fn tls(&self) -> Result<Option<api::Tls>> {
+        let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
+        let opened = api::Tls::open(certificate, key);
+        opened.map(Some).map_err(|error| {
+            Failure::usage(error.to_string())
+                .next("give --tls-cert the chain, the server's own certificate first, and --tls-key its key, both PEM")
+        })
+    }
+
     fn options(&self) -> control::Options {
         let mut options = control::Options::new(&self.data);
         options.storage.file_roots.clone_from(&self.files);
@@ -108,10 +125,11 @@ impl Serve {
 
 fn refusal(listen: SocketAddr) -> Failure {
     Failure::usage(format!(
-        "{listen} can be reached from other machines, and there is no TLS yet: keys and data would travel readable"
+        "{listen} can be reached from other machines, and no TLS certificate is given: keys and data would travel readable"
     ))
     .next(
-        "listen on 127.0.0.1 behind a proxy that ends TLS; or, on a network that you trust, add --insecure-listen",
+        "give --tls-cert and --tls-key; or listen on 127.0.0.1 behind a proxy that ends TLS; or, on a network that you \
+         trust, add --insecure-listen",
     )
 }
 

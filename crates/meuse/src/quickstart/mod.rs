@@ -61,7 +61,7 @@ impl Quickstart {
         tokio::pin!(stop);
         let options =
             control::Options { sources: self.sources.options(), ..control::Options::new(&self.data) };
-        let server = Server::start(options, self.listener().await?).await?;
+        let server = Server::start(options, self.listener().await?, None).await?;
         let key = DataDir::new(&self.data)
             .admin_key()
             .ok_or_else(|| Failure::new(format!("there is no admin.key in {}", self.data.display())))?;
