@@ -1,7 +1,7 @@
 //! [`Tls`]: the server's certificate, and [`Stream`]: a connection with TLS or without.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -84,7 +84,9 @@ impl Tls {
                 self.current.store(Arc::new(config));
                 tracing::info!(certificate = %self.certificate.display(), "the certificate has been read again");
             }
-            Err(error) => tracing::warn!(%error, "the changed certificate is not used; the one before goes on"),
+            Err(error) => {
+                tracing::warn!(%error, "the changed certificate is not used; the one before goes on")
+            }
         }
     }
 
@@ -103,9 +105,11 @@ impl Tls {
                 }
             };
         }
-        let here = stream.local_addr().is_ok_and(|own| own.ip() == peer.ip());
-        if read == 0 || peer.ip().is_loopback() || here {
-            return (read > 0).then_some(Stream::Plain(stream));
+        if read == 0 {
+            return None;
+        }
+        if is_here(stream.local_addr().ok()?.ip(), peer.ip()) {
+            return Some(Stream::Plain(stream));
         }
         let mut stream = stream;
         stream.write_all(PLAIN).await.ok()?;
@@ -114,12 +118,21 @@ impl Tls {
     }
 }
 
+/// Whether a connection to the address `own` comes from this machine.
+fn is_here(own: IpAddr, peer: IpAddr) -> bool {
+    peer.to_canonical().is_loopback() || peer == own
+}
+
 fn changed(certificate: &Path, key: &Path) -> Changed {
     [certificate, key].map(|path| std::fs::metadata(path).and_then(|about| about.modified()).ok())
 }
 
 fn config(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
-    let unusable = |path: &Path, what, message: String| TlsError::File { path: path.display().to_string(), what, message };
+    let unusable = |path: &Path, what, message: String| TlsError::File {
+        path: path.display().to_string(),
+        what,
+        message,
+    };
     let of_chain = |message| unusable(certificate, "a certificate", message);
     let chain = CertificateDer::pem_file_iter(certificate).map_err(|e| of_chain(e.to_string()))?;
     let chain: Vec<_> = chain.collect::<Result<_, _>>().map_err(|e| of_chain(e.to_string()))?;
@@ -198,5 +211,32 @@ impl AsyncWrite for Stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machine_may_come_without() {
+        let address = |text: &str| text.parse::<IpAddr>().unwrap_or(IpAddr::from([0, 0, 0, 0]));
+        for (own, peer, here) in [
+            ("127.0.0.1", "127.0.0.1", true),
+            ("::1", "::1", true),
+            ("192.0.2.7", "192.0.2.7", true),
+            ("::ffff:127.0.0.1", "::ffff:127.0.0.1", true),
+            ("192.0.2.7", "192.0.2.8", false),
+            ("192.0.2.7", "2001:db8::1", false),
+        ] {
+            assert_eq!(is_here(address(own), address(peer)), here, "{peer} to {own}");
+        }
+    }
+
+    #[test]
+    fn the_refusal_of_plain_connections_is_whole() {
+        let text = String::from_utf8_lossy(PLAIN);
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_default();
+        assert!(head.contains(&format!("content-length: {}", body.len())), "{text}");
     }
 }
