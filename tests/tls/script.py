@@ -17,8 +17,7 @@ model = aiplatform.Model.upload(
 )
 endpoint = model.deploy(machine_type="n1-standard-2")
 found = {
-    "transport": type(endpoint._gca_resource).__module__ and endpoint.api_client._clients["v1"].transport.kind
-    if hasattr(endpoint.api_client, "_clients") else endpoint.api_client.transport.kind,
+    "transport": endpoint.api_client.transport.kind,
     "predictions": endpoint.predict(rows).predictions,
     "models": [listed.display_name for listed in aiplatform.Model.list()],
 }

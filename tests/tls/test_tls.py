@@ -15,6 +15,7 @@ import requests
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "vertex"))
 from models import linear_onnx, linear_scores  # noqa: E402
+from served import BINARY  # noqa: E402
 
 ROWS = [[1.0, 0.0, 0.0, 0.0], [0.2, -0.4, 0.6, 0.8]]
 SCRIPT_SECONDS = 240
@@ -60,8 +61,7 @@ def test_googles_library_comes_by_grpc(server, authority, tmp_path):
     """With its usual transport, which it does not use without TLS."""
     headers = {"authorization": f"Bearer {server.key}"}
     file = linear_onnx(tmp_path) / "model.onnx"
-    for bucket in ["staging"]:
-        requests.post(f"{server.url}/storage/v1/b?project=demo", json={"name": bucket}, headers=headers, timeout=10)
+    requests.post(f"{server.url}/storage/v1/b?project=demo", json={"name": "staging"}, headers=headers, timeout=10)
     stored = requests.post(
         f"{server.url}/upload/storage/v1/b/staging/o?uploadType=media&name=linear/model.onnx",
         data=file.read_bytes(), headers=headers, timeout=10,
@@ -120,7 +120,6 @@ def test_a_changed_certificate_is_taken_and_a_broken_one_is_not(server, authorit
 
 
 def test_files_that_cannot_be_used_are_named_at_the_start(authority, files, tmp_path):
-    binary = __import__("served").BINARY
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     authority.issue(cert, key)
     authority.issue(tmp_path / "other.pem", tmp_path / "other-key.pem")
@@ -130,9 +129,9 @@ def test_files_that_cannot_be_used_are_named_at_the_start(authority, files, tmp_
         ([cert, cert], "private key"),
         ([cert, tmp_path / "other-key.pem"], "together"),
     ]:
-        command = [binary, "serve", "--data", tmp_path / "data", "--listen", "127.0.0.1:0"]
+        command = [BINARY, "serve", "--data", tmp_path / "data", "--listen", "127.0.0.1:0"]
         command += ["--tls-cert", arguments[0], "--tls-key", arguments[1]]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert done.returncode == 2 and said in done.stderr, done.stderr
-    half = subprocess.run([binary, "serve", "--tls-cert", cert], capture_output=True, text=True, timeout=60)
+    half = subprocess.run([BINARY, "serve", "--tls-cert", cert], capture_output=True, text=True, timeout=60)
     assert half.returncode == 2 and "--tls-key" in half.stderr
