@@ -4,11 +4,12 @@ use std::io::{BufRead, IsTerminal, Write};
 
 use clap::Args;
 use serde_json::{Map, Value, json};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::client::{Client, Spoken};
 use crate::connection::Connection;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::show::{Output, Style};
 
 /// Talk to a language model.
@@ -60,7 +61,7 @@ impl Chat {
         }
         if !self.text.is_empty() {
             messages.push(json!({"role": "user", "content": self.text.join(" ")}));
-            self.turn(&client, &mut messages, output).await?;
+            self.turn(&client, &mut messages, &mut interrupts()?, output).await?;
             return Ok(());
         }
         // Asked now rather than after the first turn has been typed.
@@ -74,13 +75,14 @@ impl Chat {
             output.note(format!("Talking to {}. Ctrl-C stops an answer, Ctrl-D ends.", self.name));
         }
         let mut lines = lines();
+        let mut interrupt = interrupts()?;
         loop {
             if by_hand && !output.json {
                 say("> ");
             }
             let line = tokio::select! {
                 line = lines.recv() => line,
-                _ = tokio::signal::ctrl_c() => {
+                _ = interrupt.recv() => {
                     output.note("\nCtrl-D ends.");
                     continue;
                 }
@@ -90,7 +92,7 @@ impl Chat {
                 continue;
             }
             messages.push(json!({"role": "user", "content": line}));
-            match self.turn(client, &mut messages, output).await {
+            match self.turn(client, &mut messages, &mut interrupt, output).await {
                 Ok(Ended::Whole) => {}
                 Ok(Ended::Stopped) => output.note(output.style(Style::Faint, "(stopped)")),
                 Err(failure) if by_hand => {
@@ -104,15 +106,27 @@ impl Chat {
     }
 
     /// Has the last message answered and adds the answer to `messages`.
-    async fn turn(&self, client: &Client, messages: &mut Vec<Value>, output: &Output) -> Result<Ended> {
+    async fn turn(
+        &self,
+        client: &Client,
+        messages: &mut Vec<Value>,
+        interrupt: &mut Signal,
+        output: &Output,
+    ) -> Result<Ended> {
         let body = self.body(messages);
-        let mut answer = client.speak(&body).await?;
+        let mut answer = tokio::select! {
+            answer = client.speak(&body) => answer?,
+            _ = interrupt.recv() => {
+                messages.push(json!({"role": "assistant", "content": ""}));
+                return Ok(Ended::Stopped);
+            }
+        };
         let (mut text, mut ended) = (String::new(), Ended::Whole);
         loop {
             let spoken = tokio::select! {
                 spoken = answer.next() => spoken?,
                 // Letting go of the answer stops it on the server as well.
-                _ = tokio::signal::ctrl_c() => {
+                _ = interrupt.recv() => {
                     ended = Ended::Stopped;
                     break;
                 }
@@ -160,6 +174,11 @@ impl Chat {
         }
         Value::Object(body)
     }
+}
+
+/// Every Ctrl-C from now on, those that come while nobody waits for one included.
+fn interrupts() -> Result<Signal> {
+    signal(SignalKind::interrupt()).map_err(|e| Failure::new(format!("signals cannot be received: {e}")))
 }
 
 /// Writes text as it comes.
