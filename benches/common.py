@@ -1,6 +1,7 @@
 """What the measurements share: our server, processes, the network that is measured, tables of results."""
 
 import contextlib
+import hashlib
 import http.client
 import json
 import os
@@ -96,11 +97,16 @@ def answers(url, path="/"):
 
 def request(url, method, path, body=None, headers=None):
     """(status, body) of one HTTP request. A file is sent from disk."""
+    return exchange(url, method, path, body, headers)[:2]
+
+
+def exchange(url, method, path, body=None, headers=None):
+    """(status, body, headers) of one HTTP request."""
     connection = http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc, timeout=600)
     try:
         connection.request(method, path, body, headers or {})
         response = connection.getresponse()
-        return response.status, response.read()
+        return response.status, response.read(), response.headers
     finally:
         connection.close()
 
@@ -108,10 +114,10 @@ def request(url, method, path, body=None, headers=None):
 class Meuse(Process):
     """Our server, on an empty data directory and a free port."""
 
-    def __init__(self):
+    def __init__(self, *options):
         self.directory = tempfile.TemporaryDirectory(prefix="bench-meuse-")
         self.data = pathlib.Path(self.directory.name)
-        command = [BINARY, "serve", "--data", str(self.data), "--listen", "127.0.0.1:0"]
+        command = [BINARY, "serve", "--data", str(self.data), "--listen", "127.0.0.1:0", *options]
         super().__init__(command, {"MEUSE_LOG": "warn"})
 
     def __enter__(self):
@@ -253,6 +259,11 @@ def write_network(path, seed=0):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
+
+
+def sha256(content):
+    """The SHA-256 of bytes, in lower-case hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def median(values):

@@ -48,7 +48,8 @@ fn plan(arguments: &[String]) -> Result<Plan, String> {
     let rest = url.strip_prefix("http://").ok_or("the URL has to begin with http://")?;
     let (address, path) = rest.split_once('/').unwrap_or((rest, ""));
     let (mut connections, mut seconds, mut warm_up) = (64, 10.0, 1.0);
-    let (mut body, mut bearer) = (None, String::new());
+    let (mut body, mut bearer, mut headers) = (None, String::new(), String::new());
+    let mut content_type = "content-type: application/json".to_owned();
     for option in options.chunks(2) {
         let [name, value] = option else { return Err(format!("`{}` needs a value", option.concat())) };
         let number = || value.parse::<f64>().map_err(|_| format!("{name} needs a number, not `{value}`"));
@@ -60,6 +61,8 @@ fn plan(arguments: &[String]) -> Result<Plan, String> {
                 body =
                     Some(std::fs::read(value).map_err(|error| format!("{value} cannot be read: {error}"))?);
             }
+            "--header" if value.to_lowercase().starts_with("content-type:") => content_type = value.clone(),
+            "--header" => headers += &format!("{value}\r\n"),
             "--bearer" => bearer = format!("authorization: Bearer {value}\r\n"),
             _ => return Err(format!("there is no option `{name}`\n{}", crate::USAGE)),
         }
@@ -67,7 +70,7 @@ fn plan(arguments: &[String]) -> Result<Plan, String> {
     let method = if body.is_some() { "POST" } else { "GET" };
     let body = body.unwrap_or_default();
     let head = format!(
-        "{method} /{path} HTTP/1.1\r\nhost: {address}\r\n{bearer}content-type: application/json\r\n\
+        "{method} /{path} HTTP/1.1\r\nhost: {address}\r\n{bearer}{content_type}\r\n{headers}\
          content-length: {}\r\n\r\n",
         body.len()
     );

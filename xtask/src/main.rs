@@ -25,7 +25,7 @@ use std::process::ExitCode;
 
 const USAGE: &str = "usage: cargo xtask test [--only PART[,PART]] [--list]
        cargo xtask bench NAME [ARGUMENTS]
-       cargo xtask load URL [--connections N] [--seconds S] [--body FILE] [--bearer KEY]
+       cargo xtask load URL [--connections N] [--seconds S] [--body FILE] [--bearer KEY] [--header LINE]
        cargo xtask streams URL --bodies FILE [--bearer KEY]
        cargo xtask protos";
 

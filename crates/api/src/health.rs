@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use http::{Method, StatusCode};
 use serving::{
-    Deployed, DeployedMetrics, Embedder, EndReason, GENERATION_US_BOUNDS, HistogramSnapshot, NamedEmbedder,
-    NamedLanguage,
+    CounterSnapshot, Deployed, DeployedMetrics, Embedder, EndReason, GENERATION_US_BOUNDS, HistogramSnapshot,
+    NamedEmbedder, NamedLanguage,
 };
 
 use crate::http::{Access, Call, Permission, Response, Route, Template, bytes_reply, handler};
@@ -49,7 +49,9 @@ async fn here(call: Call) -> Result<Response, Fault> {
 
 async fn metrics(call: Call) -> Result<Response, Fault> {
     let mut text = call.metrics.render();
-    deployed(&mut text, &call.app.router.metrics());
+    let models = call.app.router.metrics();
+    deployed(&mut text, &models);
+    inference(&mut text, &models);
     languages(&mut text, call.app.router.languages(None));
     encoders(&mut text, call.app.router.embedders(None));
     Ok(bytes_reply(StatusCode::OK, "text/plain; version=0.0.4", text))
@@ -80,6 +82,38 @@ fn deployed(text: &mut String, models: &[DeployedMetrics]) {
             );
         }
     }
+}
+
+/// The same under the names that Triton has for it, so that its dashboards work.
+fn inference(text: &mut String, models: &[DeployedMetrics]) {
+    type Figure = (&'static str, &'static str, fn(&DeployedMetrics) -> u64);
+    const FIGURES: [Figure; 7] = [
+        ("request_success", "counter", |m| m.counters.requests.saturating_sub(failures(&m.counters))),
+        ("request_failure", "counter", |m| failures(&m.counters)),
+        ("count", "counter", |m| m.counters.batch_rows.sum),
+        ("exec_count", "counter", |m| m.counters.batch_rows.count()),
+        ("queue_duration_us", "counter", |m| m.counters.queue_time_us.sum),
+        ("compute_infer_duration_us", "counter", |m| m.counters.run_time_us.sum),
+        ("pending_request_count", "gauge", |m| m.queued as u64),
+    ];
+    for (name, kind, figure) in FIGURES {
+        let _ = writeln!(text, "# TYPE nv_inference_{name} {kind}");
+        for model in models.iter().filter(|model| model.deployed.model.not_predictor().is_none()) {
+            let deployed = &model.deployed;
+            let (name_of, version, figure) =
+                (escaped(&deployed.display_name), deployed.version, figure(model));
+            let id = &deployed.id;
+            let _ = writeln!(
+                text,
+                "nv_inference_{name}{{model=\"{name_of}\",version=\"{version}\",deployed_model=\"{id}\"}} {figure}"
+            );
+        }
+    }
+}
+
+/// Requests that got no prediction.
+fn failures(counters: &CounterSnapshot) -> u64 {
+    counters.bad_requests + counters.overloaded + counters.expired + counters.cancelled + counters.failed
 }
 
 /// What every language model's engine does and has done, under the names that vLLM has for it. A model deployed
@@ -172,8 +206,12 @@ fn encoders(text: &mut String, mut models: Vec<NamedEmbedder>) {
 
 /// The labels of a model's figures. Names are free text: what would end a label is escaped.
 fn labels(name: &str, deployed: &Deployed) -> String {
-    let name = name.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    format!("model_name=\"{name}\",engine=\"{}\"", deployed.id)
+    format!("model_name=\"{}\",engine=\"{}\"", escaped(name), deployed.id)
+}
+
+/// A label's value, between its quotes.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 fn word(reason: EndReason) -> &'static str {

@@ -66,6 +66,7 @@ pub use operations::Operations;
 pub use pull::{NewPull, PullJob, Transfer};
 pub use query::{ListQuery, Page};
 pub use request_batch::{BatchPhase, RequestBatch};
+pub use serving::open_onnxruntime;
 pub use source::Source;
 pub use storage::{Storage, StorageOptions};
 pub use training::{EpochProgress, TrainingJob, TrainingTarget};

@@ -70,6 +70,13 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// These limits for a model that gains by company, or does not: its requests then run apart.
+    pub(crate) fn for_company(self, gains: bool) -> Limits {
+        Limits { batch_rows_max: if gains { self.batch_rows_max } else { 1 }, ..self }
+    }
+}
+
 /// One caller's rows of a batch's outputs.
 #[derive(Debug, Clone)]
 pub(crate) struct Rows {

@@ -50,3 +50,4 @@ pub use predictions::{PredictionRow, Predictions};
 pub use predictor::{NamedPredictor, Pick, PredictorRoute};
 pub use router::{Answer, Call, Deployed, DeployedMetrics, ExplainAnswer, Route, Router, RoutingTable};
 pub use runtime::{Runtime, RuntimeError};
+pub use tensor::open_onnxruntime;

@@ -171,6 +171,16 @@ impl Model {
         }
     }
 
+    /// What computes it: `meuse_trained` for a model trained here, and see [`Runtime::platform`].
+    pub fn platform(&self) -> &'static str {
+        if self.trained.is_some() { "meuse_trained" } else { self.runtime.platform() }
+    }
+
+    /// See [`Runtime::gains_by_company`].
+    pub(crate) fn gains_by_company(&self) -> bool {
+        self.runtime.gains_by_company()
+    }
+
     fn predicts(&self) -> Result<(), PredictError> {
         match self.not_predictor() {
             None => Ok(()),
@@ -349,6 +359,14 @@ impl Runtime for OnnxModel {
 
     fn predict(&self, inputs: &Tensors) -> Result<Tensors, RuntimeError> {
         self.run(inputs).map_err(|e| RuntimeError::new(e.to_string()))
+    }
+
+    fn platform(&self) -> &'static str {
+        if self.is_foreign() { "onnxruntime_onnx" } else { "onnx" }
+    }
+
+    fn gains_by_company(&self) -> bool {
+        !self.is_foreign()
     }
 }
 

@@ -195,7 +195,8 @@ impl Router {
                 other => {
                     let counters = other.map_or_else(Arc::default, |live| live.batcher.counters.clone());
                     let (model, pool) = (deployed.model.clone(), self.shared.models.clone());
-                    Batcher::new(model, pool, self.shared.limits, counters)
+                    let limits = self.shared.limits.for_company(model.gains_by_company());
+                    Batcher::new(model, pool, limits, counters)
                 }
             };
             Arc::new(Live { deployed: Arc::new(deployed), batcher })

@@ -23,6 +23,16 @@ pub trait Runtime: Send + Sync {
     /// # Errors
     /// If the inputs do not fit the signature or the computation cannot be done on these values.
     fn predict(&self, inputs: &Tensors) -> Result<Tensors, RuntimeError>;
+
+    /// What computes it, in Triton's words where it has one.
+    fn platform(&self) -> &'static str {
+        "onnx"
+    }
+
+    /// Whether rows together take less than each by itself. Where they do not, requests of different callers run apart.
+    fn gains_by_company(&self) -> bool {
+        true
+    }
 }
 
 /// Why a batch could not be predicted.

@@ -7,6 +7,6 @@ mod onnx;
 mod signature;
 mod tensor;
 
-pub use onnx::{Lane, LoadError, LoadLimits, OnnxModel, RunError};
+pub use onnx::{Lane, LibraryError, LoadError, LoadLimits, OnnxModel, RunError, open_onnxruntime};
 pub use signature::{Dim, Signature, TensorSpec};
 pub use tensor::{Data, DataType, NarrowError, ShapeError, Tensor, Tensors};

@@ -1,18 +1,23 @@
 //! [`OnnxModel`]: an ONNX file, loaded and run.
 //!
-//! The arithmetic is `rten`'s, or, for graphs with `ai.onnx.ml` nodes or nodes that take texts apart, that of [`crate::ml`]. This module decides
+//! The arithmetic is `rten`'s, or, for graphs with `ai.onnx.ml` nodes or nodes that take texts apart, that of [`crate::ml`], or where the
+//! operator has brought ONNX Runtime's library and that is faster ([`contest`]) or the only one, the library's. This module decides
 //! what reaches them: a file is walked over before it is parsed ([`inspect`]).
 
 mod chain;
+mod contest;
 mod error;
 mod file;
+mod foreign;
 mod inspect;
 mod lane;
 mod network;
 mod ports;
 mod recognise;
 mod rewrite;
+mod rows;
 mod separate;
+mod solo;
 mod wire;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,11 +25,13 @@ use std::path::Path;
 
 use crate::ml::{self, Evaluator};
 use crate::{Signature, Tensor, Tensors};
+use foreign::{Foreign, Source};
 use network::Network;
 
 pub(crate) use inspect::{Extent, Inspection, Port as InspectedPort, initializer_texts};
 
 pub use error::{LoadError, RunError};
+pub use foreign::{LibraryError, open_onnxruntime};
 pub use lane::Lane;
 
 /// What a load may take.
@@ -51,8 +58,10 @@ pub struct OnnxModel(Engine);
 /// What computes a graph.
 #[derive(Debug)]
 enum Engine {
-    /// The ONNX runtime.
+    /// The built-in runtime.
     Network(Box<Network>),
+    /// ONNX Runtime's library.
+    Foreign(Box<Foreign>),
     /// Our own evaluator, and whether rows of several requests can run together.
     Evaluator { evaluator: Box<Evaluator>, batched: bool },
 }
@@ -77,7 +86,7 @@ impl OnnxModel {
         let budget = limits.bytes_max.saturating_sub(bytes.len() as u64);
         let directory =
             path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        Self::load_parts(bytes, |external| file::read_external(directory, external, budget))
+        Self::load_parts(bytes, Some(path), |external| file::read_external(directory, external, budget))
     }
 
     /// Loads a model from memory. Its weights must all be in `bytes`.
@@ -86,7 +95,7 @@ impl OnnxModel {
     /// See [`OnnxModel::load`].
     pub fn from_bytes(bytes: Vec<u8>) -> Result<OnnxModel, LoadError> {
         recognise::recognise(&bytes, "")?;
-        Self::load_parts(bytes, |external| match external.first() {
+        Self::load_parts(bytes, None, |external| match external.first() {
             None => Ok(Vec::new()),
             Some(location) => Err(LoadError::ExternalData {
                 location: location.clone(),
@@ -97,6 +106,7 @@ impl OnnxModel {
 
     fn load_parts(
         bytes: Vec<u8>,
+        path: Option<&Path>,
         read_external: impl FnOnce(&[String]) -> Result<Vec<Vec<u8>>, LoadError>,
     ) -> Result<OnnxModel, LoadError> {
         let inspection =
@@ -110,15 +120,33 @@ impl OnnxModel {
         file::check_operators(&inspection)?;
         let ports = ports::declared(&inspection)?;
         let locations: Vec<String> = inspection.external.iter().cloned().collect();
-        let external = locations.iter().cloned().zip(read_external(&locations)?).collect();
-        let network = Network::of(bytes, external, &inspection, ports)?;
-        Ok(OnnxModel(Engine::Network(Box::new(network))))
+        let external: Vec<_> = locations.iter().cloned().zip(read_external(&locations)?).collect();
+        let size = bytes.len() + external.iter().map(|(_, content)| content.len()).sum::<usize>();
+        let copy = foreign::is_open().then(|| bytes.clone());
+        let own = Network::of(bytes, external, &inspection, ports.clone());
+        let foreign = match (&copy, path) {
+            _ if own.as_ref().is_ok_and(Network::is_chain) => None,
+            (None, _) => None,
+            (Some(_), Some(path)) if !locations.is_empty() => Some(Source::File(path)),
+            (Some(bytes), _) => Some(Source::Bytes(bytes)),
+        };
+        let foreign = foreign.map(|source| Foreign::of(&source, size, &inspection, ports));
+        let engine = match (own, foreign) {
+            (Ok(own), Some(Ok(foreign))) if contest::wins(&foreign, &own) => {
+                Engine::Foreign(Box::new(foreign))
+            }
+            (Ok(own), _) => Engine::Network(Box::new(own)),
+            (Err(_), Some(Ok(foreign))) => Engine::Foreign(Box::new(foreign)),
+            (Err(error), _) => return Err(error),
+        };
+        Ok(OnnxModel(engine))
     }
 
     /// What the model takes and gives.
     pub fn signature(&self) -> &Signature {
         match &self.0 {
             Engine::Network(network) => network.signature(),
+            Engine::Foreign(foreign) => foreign.signature(),
             Engine::Evaluator { evaluator, .. } => evaluator.signature(),
         }
     }
@@ -127,6 +155,7 @@ impl OnnxModel {
     pub fn notes(&self) -> &[String] {
         match &self.0 {
             Engine::Network(network) => network.notes(),
+            Engine::Foreign(foreign) => foreign.notes(),
             Engine::Evaluator { evaluator, .. } => evaluator.notes(),
         }
     }
@@ -134,7 +163,7 @@ impl OnnxModel {
     /// The labels of the classes, if the graph is a classifier that gives a label and a score for each class.
     pub fn classes(&self) -> Option<&[String]> {
         match &self.0 {
-            Engine::Network(_) => None,
+            Engine::Network(_) | Engine::Foreign(_) => None,
             Engine::Evaluator { evaluator, .. } => evaluator.classes(),
         }
     }
@@ -144,8 +173,14 @@ impl OnnxModel {
     pub fn is_batched(&self) -> bool {
         match &self.0 {
             Engine::Network(network) => network.is_batched(),
+            Engine::Foreign(foreign) => foreign.is_batched(),
             Engine::Evaluator { batched, .. } => *batched,
         }
+    }
+
+    /// Whether ONNX Runtime's library computes it. Rows together then take as long as each by itself.
+    pub fn is_foreign(&self) -> bool {
+        matches!(self.0, Engine::Foreign(_))
     }
 
     /// Runs the model. Inputs may come in any order; outputs come in the signature's.
@@ -155,6 +190,7 @@ impl OnnxModel {
     pub fn run(&self, inputs: &[(String, Tensor)]) -> Result<Tensors, RunError> {
         match &self.0 {
             Engine::Network(network) => network.run(inputs),
+            Engine::Foreign(foreign) => foreign.run(inputs),
             Engine::Evaluator { evaluator, batched } => {
                 let specs: Vec<_> = evaluator.signature().inputs.iter().collect();
                 let ordered = ports::check(&specs, inputs, *batched)?;

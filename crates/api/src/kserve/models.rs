@@ -42,7 +42,7 @@ pub(super) fn describe(app: &App, project: &str, name: &str, pick: Pick<'_>) -> 
     Ok(Described {
         name: name.to_owned(),
         versions: versions(&route),
-        platform: if model.columns().is_some() { "meuse_trained" } else { "onnx" },
+        platform: model.platform(),
         inputs: model.ports().inputs.iter().map(|spec| port(spec, None)).collect(),
         outputs: model.ports().outputs.iter().map(|spec| port(spec, labels(spec))).collect(),
     })

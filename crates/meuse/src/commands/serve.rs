@@ -50,6 +50,10 @@ pub struct Serve {
     /// [default: never]
     #[arg(long, value_name = "TIME", value_parser = crate::time::span)]
     pub unload_idle: Option<jiff::SignedDuration>,
+    /// ONNX Runtime's library (libonnxruntime.so, as Python's onnxruntime brings it), for models that it computes faster
+    /// than what is built in, and those that only it can
+    #[arg(long, env = "MEUSE_ONNXRUNTIME", value_name = "FILE")]
+    pub onnxruntime: Option<PathBuf>,
     /// Whose credentials open buckets elsewhere (gs://, s3://, az://)
     #[arg(long, value_enum, default_value_t = Cloud::Environment)]
     pub cloud: Cloud,
@@ -80,6 +84,14 @@ impl Serve {
             return Err(refusal(self.listen));
         }
         log(self.listen, self.insecure_listen);
+        if let Some(library) = &self.onnxruntime {
+            control::open_onnxruntime(library).map_err(|error| {
+                Failure::usage(error.to_string()).next(
+                    "give the library itself, such as site-packages/onnxruntime/capi/libonnxruntime.so.1.32.0 of \
+                     `pip install onnxruntime`, version 1.18 or later",
+                )
+            })?;
+        }
         let is_first = DataDir::new(&self.data).admin_key().is_none();
         let stop = asked_to_stop()?;
         let server = Server::start(self.options(), listen(self.listen).await?, tls).await?;

@@ -85,16 +85,17 @@ pub(super) fn check_operators(inspection: &Inspection) -> Result<(), LoadError> 
 }
 
 /// Has the runtime parse and optimise the model. `external` are the files that weights are kept in, by
-/// the name that the model has for them. Also says whether a single row need not run as a pair.
+/// the name that the model has for them. Also gives the operands
+/// that the products depend on, if these are known.
 pub(super) fn parse(
     bytes: Vec<u8>,
     external: Vec<(String, Vec<u8>)>,
     inspection: &Inspection,
-) -> Result<(rten::Model, bool), LoadError> {
+) -> Result<(rten::Model, Option<Vec<String>>), LoadError> {
     let size = bytes.len() + external.iter().map(|(_, content)| content.len()).sum::<usize>();
-    let (bytes, separated) = match rewrite::needed(inspection) {
+    let (bytes, operands) = match rewrite::needed(inspection) {
         true => guarded(|| rewrite::rewrite(&bytes, &external, inspection))?,
-        false => (bytes, false),
+        false => (bytes, None),
     };
     let mut options = ModelOptions::with_all_ops();
     options.prepack_weights(size <= PREPACK_BYTES_MAX);
@@ -110,7 +111,7 @@ pub(super) fn parse(
         }
         (outcome, _) => outcome,
     };
-    Ok((model?, separated))
+    Ok((model?, operands))
 }
 
 /// Makes an error of a panic.

@@ -5,16 +5,17 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use rten::{NodeId, RunOptions, ThreadPool, ValueOrView};
+use rten::{NodeId, RunOptions, ThreadPool, Value, ValueOrView};
+use rten_tensor::Layout;
 
 use super::chain::Chain;
 use super::error::{LoadError, RunError};
 use super::inspect::Inspection;
 use super::lane::{self, Lane};
 use super::ports::{self, InputPort, OutputPort, Ports};
-use super::{MATRIX_PRODUCTS, failed, file, panic_text};
+use super::solo::{Products, Solo, Verdict};
+use super::{MATRIX_PRODUCTS, failed, file, panic_text, rows};
 use crate::{Data, DataType, Dim, Signature, Tensor, Tensors};
 
 /// A loaded graph. Each run is on one thread, see [`Lane`].
@@ -35,8 +36,8 @@ pub(super) struct Network {
     batched: bool,
     /// Whether a row's result would depend on the rows beside it, so that rows must run one at a time.
     entangled: bool,
-    /// Whether a single row must run as a pair; see [`Network::run_pair`].
-    pairs: AtomicBool,
+    /// How single rows run.
+    solo: Solo,
 }
 
 impl Network {
@@ -48,15 +49,29 @@ impl Network {
         ports: Ports,
     ) -> Result<Network, LoadError> {
         let chain = catch_unwind(AssertUnwindSafe(|| Chain::of(&bytes))).ok().flatten();
-        let (model, separated) = file::parse(bytes, external, inspection)?;
-        let mut loaded = Self::assemble(model, inspection, ports)?;
+        let (model, operands) = file::parse(bytes, external, inspection)?;
+        let products = match operands {
+            _ if !inspection.uses(MATRIX_PRODUCTS) => Products::Safe,
+            Some(operands) if operands.is_empty() => Products::Safe,
+            Some(operands) => {
+                // What the runtime has made one with another is found no more.
+                let found: Option<Vec<NodeId>> = operands.iter().map(|name| model.find_node(name)).collect();
+                found.map_or(Products::Unknown, Products::Of)
+            }
+            None => Products::Unknown,
+        };
+        let mut loaded = Self::assemble(model, inspection, ports, products)?;
         loaded.chain =
             chain.filter(|_| loaded.outputs.iter().all(|port| port.spec.data_type == DataType::F32));
-        loaded.pairs = AtomicBool::new(!separated && inspection.uses(MATRIX_PRODUCTS));
         Ok(loaded)
     }
 
-    fn assemble(model: rten::Model, inspection: &Inspection, ports: Ports) -> Result<Network, LoadError> {
+    fn assemble(
+        model: rten::Model,
+        inspection: &Inspection,
+        ports: Ports,
+        products: Products,
+    ) -> Result<Network, LoadError> {
         let bind_input = |port| InputPort::bind(port, &model);
         let inputs = ports.inputs.into_iter().map(bind_input).collect::<Result<Vec<_>, _>>()?;
         let bind_output = |port| OutputPort::bind(port, &model);
@@ -70,7 +85,7 @@ impl Network {
             output_ids: outputs.iter().map(|port| port.id).collect(),
             batched,
             entangled: inspection.uses(&["DynamicQuantizeLinear"]),
-            pairs: AtomicBool::new(true),
+            solo: Solo::new(products),
             chain: None,
             model,
             signature,
@@ -78,6 +93,11 @@ impl Network {
             outputs,
             notes: ports.notes,
         })
+    }
+
+    /// Whether it is a chain of simple steps, which is computed here and in little time.
+    pub(super) fn is_chain(&self) -> bool {
+        self.chain.is_some()
     }
 
     /// What the model takes and gives.
@@ -115,22 +135,44 @@ impl Network {
             return self.run_as_is(&ordered);
         }
         match rows {
-            0 => self.run_none(),
-            1 if self.pairs.load(Ordering::Relaxed) => self.run_pair(&ordered),
-            1 => self.run_as_is(&ordered),
+            0 => rows::none(&self.signature.outputs),
+            1 => self.run_one(&ordered),
             _ if self.entangled => self.run_each(&ordered, rows),
             _ => self.run_as_is(&ordered),
         }
     }
 
     fn run_as_is(&self, inputs: &[&Tensor]) -> Result<Tensors, RunError> {
-        let values = self
-            .inputs
-            .iter()
-            .zip(inputs)
+        self.tensors(self.run_values(self.values(inputs)?, &self.output_ids)?)
+    }
+
+    fn values<'a>(&self, inputs: &[&'a Tensor]) -> Result<Vec<(NodeId, ValueOrView<'a>)>, RunError> {
+        let pairs = self.inputs.iter().zip(inputs);
+        pairs
             .map(|(port, tensor)| Ok((port.id, port.value(tensor.shape().to_vec(), tensor.data())?)))
-            .collect::<Result<Vec<_>, RunError>>()?;
-        self.run_values(values)
+            .collect()
+    }
+
+    /// Runs a single row, such that it gives what it gives in a batch.
+    fn run_one(&self, inputs: &[&Tensor]) -> Result<Tensors, RunError> {
+        match self.solo.verdict(inputs) {
+            Verdict::Alone => self.run_as_is(inputs),
+            Verdict::Pair => self.run_pair(inputs),
+            Verdict::Look(operands) => {
+                let extra = operands.iter().filter(|id| !self.output_ids.contains(id));
+                let asked: Vec<NodeId> = self.output_ids.iter().chain(extra).copied().collect();
+                // What the runtime computes no more, because it has made two operators one, is an error here alone.
+                let mut given = self.run_values(self.values(inputs)?, &asked).unwrap_or_default();
+                let seen = asked.iter().zip(&given).filter(|(id, _)| operands.contains(id));
+                let seen: Vec<Vec<usize>> = seen.map(|(_, value)| value.shape().to_vec()).collect();
+                if self.solo.saw(inputs, &seen) {
+                    given.truncate(self.output_ids.len());
+                    self.tensors(given)
+                } else {
+                    self.run_pair(inputs)
+                }
+            }
+        }
     }
 
     /// Runs a single row as two equal rows.
@@ -149,7 +191,7 @@ impl Network {
             }
             values.push((port.id, port.value(shape, data)?));
         }
-        let both = self.run_values(values);
+        let both = self.run_values(values, &self.output_ids).and_then(|given| self.tensors(given));
         let halves = both.ok().and_then(|both| {
             both.into_iter().zip(&self.outputs).map(|(output, port)| first_half(output, port)).collect()
         });
@@ -157,7 +199,7 @@ impl Network {
             Some(outputs) => Ok(outputs),
             None => {
                 let outputs = self.run_as_is(inputs)?;
-                self.pairs.store(false, Ordering::Relaxed);
+                self.solo.is_no_batch();
                 Ok(outputs)
             }
         }
@@ -165,47 +207,19 @@ impl Network {
 
     /// Runs the rows of a batch one at a time.
     fn run_each(&self, inputs: &[&Tensor], rows: usize) -> Result<Tensors, RunError> {
-        let mut whole: Option<Tensors> = None;
-        for row in 0..rows {
-            let single =
-                inputs.iter().map(|tensor| row_of(tensor, row)).collect::<Result<Vec<_>, RunError>>()?;
-            let single: Vec<&Tensor> = single.iter().collect();
-            let outputs = match self.pairs.load(Ordering::Relaxed) {
-                true => self.run_pair(&single)?,
-                false => self.run_as_is(&single)?,
-            };
-            whole = Some(match whole {
-                None => outputs,
-                Some(whole) => append(whole, outputs)?,
-            });
-        }
-        whole.map_or_else(|| self.run_none(), Ok)
+        rows::each(inputs, rows, &self.signature.outputs, |single| self.run_one(single))
     }
 
-    /// What no rows give: outputs of no rows.
-    fn run_none(&self) -> Result<Tensors, RunError> {
-        let size = |dim: &Dim| match dim {
-            Dim::Any => 0,
-            Dim::Fixed(n) => *n,
-        };
-        let empty = |port: &OutputPort| {
-            let shape = std::iter::once(0).chain(port.spec.shape.iter().skip(1).map(size)).collect();
-            let data = match port.spec.data_type {
-                DataType::F32 => Data::F32(Vec::new()),
-                DataType::I32 => Data::I32(Vec::new()),
-                DataType::Text => Data::Text(Vec::new()),
-            };
-            Ok((port.spec.name.clone(), Tensor::new(shape, data).map_err(failed)?))
-        };
-        self.outputs.iter().map(empty).collect()
-    }
-
-    fn run_values(&self, values: Vec<(NodeId, ValueOrView<'_>)>) -> Result<Tensors, RunError> {
+    fn run_values(
+        &self,
+        values: Vec<(NodeId, ValueOrView<'_>)>,
+        asked: &[NodeId],
+    ) -> Result<Vec<Value>, RunError> {
         match Lane::current() {
-            Some(pool) => self.run_on(pool, values),
+            Some(pool) => self.run_on(pool, values, asked),
             None => {
                 let lane = lane::Borrowed::any();
-                self.run_on(lane.pool(), values)
+                self.run_on(lane.pool(), values, asked)
             }
         }
     }
@@ -214,14 +228,19 @@ impl Network {
         &self,
         pool: Arc<ThreadPool>,
         values: Vec<(NodeId, ValueOrView<'_>)>,
-    ) -> Result<Tensors, RunError> {
+        asked: &[NodeId],
+    ) -> Result<Vec<Value>, RunError> {
         let options = RunOptions::default().with_thread_pool(Some(pool));
-        let run = || self.model.run(values, &self.output_ids, Some(options));
-        let outputs = match catch_unwind(AssertUnwindSafe(run)) {
-            Ok(Ok(outputs)) => outputs,
-            Ok(Err(error)) => return Err(failed(error)),
-            Err(panic) => return Err(RunError::Failed { reason: panic_text(&*panic) }),
-        };
+        let run = || self.model.run(values, asked, Some(options));
+        match catch_unwind(AssertUnwindSafe(run)) {
+            Ok(Ok(outputs)) => Ok(outputs),
+            Ok(Err(error)) => Err(failed(error)),
+            Err(panic) => Err(RunError::Failed { reason: panic_text(&*panic) }),
+        }
+    }
+
+    /// What the runtime gave for the outputs.
+    fn tensors(&self, outputs: Vec<Value>) -> Result<Tensors, RunError> {
         self.outputs
             .iter()
             .zip(outputs)
@@ -268,44 +287,4 @@ fn first_half((name, tensor): (String, Tensor), port: &OutputPort) -> Option<(St
         return None;
     }
     Some((name, Tensor::new(shape, data).ok()?))
-}
-
-/// Row `row` of a batch, as a batch of one.
-fn row_of(tensor: &Tensor, row: usize) -> Result<Tensor, RunError> {
-    let mut shape = tensor.shape().to_vec();
-    if let Some(rows) = shape.first_mut() {
-        *rows = 1;
-    }
-    let span = row * tensor.row_len()..(row + 1) * tensor.row_len();
-    let data = match tensor.data() {
-        Data::F32(v) => Data::F32(v.get(span).unwrap_or_default().to_vec()),
-        Data::I32(v) => Data::I32(v.get(span).unwrap_or_default().to_vec()),
-        Data::Text(v) => Data::Text(v.get(span).unwrap_or_default().to_vec()),
-    };
-    Tensor::new(shape, data).map_err(failed)
-}
-
-/// Puts the rows of `next` after those of `whole`.
-fn append(whole: Tensors, next: Tensors) -> Result<Tensors, RunError> {
-    whole
-        .into_iter()
-        .zip(next)
-        .map(|((name, whole), (_, next))| {
-            if whole.shape().get(1..) != next.shape().get(1..) {
-                let reason = format!("output `{name}` has another shape from row to row");
-                return Err(RunError::Failed { reason });
-            }
-            let rows = whole.rows() + next.rows();
-            let (mut shape, mut data) = whole.into_parts();
-            match (&mut data, next.into_parts().1) {
-                (Data::F32(v), Data::F32(more)) => v.extend(more),
-                (Data::I32(v), Data::I32(more)) => v.extend(more),
-                _ => return Err(failed(format!("output `{name}` has another type from row to row"))),
-            }
-            if let Some(first) = shape.first_mut() {
-                *first = rows;
-            }
-            Ok((name, Tensor::new(shape, data).map_err(failed)?))
-        })
-        .collect()
 }

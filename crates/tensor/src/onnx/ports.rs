@@ -10,9 +10,11 @@ use super::inspect::{Extent, Inspection, Port};
 use crate::{Data, DataType, Dim, Signature, Tensor, TensorSpec};
 
 /// A declared input or output whose type can be served.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Declared {
-    spec: TensorSpec,
+    pub(super) spec: TensorSpec,
+    /// As the file has it.
+    pub(super) element: Element,
     wire: Wire,
     ranked: bool,
 }
@@ -39,8 +41,24 @@ impl Wire {
     }
 }
 
+impl Declared {
+    /// Checks that the values fit into the narrower type that the model takes.
+    pub(super) fn narrow(&self, values: &[i32]) -> Result<(), RunError> {
+        narrow(&self.spec.name, self.wire, values)
+    }
+}
+
+/// Checks that the values given to input `name` fit into the narrower type that it is.
+fn narrow(name: &str, wire: Wire, values: &[i32]) -> Result<(), RunError> {
+    let Some((min, max)) = wire.range() else { return Ok(()) };
+    match values.iter().find(|&&v| v < min || v > max) {
+        Some(&found) => Err(RunError::OutOfRange { name: name.to_owned(), min, max, found }),
+        None => Ok(()),
+    }
+}
+
 /// The inputs and outputs that a file declares.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Ports {
     pub(super) inputs: Vec<Declared>,
     pub(super) outputs: Vec<Declared>,
@@ -97,7 +115,7 @@ fn declare(port: &Port, side: &str, notes: &mut Vec<String>) -> Result<Declared,
     };
     let shape = port.dims.as_ref().map_or(vec![Dim::Any], |dims| dims.iter().map(dim).collect());
     let spec = TensorSpec { name: port.name.clone(), data_type, shape };
-    Ok(Declared { spec, wire, ranked: port.dims.is_some() })
+    Ok(Declared { spec, element, wire, ranked: port.dims.is_some() })
 }
 
 /// An input of a loaded model.
@@ -145,13 +163,8 @@ impl InputPort {
         }
     }
 
-    /// Checks that the values fit into the narrower type that the model takes.
     fn narrow(&self, values: &[i32]) -> Result<(), RunError> {
-        let Some((min, max)) = self.wire.range() else { return Ok(()) };
-        match values.iter().find(|&&v| v < min || v > max) {
-            Some(&found) => Err(RunError::OutOfRange { name: self.spec.name.clone(), min, max, found }),
-            None => Ok(()),
-        }
+        narrow(&self.spec.name, self.wire, values)
     }
 
     fn wrong_type(&self, found: DataType) -> RunError {

@@ -22,15 +22,19 @@ pub(super) fn needed(inspection: &Inspection) -> bool {
         || may_separate(inspection)
 }
 
-/// Whether [`separate`](super::separate) pays: the network is convolutional and has no product but plain
-/// ones, in a version of the operators that this module writes.
+/// Whether [`separate`](super::separate) serves: the network has no product but plain ones, in a version of the
+/// operators that this module writes, and nothing whose shape depends on values.
 fn may_separate(inspection: &Inspection) -> bool {
-    let plain = |name: &&&str| matches!(**name, "Gemm" | "MatMul");
-    inspection.uses(&["Conv"])
-        && MATRIX_PRODUCTS.iter().filter(|&&name| inspection.uses(&[name])).all(|name| plain(&name))
-        && inspection.uses(&["Gemm", "MatMul"])
+    let plain = |name: &&&str| matches!(**name, "Gemm" | "MatMul" | "MatMulInteger");
+    MATRIX_PRODUCTS.iter().filter(|&&name| inspection.uses(&[name])).all(|name| plain(&name))
+        && inspection.uses(&["Gemm", "MatMul", "MatMulInteger"])
+        && !inspection.uses(SHAPED_BY_VALUES)
         && inspection.opset >= 12
 }
+
+/// Operators whose results have as many elements as the values say.
+const SHAPED_BY_VALUES: &[&str] =
+    &["Compress", "If", "Loop", "NonMaxSuppression", "NonZero", "Scan", "Unique"];
 
 /// Whether a domain is ONNX's own.
 fn own(domain: &str) -> bool {
@@ -38,22 +42,22 @@ fn own(domain: &str) -> bool {
 }
 
 /// Writes the model anew. Convolutions that leave their window to be inferred from their weights get it;
-/// weights may lie in files of any name; and a few operators are written out in others. Also says whether
-/// every product has been made such that a single row need not run as a pair.
+/// weights may lie in files of any name; and a few operators are written out in others. Also gives what
+/// [`separate`](super::separate) does.
 pub(super) fn rewrite(
     bytes: &[u8],
     external: &[(String, Vec<u8>)],
     inspection: &Inspection,
-) -> Result<(Vec<u8>, bool), LoadError> {
+) -> Result<(Vec<u8>, Option<Vec<String>>), LoadError> {
     let damaged =
         |error: rten_onnx::protobuf::ProtobufError| LoadError::NotOnnx { reason: error.to_string() };
     let mut model = ModelProto::parse_buf(bytes).map_err(damaged)?;
-    let mut separated = false;
+    let mut others = None;
     if let Some(graph) = &mut model.graph {
         rewrite_graph(graph, external);
-        separated = may_separate(inspection) && separate(graph);
+        others = if may_separate(inspection) { separate(graph) } else { None };
     }
-    Ok((model.write_buf().map_err(damaged)?, separated))
+    Ok((model.write_buf().map_err(damaged)?, others))
 }
 
 fn rewrite_graph(graph: &mut GraphProto, external: &[(String, Vec<u8>)]) {

@@ -1,16 +1,18 @@
-//! [`separate`]: matrix products of a convolutional network, made such that a row alone is a row in a batch.
+//! [`separate`]: matrix products whose matrix has a row for each row of the batch, made such that a row alone is a row
+//! in a batch.
 //!
 //! The runtime multiplies a matrix of one row by another algorithm than one of several rows. Running every
-//! single row as a pair avoids that algorithm, at twice the cost. In an image classifier the products are
-//! a small part at the end: there each product gets one more row instead, and nothing else runs twice.
+//! single row as a pair avoids that algorithm, at twice the cost. In an image or text classifier such products are
+//! a small part at the end: there each gets one more row instead, and nothing else runs twice.
 
 use std::collections::HashMap;
 
 use rten_onnx::onnx::{AttributeProto, AttributeType, GraphProto, NodeProto};
 
-/// Lengthens the matrix of every product by its own first row, and shortens the result. False, and no
-/// change, if there is a product of which it is not certain that this serves.
-pub(super) fn separate(graph: &mut GraphProto) -> bool {
+/// Lengthens the matrix of every product of which it is certain that this serves by its own first row, and shortens
+/// the result. Gives the first operands of the other products, which are to be looked at in a run: see
+/// [`super::solo`]. `None`, and no change, if there are products within branches.
+pub(super) fn separate(graph: &mut GraphProto) -> Option<Vec<String>> {
     let ranks = ranks(graph);
     let dims: HashMap<&str, &[i64]> =
         graph.initializer.iter().filter_map(|t| Some((t.name.as_deref()?, t.dims.as_slice()))).collect();
@@ -30,19 +32,27 @@ pub(super) fn separate(graph: &mut GraphProto) -> bool {
                 let rank = operand(0).and_then(|name| ranks.get(name));
                 rank == Some(&2) && constant(1).is_some_and(|d| d.len() == 2)
             }
-            _ => node.attribute.iter().all(|a| a.g.is_none()),
+            _ => false,
         }
     };
-    if !graph.node.iter().all(serves) {
-        return false;
+    if graph.node.iter().any(|node| node.attribute.iter().any(|a| a.g.is_some())) {
+        return None;
     }
-    for node in std::mem::take(&mut graph.node) {
+    let certain: Vec<bool> = graph.node.iter().map(serves).collect();
+    let mut others = Vec::new();
+    for (node, certain) in std::mem::take(&mut graph.node).into_iter().zip(certain) {
         match node.op_type.as_deref() {
-            Some("Gemm" | "MatMul") => lengthen(node, &mut graph.node),
+            Some("Gemm" | "MatMul") if certain => lengthen(node, &mut graph.node),
+            Some("Gemm" | "MatMul" | "MatMulInteger") => {
+                others.extend(node.input.first().cloned());
+                graph.node.push(node);
+            }
             _ => graph.node.push(node),
         }
     }
-    true
+    others.sort();
+    others.dedup();
+    Some(others)
 }
 
 /// Adds a product of which the first operand is longer by one row.
@@ -156,27 +166,32 @@ mod tests {
     #[test]
     fn only_certain_products_are_lengthened() {
         let flat = || node("Flatten", &["x"], "f", vec![]);
-        let cases = [
-            (vec![flat(), node("MatMul", &["f", "w"], "y", vec![])], true),
-            (vec![flat(), node("Gemm", &["f", "w", "b"], "y", vec![])], true),
-            (vec![flat(), node("Gemm", &["f", "f", ""], "y", vec![])], true),
+        let cases: [(_, &[&str]); 8] = [
+            (vec![flat(), node("MatMul", &["f", "w"], "y", vec![])], &[]),
+            (vec![flat(), node("Gemm", &["f", "w", "b"], "y", vec![])], &[]),
+            (vec![flat(), node("Gemm", &["f", "f", ""], "y", vec![])], &[]),
             (
                 vec![node("Reshape", &["x", "two"], "f", vec![]), node("MatMul", &["f", "w"], "y", vec![])],
-                true,
+                &[],
             ),
             // Another number for every row, a value of unknown rank, one of four dimensions, two operands of the run.
-            (vec![flat(), node("Gemm", &["f", "w", "rows"], "y", vec![])], false),
-            (vec![node("Squeeze", &["x"], "f", vec![]), node("MatMul", &["f", "w"], "y", vec![])], false),
-            (vec![node("Relu", &["x"], "f", vec![]), node("MatMul", &["f", "w"], "y", vec![])], false),
-            (vec![flat(), node("MatMul", &["f", "f"], "y", vec![])], false),
+            (vec![flat(), node("Gemm", &["f", "w", "rows"], "y", vec![])], &["f"]),
+            (vec![node("Squeeze", &["x"], "f", vec![]), node("MatMul", &["f", "w"], "y", vec![])], &["f"]),
+            (vec![node("Relu", &["x"], "f", vec![]), node("MatMul", &["f", "w"], "y", vec![])], &["f"]),
+            (vec![flat(), node("MatMul", &["f", "f"], "y", vec![])], &["f"]),
         ];
         let constants: &[(&str, &[i64])] = &[("w", &[64, 5]), ("b", &[5]), ("rows", &[4, 5]), ("two", &[2])];
-        for (nodes, served) in cases {
+        for (nodes, watched) in cases {
             let before = nodes.len();
             let name = nodes.last().unwrap().input.join(", ");
             let mut graph = graph(nodes, constants);
-            assert_eq!(separate(&mut graph), served, "{name}");
-            assert_eq!(graph.node.len(), before + if served { 6 } else { 0 }, "{name}");
+            let others = separate(&mut graph).unwrap();
+            assert_eq!(others, watched, "{name}");
+            assert_eq!(graph.node.len(), before + if others.is_empty() { 6 } else { 0 }, "{name}");
         }
+        let branch =
+            AttributeProto { g: Some(graph(vec![], &[])), ..attribute("body", AttributeType::GRAPH) };
+        let mut looped = graph(vec![node("Loop", &["x"], "y", vec![branch])], &[]);
+        assert_eq!(separate(&mut looped), None);
     }
 }

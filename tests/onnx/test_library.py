@@ -1,0 +1,83 @@
+"""ONNX Runtime's library, brought by the operator: who computes what, and that it answers the same."""
+
+import pathlib
+import subprocess
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from conftest import Server
+import served
+
+LIBRARY = next(pathlib.Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime.so.*"))
+SIDE, CHANNELS = 32, 24
+
+
+@pytest.fixture(scope="module")
+def with_library(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("library") / "data", "--onnxruntime", str(LIBRARY))
+    yield server
+    assert server.stop() == 0, server.stderr()
+
+
+def convolutions(path: pathlib.Path) -> pathlib.Path:
+    """Three convolutions, which the library computes several times faster, a pool and a product."""
+    random = np.random.default_rng(5)
+    nodes, weights, current, channels = [], [], "image", 3
+    for number in range(3):
+        kernel = (random.normal(size=(CHANNELS, channels, 3, 3)) / 10).astype(np.float32)
+        weights.append(numpy_helper.from_array(kernel, f"kernel{number}"))
+        nodes.append(helper.make_node("Conv", [current, f"kernel{number}"], [f"conv{number}"], kernel_shape=[3, 3], pads=[1] * 4))
+        nodes.append(helper.make_node("Relu", [f"conv{number}"], [f"relu{number}"]))
+        current, channels = f"relu{number}", CHANNELS
+    weights.append(numpy_helper.from_array((random.normal(size=(CHANNELS, 5)) / 3).astype(np.float32), "last"))
+    nodes += [
+        helper.make_node("GlobalAveragePool", [current], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "last"], ["scores"]),
+        helper.make_node("ArgMax", ["scores"], ["best"], axis=1, keepdims=0),
+    ]
+    outputs = [("scores", TensorProto.FLOAT, ["n", 5]), ("best", TensorProto.INT64, ["n"])]
+    graph = helper.make_graph(
+        nodes, "convolutions",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, SIDE, SIDE])],
+        [helper.make_tensor_value_info(*output) for output in outputs], weights,
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
+def test_the_faster_one_computes_and_answers_the_same(server, with_library, tmp_path):
+    file = convolutions(tmp_path / "convolutions.onnx")
+    images = np.random.default_rng(6).normal(size=(4, 3, SIDE, SIDE)).astype(np.float32)
+    scores, best = onnxruntime.InferenceSession(str(file)).run(None, {"image": images})
+    for asked, platform in [(server, "onnx"), (with_library, "onnxruntime_onnx")]:
+        deployed = asked.deploy("convolutions", file)
+        assert asked.get("/v2/models/convolutions").json()["platform"] == platform
+        answers = deployed.predict(images.tolist())
+        np.testing.assert_allclose([a["scores"] for a in answers], scores, rtol=1e-4, atol=1e-5)
+        assert [a["best"] for a in answers] == best.tolist()
+        # A row alone is, bit for bit, what it is among others.
+        assert [deployed.predict([image])[0] for image in images.tolist()] == answers
+
+
+def test_bad_inputs_stay_errors(with_library, tmp_path):
+    deployed = with_library.deploy("small", convolutions(tmp_path / "small.onnx"))
+    answer = deployed.ask([[[1.0]]])
+    assert answer.status_code == 400 and answer.json()["error"]["status"] == "INVALID_ARGUMENT", answer.text
+    damaged = tmp_path / "damaged.onnx"
+    damaged.write_bytes(pathlib.Path(tmp_path / "small.onnx").read_bytes()[:400])
+    assert "not a readable ONNX model" in with_library.refusal("damaged", damaged)
+
+
+def test_what_is_no_library_is_refused(tmp_path):
+    for name, content in [("text.so", b"hello"), ("missing.so", None)]:
+        file = tmp_path / name
+        if content:
+            file.write_bytes(content)
+        command = [served.BINARY, "serve", "--data", tmp_path / "data", "--listen", "127.0.0.1:0", "--onnxruntime", file]
+        said = subprocess.run(command, capture_output=True, text=True, timeout=60, env=served.environment())
+        assert said.returncode != 0 and name in said.stderr and "libonnxruntime.so" in said.stderr, said.stderr
