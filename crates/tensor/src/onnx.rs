@@ -148,6 +148,18 @@ impl OnnxModel {
         }
     }
 
+    /// As [`OnnxModel::run`], of a row that never runs with others. What is made for batches is left out, so that the
+    /// same row in [`OnnxModel::run`] may differ in its last bits.
+    ///
+    /// # Errors
+    /// As [`OnnxModel::run`].
+    pub fn run_alone(&self, inputs: &[(String, Tensor)]) -> Result<Tensors, RunError> {
+        match &self.0 {
+            Engine::Network(network) => network.run_alone(inputs),
+            Engine::Evaluator { .. } => self.run(inputs),
+        }
+    }
+
     /// Runs the model. Inputs may come in any order; outputs come in the signature's.
     ///
     /// # Errors

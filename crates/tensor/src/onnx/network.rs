@@ -123,6 +123,12 @@ impl Network {
         }
     }
 
+    /// Runs a row as it is, for those who never run it with others.
+    pub(super) fn run_alone(&self, inputs: &[(String, Tensor)]) -> Result<Tensors, RunError> {
+        let specs: Vec<_> = self.inputs.iter().map(|port| &port.spec).collect();
+        self.run_as_is(&ports::check(&specs, inputs, self.batched)?)
+    }
+
     fn run_as_is(&self, inputs: &[&Tensor]) -> Result<Tensors, RunError> {
         let values = self
             .inputs
