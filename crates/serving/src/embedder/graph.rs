@@ -193,7 +193,7 @@ impl Graph {
             }
         };
         let mut made = thread::scope(|scope| {
-            let others: Vec<_> = (1..self.threads.min(texts.len())).map(|_| scope.spawn(&work)).collect();
+            let others: Vec<_> = (1..self.threads.min(texts.len())).map(|_| scope.spawn(work)).collect();
             let mut made = work()?;
             for other in others {
                 made.extend(other.join().map_err(|_| "the model stopped on a defect".to_owned())??);
