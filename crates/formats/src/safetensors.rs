@@ -20,9 +20,11 @@ pub use header::Fault;
 pub use sentence::{Pooling, Sentence};
 
 use crate::map::Map;
-use crate::tokenizer::{TokenizerSpec, TokenizerSpecError};
+use crate::tokenizer::{TokenizerKind, TokenizerSpec, TokenizerSpecError};
 use crate::{Format, TensorView};
 
+const CONFIG_FILE: &str = "config.json";
+const TOKENIZER_FILE: &str = "tokenizer.json";
 const MODEL_FILE: &str = "model.safetensors";
 const INDEX_FILE: &str = "model.safetensors.index.json";
 /// The largest JSON file read, in bytes. Tokenizers are the largest: some have 35 MiB.
@@ -82,6 +84,17 @@ struct Tensor {
     len: usize,
 }
 
+/// What a directory says of a model of texts, besides its weights.
+#[derive(Debug)]
+pub struct Description {
+    /// What `config.json` says.
+    pub config: Config,
+    /// What `tokenizer.json` says, with the chat template.
+    pub tokenizer: TokenizerSpec,
+    /// What follows the layers of an encoder.
+    pub sentence: Sentence,
+}
+
 /// A model with all that is known of it.
 #[derive(Debug)]
 pub struct ModelDirectory {
@@ -95,23 +108,43 @@ pub struct ModelDirectory {
     pub tensors: Safetensors,
 }
 
+impl Description {
+    /// Reads `config.json`, `tokenizer.json` and what lies beside them.
+    ///
+    /// # Errors
+    /// [`Error`] when one of the two is missing, or a file cannot be used.
+    pub fn read(directory: impl AsRef<Path>) -> Result<Description, Error> {
+        let directory = directory.as_ref();
+        let config = Config::parse(&required(directory, CONFIG_FILE)?)
+            .map_err(|message| Error::Json { file: CONFIG_FILE, message })?;
+        let settings = optional(directory, "tokenizer_config.json")?;
+        let template = optional(directory, "chat_template.jinja")?;
+        let mut tokenizer = TokenizerSpec::from_json(
+            &required(directory, TOKENIZER_FILE)?,
+            settings.as_deref(),
+            template.as_deref().map(String::from_utf8_lossy).as_deref(),
+        )?;
+        let sentence = Sentence::read(directory)?;
+        if let TokenizerKind::WordPiece { lowercase, .. } = &mut tokenizer.kind {
+            *lowercase |= sentence.lowercase;
+        }
+        Ok(Description { config, tokenizer, sentence })
+    }
+
+    /// Whether the directory holds such files.
+    #[must_use]
+    pub fn is_at(directory: &Path) -> bool {
+        [CONFIG_FILE, TOKENIZER_FILE].iter().all(|file| directory.join(file).is_file())
+    }
+}
+
 impl ModelDirectory {
     /// Opens a directory with `config.json`, `tokenizer.json` and safetensors files.
     ///
     /// # Errors
     /// [`Error`] when a file is missing or cannot be used.
     pub fn open(directory: impl AsRef<Path>) -> Result<ModelDirectory, Error> {
-        let directory = directory.as_ref();
-        let config = Config::parse(&required(directory, "config.json")?)
-            .map_err(|message| Error::Json { file: "config.json", message })?;
-        let settings = optional(directory, "tokenizer_config.json")?;
-        let template = optional(directory, "chat_template.jinja")?;
-        let tokenizer = TokenizerSpec::from_json(
-            &required(directory, "tokenizer.json")?,
-            settings.as_deref(),
-            template.as_deref().map(String::from_utf8_lossy).as_deref(),
-        )?;
-        let sentence = Sentence::read(directory)?;
+        let Description { config, tokenizer, sentence } = Description::read(&directory)?;
         Ok(ModelDirectory { config, tokenizer, sentence, tensors: Safetensors::open(directory)? })
     }
 
@@ -119,7 +152,7 @@ impl ModelDirectory {
     #[must_use]
     pub fn is_at(directory: &Path) -> bool {
         let has = |file: &str| directory.join(file).is_file();
-        has("config.json") && (has(MODEL_FILE) || has(INDEX_FILE))
+        has(CONFIG_FILE) && (has(MODEL_FILE) || has(INDEX_FILE))
     }
 }
 

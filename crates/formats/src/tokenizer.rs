@@ -1,12 +1,16 @@
 //! [`TokenizerSpec`]: how a model's text becomes tokens, as its file says.
 
+mod charsmap;
 mod error;
 mod gguf;
 mod huggingface;
 #[cfg(test)]
 mod tests;
+mod unigram;
 
+pub use charsmap::Charsmap;
 pub use error::TokenizerSpecError;
+pub use unigram::{Cut, Normalize, Prepend};
 
 /// Vocabularies are far smaller.
 const TOKENS_MAX: usize = 1 << 21;
@@ -37,6 +41,8 @@ pub struct TokenizerSpec {
     pub add_bos: bool,
     /// Whether texts end with `eos`.
     pub add_eos: bool,
+    /// How many `eos` stand between two texts that are judged together.
+    pub pair_ends: usize,
     /// Whether a space is put before a text, so that its first word is like any other.
     pub add_space_prefix: bool,
     /// The Jinja template that makes a conversation a text.
@@ -67,6 +73,14 @@ pub enum TokenizerKind {
         /// Whether accents are taken off.
         strip_accents: bool,
     },
+    /// SentencePiece's unigram model: of all tokens that make up a piece, those whose scores have the greatest sum. Spaces
+    /// are written `▁`.
+    Unigram {
+        /// What is done with a text first.
+        normalize: Vec<Normalize>,
+        /// How it is cut into pieces.
+        cuts: Vec<Cut>,
+    },
 }
 
 /// One token of a vocabulary.
@@ -76,7 +90,7 @@ pub struct TokenSpec {
     pub text: String,
     /// What it is for.
     pub kind: TokenKind,
-    /// What SentencePiece ranks merges by; 0 where there are none.
+    /// What SentencePiece ranks merges by, or how likely the token is, as a logarithm; 0 where there are none.
     pub score: f32,
     /// Whether white space after it in a text belongs to it, as Phi-3 has it.
     pub strip_right: bool,

@@ -165,11 +165,6 @@ impl Decoder {
         self.shape.width
     }
 
-    /// What computes it.
-    pub(crate) fn machine(&self) -> &Machine {
-        &self.machine
-    }
-
     /// The logits of the states that were computed last.
     fn project(&mut self) {
         let Decoder { machine, shape, scratch, .. } = self;

@@ -21,6 +21,7 @@ use states::States;
 
 pub use input::Input;
 pub use load::LoadedEncoder;
+pub use pool::Pooler;
 
 /// Tokens that are computed together, unless one text alone has more. Larger steps were not faster.
 pub const STEP_TOKENS: usize = 1024;

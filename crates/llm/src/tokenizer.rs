@@ -7,12 +7,14 @@ mod bpe;
 mod classes;
 mod detokenizer;
 mod markers;
+mod normalize;
 mod pairs;
 mod split;
 mod spm;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod unigram;
 mod wordpiece;
 
 use std::borrow::Cow;
@@ -28,6 +30,7 @@ use bpe::Bpe;
 use markers::{Markers, Part};
 use spm::Spm;
 use tokens::Tokens;
+use unigram::Unigram;
 use wordpiece::WordPiece;
 
 /// Whether the spelling of a control token is that token.
@@ -74,6 +77,7 @@ struct Inner {
     markers: Markers,
     add_bos: bool,
     add_eos: bool,
+    pair_ends: usize,
 }
 
 #[derive(Debug)]
@@ -81,6 +85,7 @@ enum Model {
     Bpe(Bpe),
     Spm(Spm),
     WordPiece(WordPiece),
+    Unigram(Unigram),
 }
 
 impl Tokenizer {
@@ -101,8 +106,12 @@ impl Tokenizer {
             TokenizerKind::WordPiece { lowercase, strip_accents } => {
                 Model::WordPiece(WordPiece::new(&tokens, spec, *lowercase, *strip_accents)?)
             }
+            TokenizerKind::Unigram { normalize, cuts } => {
+                Model::Unigram(Unigram::new(&tokens, spec, normalize, cuts)?)
+            }
         };
-        let inner = Inner { model, tokens, markers, add_bos: spec.add_bos, add_eos: spec.add_eos };
+        let TokenizerSpec { add_bos, add_eos, pair_ends, .. } = *spec;
+        let inner = Inner { model, tokens, markers, add_bos, add_eos, pair_ends };
         Ok(Tokenizer { inner: Arc::new(inner) })
     }
 
@@ -163,6 +172,7 @@ impl Tokenizer {
             (Part::Text(text), Model::Bpe(model)) => model.encode(text, ids),
             (Part::Text(text), Model::Spm(model)) => model.encode(text, ids),
             (Part::Text(text), Model::WordPiece(model)) => model.encode(text, ids),
+            (Part::Text(text), Model::Unigram(model)) => model.encode(text, ids.is_empty(), ids),
         });
     }
 
@@ -174,6 +184,7 @@ impl Tokenizer {
         text.push_str(&detokenizer.finish());
         match &self.inner.model {
             Model::Spm(model) if model.adds_space() && text.starts_with(' ') => text.split_off(1),
+            Model::Unigram(model) if model.adds_space() && text.starts_with(' ') => text.split_off(1),
             _ => text,
         }
     }
@@ -212,6 +223,12 @@ impl Tokenizer {
     #[must_use]
     pub fn eos(&self) -> Option<u32> {
         self.inner.tokens.eos
+    }
+
+    /// How many [`Tokenizer::eos`] stand between two texts that are judged together.
+    #[must_use]
+    pub fn pair_ends(&self) -> usize {
+        self.inner.pair_ends
     }
 
     /// How many tokens there are.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use formats::manifest::{MANIFEST_FILE, MODEL_FILE, Manifest, ManifestError};
-use formats::safetensors::ModelDirectory;
+use formats::safetensors::{Description, ModelDirectory};
 use llm::encoder::LoadedEncoder;
 
 use crate::language::with_causes;
@@ -150,8 +150,16 @@ pub(crate) fn find(dir: &Path) -> Result<Artifact, LoadError> {
         }
         [only] => Ok(Artifact::Onnx(dir.join(only))),
         [] => Err(refusal(&files)),
+        several if let Some(graph) = usual_graph(dir, several) => Ok(Artifact::Onnx(dir.join(graph))),
         several => Err(LoadError::SeveralModels { found: quoted(several) }),
     }
+}
+
+/// Where a model of texts has several graphs, which differ in how they were optimised: the one that others take, too.
+fn usual_graph<'f>(dir: &Path, models: &[&'f String]) -> Option<&'f str> {
+    let usual = ["onnx/model.onnx", "model.onnx"];
+    let found = usual.into_iter().find_map(|name| models.iter().find(|file| **file == name))?;
+    (Description::is_at(dir) && models.iter().all(|file| is_onnx(file))).then_some(found)
 }
 
 fn is_onnx(file: &str) -> bool {

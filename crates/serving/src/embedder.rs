@@ -1,5 +1,6 @@
 //! [`Embedder`]: an encoder in memory, and the thread that runs it for everyone who asks.
 
+mod graph;
 mod queue;
 mod routing;
 
@@ -8,14 +9,17 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Instant, UNIX_EPOCH};
 
 use llm::LoadOptions;
-use llm::encoder::{Input, LoadedEncoder, Makes};
+use llm::encoder::{Encoder, Input, LoadedEncoder, Makes};
 use llm::tokenizer::Tokenizer;
+use tensor::OnnxModel;
 
 use crate::artifact::LoadError;
 use crate::error::ServeError;
 use crate::language::LanguageOptions;
+use graph::Graph;
 use queue::Queue;
 
+pub(crate) use graph::Encodes;
 pub use routing::{EmbedderRoute, NamedEmbedder};
 
 /// An encoder: texts become vectors, or pairs of texts scores. Shared by all requests.
@@ -26,6 +30,22 @@ pub struct Embedder {
     queue: Queue,
     figures: Figures,
     created_s: u64,
+}
+
+/// What computes.
+#[derive(Debug)]
+enum Engine {
+    Own(Encoder),
+    Graph(Graph),
+}
+
+impl Engine {
+    fn run(&mut self, texts: &[Input]) -> Result<Vec<Vec<f32>>, String> {
+        match self {
+            Engine::Own(encoder) => encoder.run(texts).map_err(|error| error.to_string()),
+            Engine::Graph(graph) => graph.run(texts),
+        }
+    }
 }
 
 /// What became of texts since the model was loaded.
@@ -83,13 +103,30 @@ impl Embedder {
             .map_err(|source| LoadError::Language { file: name(), source: Box::new(source) })?;
         let LoadedEncoder { encoder, tokenizer, .. } = loaded;
         let (makes, tokens_max) = (encoder.makes(), encoder.tokens_max());
+        Embedder::start(Engine::Own(encoder), tokenizer, makes, tokens_max, path)
+    }
+
+    /// Starts the thread of the graph in `file`.
+    pub(crate) fn of_graph(network: OnnxModel, encodes: Encodes, file: &Path) -> Result<Embedder, LoadError> {
+        let (makes, tokens_max) = (encodes.makes(), encodes.tokens_max);
+        let (tokenizer, graph) = encodes.with(network);
+        Embedder::start(Engine::Graph(graph), tokenizer, makes, tokens_max, file)
+    }
+
+    fn start(
+        engine: Engine,
+        tokenizer: Tokenizer,
+        makes: Makes,
+        tokens_max: usize,
+        path: &Path,
+    ) -> Result<Embedder, LoadError> {
         let changed = std::fs::metadata(path).and_then(|about| about.modified()).ok();
         let created = changed.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         Ok(Embedder {
             tokenizer,
             makes,
             tokens_max,
-            queue: Queue::start(encoder).map_err(LoadError::Engine)?,
+            queue: Queue::start(engine).map_err(LoadError::Engine)?,
             figures: Figures::default(),
             created_s: created.map_or(0, |time| time.as_secs()),
         })

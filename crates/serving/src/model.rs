@@ -14,7 +14,7 @@ use tensor::{Data, Dim, OnnxModel, ShapeError, Signature, Tensors};
 use crate::artifact::{self, Artifact, LoadError};
 use crate::batcher::{Rows, Run};
 use crate::bind;
-use crate::embedder::Embedder;
+use crate::embedder::{Embedder, Encodes};
 use crate::error::PredictError;
 use crate::gradients::Gradients;
 use crate::language::{Files, Language, LanguageOptions};
@@ -53,7 +53,8 @@ pub(crate) struct Trained {
 
 impl Model {
     /// Loads an artifact: a directory with `meuse.json` and what goes with it, as training here writes it, or
-    /// with exactly one `.onnx` or `.gguf` file made elsewhere, or with an encoder's safetensors.
+    /// with exactly one `.onnx` or `.gguf` file made elsewhere, or with an encoder's safetensors. A graph with a
+    /// tokenizer beside it may be an encoder, too.
     ///
     /// # Errors
     /// If there is no such model, or it is of a format that is not served; the text says what to do instead.
@@ -84,18 +85,25 @@ impl Model {
             Artifact::Trained { manifest, onnx } => {
                 Model::trained(Box::new(network(dir, &onnx)?), *manifest, dir)
             }
-            Artifact::Onnx(onnx) => Ok(Model::made_elsewhere(network(dir, &onnx)?)),
+            Artifact::Onnx(onnx) => {
+                let network = network(dir, &onnx)?;
+                match Encodes::read(dir, &onnx, network.signature())? {
+                    Some(encodes) => Ok(Model::of_encoder(Embedder::of_graph(network, encodes, &onnx)?)),
+                    None => Ok(Model::made_elsewhere(network)),
+                }
+            }
             Artifact::Language(file) => {
                 let language = Language::load(dir, Files { model: file, draft }, identity, options)?;
                 let model = Model::from_runtime(Box::new(NotTensors::new(SPEAKS)));
                 Ok(Model { language: Some(Arc::new(language)), ..model })
             }
-            Artifact::Encoder(path) => {
-                let embedder = Embedder::load(dir, &path, options)?;
-                let model = Model::from_runtime(Box::new(NotTensors::new(EMBEDS)));
-                Ok(Model { embedder: Some(Arc::new(embedder)), ..model })
-            }
+            Artifact::Encoder(path) => Ok(Model::of_encoder(Embedder::load(dir, &path, options)?)),
         }
+    }
+
+    fn of_encoder(embedder: Embedder) -> Model {
+        let model = Model::from_runtime(Box::new(NotTensors::new(EMBEDS)));
+        Model { embedder: Some(Arc::new(embedder)), ..model }
     }
 
     /// A model of `runtime` alone: instances bind to its signature, outputs read as they are.

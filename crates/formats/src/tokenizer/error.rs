@@ -68,6 +68,9 @@ pub enum TokenizerSpecError {
         /// As written.
         text: String,
     },
+    /// SentencePiece's table of replacements is damaged.
+    #[error("the tokenizer's table of replacements cannot be used: {0}")]
+    Charsmap(&'static str),
     /// A merge is not two texts with a space between.
     #[error("merge {at} is {text:?}; two tokens with a space between are needed")]
     Merge {

@@ -1,6 +1,9 @@
 //! A tokenizer as the metadata of a GGUF file describes it.
 
-use super::{TokenKind, TokenSpec, TokenizerKind, TokenizerSpec, TokenizerSpecError, byte_of};
+use super::{
+    Charsmap, Cut, Normalize, Prepend, TokenKind, TokenSpec, TokenizerKind, TokenizerSpec,
+    TokenizerSpecError, byte_of,
+};
 use crate::gguf::{Gguf, Metadata};
 
 /// Splitting rules whose files leave unsaid that texts begin with `bos`.
@@ -30,20 +33,29 @@ impl TokenizerSpec {
         let flag = |name: &str| metadata.bool(&format!("tokenizer.ggml.{name}"));
         // Those numbers that SentencePiece's own tool gives out when nothing else is said.
         let spm = matches!(kind, TokenizerKind::Spm);
+        let unigram = matches!(kind, TokenizerKind::Unigram { .. });
         let encoder = matches!(kind, TokenizerKind::WordPiece { .. });
         let (bos, eos) = if encoder { (id("cls")?, id("seperator")?) } else { (None, None) };
         // Encoders' special tokens have had these names since BERT.
         let by_name = |name: &str| named(&tokens, name).filter(|_| encoder);
         let spec = TokenizerSpec {
             bos: bos.or(id("bos")?).or(spm.then_some(1)).or_else(|| by_name("[CLS]")),
-            eos: eos.or(id("eos")?).or(spm.then_some(2)).or_else(|| by_name("[SEP]")),
+            eos: eos
+                .or(id("eos")?)
+                .or(spm.then_some(2))
+                .or(unigram.then_some(1))
+                .or_else(|| by_name("[SEP]")),
             eot: id("eot")?,
             eom: id("eom")?,
-            unknown: id("unknown")?.or(spm.then_some(0)).or_else(|| by_name("[UNK]")),
+            unknown: id("unknown")?
+                .or(spm.then_some(0))
+                .or(unigram.then_some(2))
+                .or_else(|| by_name("[UNK]")),
             pad: id("padding")?,
             add_bos: flag("add_bos_token")?.unwrap_or_else(|| begins(&kind)),
-            add_eos: flag("add_eos_token")?.unwrap_or(encoder) || encoder,
-            add_space_prefix: flag("add_space_prefix")?.unwrap_or(spm) && spm,
+            add_eos: flag("add_eos_token")?.unwrap_or(encoder || unigram) || encoder,
+            pair_ends: if unigram { 2 } else { 1 },
+            add_space_prefix: flag("add_space_prefix")?.unwrap_or(spm || unigram) && (spm || unigram),
             chat_template: metadata.str("tokenizer.chat_template")?.map(str::to_owned),
             kind,
             tokens,
@@ -61,6 +73,8 @@ fn begins(kind: &TokenizerKind) -> bool {
     match kind {
         TokenizerKind::Bpe { pre, .. } => BEGIN_BY_DEFAULT.contains(&pre.as_str()),
         TokenizerKind::Spm | TokenizerKind::WordPiece { .. } => true,
+        // T5's do not; those of XLM-RoBERTa's kin say that they do.
+        TokenizerKind::Unigram { .. } => false,
     }
 }
 
@@ -79,8 +93,33 @@ fn kind(metadata: &Metadata<'_>) -> Result<TokenizerKind, TokenizerSpecError> {
                 metadata.bool("tokenizer.ggml.normalizer.strip_accents")?.unwrap_or(lowercase);
             Ok(TokenizerKind::WordPiece { lowercase, strip_accents })
         }
-        kind => Err(TokenizerSpecError::Kind { kind: kind.to_owned(), known: "gpt2, llama and bert" }),
+        "t5" => unigram(metadata),
+        kind => Err(TokenizerSpecError::Kind { kind: kind.to_owned(), known: "gpt2, llama, bert and t5" }),
     }
+}
+
+/// SentencePiece's steps, as its own tool does them.
+fn unigram(metadata: &Metadata<'_>) -> Result<TokenizerKind, TokenizerSpecError> {
+    let flag = |name: &str| metadata.bool(&format!("tokenizer.ggml.{name}"));
+    let mut normalize = Vec::new();
+    if let Some(table) = bytes(metadata, "tokenizer.ggml.precompiled_charsmap")? {
+        normalize.push(Normalize::Charsmap(Charsmap::parse(&table).map_err(TokenizerSpecError::Charsmap)?));
+    }
+    if flag("remove_extra_whitespaces")?.unwrap_or(false) {
+        normalize.push(Normalize::SqueezeSpaces);
+    }
+    if flag("add_space_prefix")?.unwrap_or(true) {
+        normalize.push(Normalize::Prepend(" ".to_owned()));
+    }
+    let cuts = vec![Cut::MarkSpaces { prepend: Prepend::Never, cut: false }];
+    Ok(TokenizerKind::Unigram { normalize, cuts })
+}
+
+/// An array of bytes that is not empty, if it is there.
+fn bytes(metadata: &Metadata<'_>, key: &str) -> Result<Option<Vec<u8>>, TokenizerSpecError> {
+    let Some(numbers) = metadata.u32s(key)?.filter(|numbers| !numbers.is_empty()) else { return Ok(None) };
+    let bytes: Option<Vec<u8>> = numbers.into_iter().map(|number| u8::try_from(number).ok()).collect();
+    bytes.map(Some).ok_or(TokenizerSpecError::Charsmap("it has numbers that are no bytes"))
 }
 
 /// Two tokens' texts with a space between; the texts themselves have none in GPT-2's alphabet.
@@ -104,7 +143,7 @@ fn tokens(
     let texts = metadata.strings(key)?.ok_or(TokenizerSpecError::Missing(key))?;
     let types = metadata.i32s("tokenizer.ggml.token_type")?;
     // Only SentencePiece means something by them; other vocabularies may carry anything.
-    let spm = matches!(kind, TokenizerKind::Spm);
+    let spm = matches!(kind, TokenizerKind::Spm | TokenizerKind::Unigram { .. });
     let scores = if spm { metadata.f32s("tokenizer.ggml.scores")? } else { None };
     if spm && scores.is_none() {
         return Err(TokenizerSpecError::Missing("tokenizer.ggml.scores"));

@@ -2,10 +2,15 @@
 
 use std::collections::HashMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{TokenKind, TokenSpec, TokenizerKind, TokenizerSpec, TokenizerSpecError, byte_of};
+use super::{
+    Charsmap, Cut, Normalize, Prepend, TokenKind, TokenSpec, TokenizerKind, TokenizerSpec,
+    TokenizerSpecError, byte_of,
+};
 
 type Result<T> = std::result::Result<T, TokenizerSpecError>;
 
@@ -58,6 +63,7 @@ struct Model {
     #[serde(default)]
     merges: Vec<Merge>,
     unk_token: Option<String>,
+    unk_id: Option<u32>,
     #[serde(default)]
     byte_fallback: bool,
     #[serde(default)]
@@ -105,11 +111,13 @@ impl TokenizerSpec {
             eos: id(eos.or(last)),
             eot: None,
             eom: None,
-            unknown: id(file.model.unk_token.as_deref()),
+            unknown: file.model.unk_id.or(id(file.model.unk_token.as_deref())),
             pad: id(content(&settings.pad_token)),
             add_bos: settings.add_bos_token.unwrap_or(first.is_some()),
             add_eos: settings.add_eos_token.unwrap_or(last.is_some()),
-            add_space_prefix: matches!(kind, TokenizerKind::Spm) && adds_space(&file),
+            pair_ends: pair_ends(&file.post_processor),
+            add_space_prefix: matches!(kind, TokenizerKind::Spm | TokenizerKind::Unigram { .. })
+                && adds_space(&file),
             chat_template: template.or(default_template(&settings.chat_template)).map(str::to_owned),
             kind,
             tokens,
@@ -120,19 +128,38 @@ impl TokenizerSpec {
 
 /// All tokens, by identity.
 fn vocabulary(file: &File) -> Result<Vec<TokenSpec>> {
-    let Value::Object(vocab) = &file.model.vocab else {
-        let found = file.model.kind.clone().unwrap_or_default();
-        return Err(TokenizerSpecError::Unsupported { what: "a model of the type", found });
-    };
-    let mut by_id: HashMap<usize, TokenSpec> = HashMap::with_capacity(vocab.len());
-    for (text, id) in vocab {
-        let id = id.as_u64().and_then(|id| usize::try_from(id).ok());
-        let id = id.ok_or_else(|| TokenizerSpecError::Json(format!("token {text:?} has no number")))?;
+    let mut by_id: HashMap<usize, TokenSpec> = HashMap::new();
+    let mut put = |text: &str, id: usize, score: f32| {
         let kind =
             byte_of(text).filter(|_| file.model.byte_fallback).map_or(TokenKind::Normal, TokenKind::Byte);
-        let token = TokenSpec { text: text.clone(), kind, score: 0.0, strip_right: false };
-        if by_id.insert(id, token).is_some() {
-            return Err(TokenizerSpecError::Identity(id));
+        let token = TokenSpec { text: text.to_owned(), kind, score, strip_right: false };
+        by_id.insert(id, token).map_or(Ok(()), |_| Err(TokenizerSpecError::Identity(id)))
+    };
+    match (&file.model.vocab, file.model.kind.as_deref()) {
+        (Value::Object(vocab), _) => {
+            for (text, id) in vocab {
+                let id = id.as_u64().and_then(|id| usize::try_from(id).ok());
+                let id =
+                    id.ok_or_else(|| TokenizerSpecError::Json(format!("token {text:?} has no number")))?;
+                put(text, id, 0.0)?;
+            }
+        }
+        (Value::Array(vocab), Some("Unigram")) => {
+            for (id, entry) in vocab.iter().enumerate() {
+                let text = entry.get(0).and_then(Value::as_str);
+                let score = entry.get(1).and_then(Value::as_f64);
+                let (Some(text), Some(score)) = (text, score) else {
+                    return Err(TokenizerSpecError::Json(format!("token {id} is no text with its score")));
+                };
+                put(text, id, score as f32)?;
+            }
+            if let Some(token) = file.model.unk_id.and_then(|id| by_id.get_mut(&(id as usize))) {
+                token.kind = TokenKind::Unknown;
+            }
+        }
+        (_, kind) => {
+            let found = kind.unwrap_or_default().to_owned();
+            return Err(TokenizerSpecError::Unsupported { what: "a model of the type", found });
         }
     }
     for added in &file.added_tokens {
@@ -142,7 +169,10 @@ fn vocabulary(file: &File) -> Result<Vec<TokenSpec>> {
             (_, true) => TokenKind::Control,
             (_, false) => TokenKind::UserDefined,
         };
-        let token = TokenSpec { text: added.content.clone(), kind, score: 0.0, strip_right: added.rstrip };
+        let unknown = by_id.get(&added.id).is_some_and(|token| token.kind == TokenKind::Unknown);
+        let kind = if unknown { TokenKind::Unknown } else { kind };
+        let score = by_id.get(&added.id).map_or(0.0, |token| token.score);
+        let token = TokenSpec { text: added.content.clone(), kind, score, strip_right: added.rstrip };
         if by_id.insert(added.id, token).is_some_and(|before| before.text != added.content) {
             return Err(TokenizerSpecError::Identity(added.id));
         }
@@ -159,6 +189,10 @@ fn kind(file: &File, tokens: &mut [TokenSpec]) -> Result<TokenizerKind> {
             let strip_accents = option("strip_accents").unwrap_or(lowercase);
             Ok(TokenizerKind::WordPiece { lowercase, strip_accents })
         }
+        Some("Unigram") => Ok(TokenizerKind::Unigram {
+            normalize: normalize(&file.normalizer)?,
+            cuts: cuts(&file.pre_tokenizer)?,
+        }),
         Some("BPE") | None if file.model.byte_fallback => {
             score(&file.model.merges, tokens)?;
             Ok(TokenizerKind::Spm)
@@ -174,7 +208,9 @@ fn kind(file: &File, tokens: &mut [TokenSpec]) -> Result<TokenizerKind> {
                 .collect::<Result<_>>()?,
             ignore_merges: Some(file.model.ignore_merges),
         }),
-        Some(kind) => Err(TokenizerSpecError::Kind { kind: kind.to_owned(), known: "BPE and WordPiece" }),
+        Some(kind) => {
+            Err(TokenizerSpecError::Kind { kind: kind.to_owned(), known: "BPE, Unigram and WordPiece" })
+        }
     }
 }
 
@@ -266,12 +302,86 @@ fn unsupported(what: &'static str, found: &Value) -> TokenizerSpecError {
     TokenizerSpecError::Unsupported { what, found }
 }
 
+/// What a unigram tokenizer does with a text first.
+fn normalize(normalizer: &Value) -> Result<Vec<Normalize>> {
+    let step = |step: &Value| {
+        let text = |name: &str| step.get(name).and_then(Value::as_str);
+        let set = |name: &str| step.get(name).and_then(Value::as_bool).unwrap_or(false);
+        let expression = step.pointer("/pattern/Regex").and_then(Value::as_str);
+        let plain = step.pointer("/pattern/String").and_then(Value::as_str);
+        Ok(match (type_of(step), plain, expression) {
+            ("Precompiled", ..) => {
+                let table = text("precompiled_charsmap").unwrap_or_default();
+                let table =
+                    STANDARD.decode(table).map_err(|_| TokenizerSpecError::Charsmap("it is not base64"))?;
+                Normalize::CharsmapOfGraphemes(Charsmap::parse(&table).map_err(TokenizerSpecError::Charsmap)?)
+            }
+            ("Replace", Some(from), None) if !from.is_empty() => Normalize::Replace {
+                from: from.to_owned(),
+                to: text("content").unwrap_or_default().to_owned(),
+            },
+            ("Replace", None, Some(" {2,}")) => {
+                Normalize::ReplaceSpaces { to: text("content").unwrap_or_default().to_owned() }
+            }
+            ("Prepend", ..) => Normalize::Prepend(text("prepend").unwrap_or_default().to_owned()),
+            ("Strip", ..) => Normalize::Strip { left: set("strip_left"), right: set("strip_right") },
+            ("StripAccents", ..) => Normalize::StripAccents,
+            ("Lowercase", ..) => Normalize::Lowercase,
+            ("NFC", ..) => Normalize::Nfc,
+            ("NFD", ..) => Normalize::Nfd,
+            ("NFKC", ..) => Normalize::Nfkc,
+            ("NFKD", ..) => Normalize::Nfkd,
+            _ => return Err(unsupported("normalizer", step)),
+        })
+    };
+    steps(normalizer, "normalizers").into_iter().map(step).collect()
+}
+
+/// How a unigram tokenizer cuts a text into pieces.
+fn cuts(pre_tokenizer: &Value) -> Result<Vec<Cut>> {
+    let step = |step: &Value| match (type_of(step), step.get("replacement").and_then(Value::as_str)) {
+        ("WhitespaceSplit", _) => Ok(Cut::WhiteSpace),
+        ("Metaspace", None | Some("▁")) => {
+            let flag = |name: &str| step.get(name).and_then(Value::as_bool).unwrap_or(true);
+            let prepend = match step.get("prepend_scheme").and_then(Value::as_str) {
+                None if flag("add_prefix_space") => Prepend::Always,
+                None => Prepend::Never,
+                Some("always") => Prepend::Always,
+                Some("first") => Prepend::First,
+                Some("never") => Prepend::Never,
+                Some(_) => return Err(unsupported("pre_tokenizer", step)),
+            };
+            Ok(Cut::MarkSpaces { prepend, cut: flag("split") })
+        }
+        _ => Err(unsupported("pre_tokenizer", step)),
+    };
+    steps(pre_tokenizer, "pretokenizers").into_iter().map(step).collect()
+}
+
+/// How many special tokens stand between two texts.
+fn pair_ends(post_processor: &Value) -> usize {
+    for step in steps(post_processor, "processors") {
+        match type_of(step) {
+            "RobertaProcessing" => return 2,
+            "TemplateProcessing" => {
+                let pair = step.get("pair").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+                let is_text = |item: &&Value| item.get("Sequence").is_some();
+                let after_first = pair.iter().skip_while(|item| !is_text(item)).skip(1);
+                return after_first.take_while(|item| !is_text(item)).count();
+            }
+            _ => {}
+        }
+    }
+    1
+}
+
 /// Whether a space is put before a text: by the normaliser, or by the step that marks spaces.
 fn adds_space(file: &File) -> bool {
     let prepends = steps(&file.normalizer, "normalizers").into_iter().any(|step| type_of(step) == "Prepend");
     let marks = steps(&file.pre_tokenizer, "pretokenizers").into_iter().any(|step| {
         let scheme = step.get("prepend_scheme").and_then(Value::as_str);
-        type_of(step) == "Metaspace" && scheme.is_some_and(|scheme| scheme != "never")
+        let legacy = step.get("add_prefix_space").and_then(Value::as_bool).unwrap_or(true);
+        type_of(step) == "Metaspace" && scheme.map_or(legacy, |scheme| scheme != "never")
     });
     prepends || marks
 }

@@ -72,3 +72,26 @@ fn only_two_digits_are_a_byte() {
         .i32s("tokenizer.ggml.token_type", &[6]);
     assert!(read(writer).unwrap_err().to_string().contains("stand for a byte, and is written \"<0x-1>\""));
 }
+
+#[test]
+fn a_unigram_tokenizer_is_its_pieces_and_steps() {
+    let json = r#"{
+        "added_tokens": [{"id": 1, "content": "</s>", "special": true}],
+        "normalizer": {"type": "Sequence", "normalizers": [{"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}]},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "WhitespaceSplit"}, {"type": "Metaspace", "replacement": "▁", "add_prefix_space": true}]},
+        "post_processor": {"type": "TemplateProcessing",
+            "single": [{"Sequence": {"id": "A"}}, {"SpecialToken": {"id": "</s>"}}],
+            "pair": [{"Sequence": {"id": "A"}}, {"SpecialToken": {"id": "</s>"}}, {"SpecialToken": {"id": "</s>"}},
+                     {"Sequence": {"id": "B"}}, {"SpecialToken": {"id": "</s>"}}]},
+        "model": {"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0], ["</s>", 0.0], ["▁a", -1.5]]}
+    }"#;
+    let spec = TokenizerSpec::from_json(json.as_bytes(), None, None).unwrap();
+    let TokenizerKind::Unigram { normalize, cuts } = &spec.kind else { panic!("{spec:?}") };
+    assert_eq!(normalize, &[Normalize::ReplaceSpaces { to: " ".to_owned() }]);
+    assert_eq!(cuts, &[Cut::WhiteSpace, Cut::MarkSpaces { prepend: Prepend::Always, cut: true }]);
+    assert_eq!((spec.bos, spec.eos, spec.unknown, spec.pair_ends), (None, Some(1), Some(0), 2));
+    assert!(!spec.add_bos && spec.add_eos && spec.add_space_prefix);
+    let kinds: Vec<_> = spec.tokens.iter().map(|token| (token.kind, token.score)).collect();
+    assert_eq!(kinds, [(TokenKind::Unknown, 0.0), (TokenKind::Control, 0.0), (TokenKind::Normal, -1.5)]);
+}

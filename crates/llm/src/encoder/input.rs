@@ -31,6 +31,8 @@ impl Input {
     #[must_use]
     pub fn pair(tokenizer: &Tokenizer, first: &str, second: &str) -> Input {
         let mut tokens = Input::text(tokenizer, first).tokens;
+        let more = tokenizer.pair_ends().saturating_sub(1);
+        tokens.extend(tokenizer.eos().into_iter().cycle().take(more));
         let second_from = tokens.len();
         tokens.extend(tokenizer.encode(second, Special::AsText));
         tokens.extend(tokenizer.eos());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use formats::gguf::Gguf;
 use formats::safetensors::ModelDirectory;
-use formats::tokenizer::{TokenizerKind, TokenizerSpec};
+use formats::tokenizer::TokenizerSpec;
 use kernels::{Arena, Isa, KvPages, PAGE_TOKENS, Pool};
 
 use super::bert::{Bert, Scratch};
@@ -65,13 +65,9 @@ impl LoadedEncoder {
         options: &LoadOptions,
     ) -> Result<LoadedEncoder, LoadError> {
         let shape = Shape::of_directory(directory)?;
-        let mut spec = directory.tokenizer.clone();
-        if let TokenizerKind::WordPiece { lowercase, .. } = &mut spec.kind {
-            *lowercase |= directory.sentence.lowercase;
-        }
         let file = File::Safetensors(&directory.tensors);
         let prefix = if file.tensor(Names::SAFETENSORS.words).is_some() { "" } else { "bert." };
-        load(file, Names { prefix, ..Names::SAFETENSORS }, shape, &spec, options)
+        load(file, Names { prefix, ..Names::SAFETENSORS }, shape, &directory.tokenizer, options)
     }
 }
 

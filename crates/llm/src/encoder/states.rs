@@ -7,7 +7,7 @@ use formats::safetensors::Pooling;
 use kernels::Isa;
 
 use super::Input;
-use super::pool::{pooled, scale_to_one};
+use super::pool::Pooler;
 use super::step::Step;
 use crate::decoder::Decoder;
 use crate::family::Keys;
@@ -23,6 +23,7 @@ const ROWS: usize = 512;
 pub(super) struct States {
     decoder: Decoder,
     pooling: Pooling,
+    pooler: Pooler,
     tokens_max: usize,
 }
 
@@ -48,7 +49,8 @@ impl States {
         isa: Isa,
     ) -> Result<(States, Need), LoadError> {
         let (need, decoder, _) = load::decoders(gguf, None, options, isa)?;
-        Ok((States { decoder, pooling, tokens_max: need.context }, need))
+        let pooler = Pooler::new(pooling, true)?;
+        Ok((States { decoder, pooling, pooler, tokens_max: need.context }, need))
     }
 
     /// Numbers in a vector.
@@ -71,11 +73,7 @@ impl States {
             let step = Step::of(&texts[results.len()..]);
             let kept = self.step(&step)?;
             let width = self.width();
-            for rows in kept {
-                let mut vector = pooled(self.decoder.machine(), self.pooling, &rows, width);
-                scale_to_one(self.decoder.machine(), &mut vector);
-                results.push(vector);
-            }
+            results.extend(kept.iter().map(|rows| self.pooler.vector(rows, width)));
         }
         Ok(results)
     }

@@ -2,7 +2,7 @@
 
 use kernels::Matrix;
 
-use super::pool::Head;
+use super::pool::{Head, Pooler};
 use super::shape::{Names, Shape};
 use crate::load::LoadError;
 use crate::weights::{Linear, Source};
@@ -117,7 +117,7 @@ impl Reader<'_> {
     fn head(&self) -> Result<Head, LoadError> {
         let Reader { source, names, shape } = self;
         if !source.has(names.score) {
-            return Ok(Head::Vector { pooling: shape.pooling, normalize: shape.normalize });
+            return Ok(Head::Vector(Pooler::new(shape.pooling, shape.normalize)?));
         }
         let classes = source.hidden(names.score, 0)?;
         if classes != 1 {

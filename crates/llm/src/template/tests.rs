@@ -30,6 +30,7 @@ fn tokenizer() -> Tokenizer {
         pad: None,
         add_bos: false,
         add_eos: false,
+        pair_ends: 1,
         add_space_prefix: false,
         chat_template: None,
     };

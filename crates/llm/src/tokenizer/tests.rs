@@ -21,6 +21,7 @@ fn spec(kind: TokenizerKind, tokens: Vec<TokenSpec>) -> TokenizerSpec {
         pad: None,
         add_bos: false,
         add_eos: false,
+        pair_ends: 1,
         add_space_prefix: false,
         chat_template: None,
     }
@@ -68,6 +69,7 @@ fn spm() -> TokenizerSpec {
         eos: Some(2),
         unknown: Some(0),
         add_bos: true,
+        pair_ends: 1,
         add_space_prefix: true,
         ..spec
     }

@@ -124,7 +124,7 @@ fn put_bytes(model: &TokenizerKind, token: &TokenSpec, kind: TokenKind, out: &mu
                 }
             }
         }
-        (TokenizerKind::Spm | TokenizerKind::WordPiece { .. }, _) => {
+        (TokenizerKind::Spm | TokenizerKind::WordPiece { .. } | TokenizerKind::Unigram { .. }, _) => {
             out.extend(token.text.replace('▁', " ").bytes());
         }
     }

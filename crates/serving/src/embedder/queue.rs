@@ -10,10 +10,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use llm::encoder::{Encoder, Input, STEP_TOKENS};
+use llm::encoder::{Input, STEP_TOKENS};
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
+use super::Engine;
 use crate::error::ServeError;
 
 /// Requests that may wait; further ones are refused as overloaded.
@@ -55,11 +56,11 @@ struct Request {
 }
 
 impl Queue {
-    /// Starts the thread of `encoder`.
-    pub(super) fn start(encoder: Encoder) -> io::Result<Queue> {
+    /// Starts the thread of `engine`.
+    pub(super) fn start(engine: Engine) -> io::Result<Queue> {
         let shared = Arc::new(Shared { state: Mutex::default(), arrived: Condvar::new() });
         let queue = Queue { shared: Arc::clone(&shared) };
-        thread::Builder::new().name("meuse-encoder".into()).spawn(move || shared.work(encoder))?;
+        thread::Builder::new().name("meuse-encoder".into()).spawn(move || shared.work(engine))?;
         Ok(queue)
     }
 
@@ -130,11 +131,11 @@ impl Shared {
     }
 
     /// The thread's life.
-    fn work(&self, mut encoder: Encoder) {
+    fn work(&self, mut engine: Engine) {
         let mut open = VecDeque::new();
         while self.admit(&mut open) {
             self.drop_abandoned(&mut open);
-            self.step(&mut encoder, &mut open);
+            self.step(&mut engine, &mut open);
         }
     }
 
@@ -160,12 +161,12 @@ impl Shared {
     }
 
     /// Computes a step and answers the requests that it completes.
-    fn step(&self, encoder: &mut Encoder, open: &mut VecDeque<Request>) {
+    fn step(&self, engine: &mut Engine, open: &mut VecDeque<Request>) {
         let (places, inputs): (Vec<usize>, Vec<Input>) = choose(open).into_iter().unzip();
-        let result = catch_unwind(AssertUnwindSafe(|| encoder.run(&inputs)));
+        let result = catch_unwind(AssertUnwindSafe(|| engine.run(&inputs)));
         let vectors = match result {
             Ok(Ok(vectors)) => Ok(vectors),
-            Ok(Err(error)) => Err(failed(&error.to_string())),
+            Ok(Err(error)) => Err(failed(&error)),
             Err(_) => {
                 tracing::error!("an encoder panicked; the requests of its step are answered as failed");
                 Err(failed("the model stopped on a defect; the server's log has the cause"))
