@@ -4,16 +4,14 @@ import pathlib
 import subprocess
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from conftest import Server
+from networks import SIDE, convolutions
 import served
 
 LIBRARY = next(pathlib.Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime.so.*"))
-SIDE, CHANNELS = 32, 24
 
 
 @pytest.fixture(scope="module")
@@ -21,33 +19,6 @@ def with_library(tmp_path_factory):
     server = Server(tmp_path_factory.mktemp("library") / "data", "--onnxruntime", str(LIBRARY))
     yield server
     assert server.stop() == 0, server.stderr()
-
-
-def convolutions(path: pathlib.Path) -> pathlib.Path:
-    """Three convolutions, which the library computes several times faster, a pool and a product."""
-    random = np.random.default_rng(5)
-    nodes, weights, current, channels = [], [], "image", 3
-    for number in range(3):
-        kernel = (random.normal(size=(CHANNELS, channels, 3, 3)) / 10).astype(np.float32)
-        weights.append(numpy_helper.from_array(kernel, f"kernel{number}"))
-        nodes.append(helper.make_node("Conv", [current, f"kernel{number}"], [f"conv{number}"], kernel_shape=[3, 3], pads=[1] * 4))
-        nodes.append(helper.make_node("Relu", [f"conv{number}"], [f"relu{number}"]))
-        current, channels = f"relu{number}", CHANNELS
-    weights.append(numpy_helper.from_array((random.normal(size=(CHANNELS, 5)) / 3).astype(np.float32), "last"))
-    nodes += [
-        helper.make_node("GlobalAveragePool", [current], ["pooled"]),
-        helper.make_node("Flatten", ["pooled"], ["flat"]),
-        helper.make_node("MatMul", ["flat", "last"], ["scores"]),
-        helper.make_node("ArgMax", ["scores"], ["best"], axis=1, keepdims=0),
-    ]
-    outputs = [("scores", TensorProto.FLOAT, ["n", 5]), ("best", TensorProto.INT64, ["n"])]
-    graph = helper.make_graph(
-        nodes, "convolutions",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, SIDE, SIDE])],
-        [helper.make_tensor_value_info(*output) for output in outputs], weights,
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
-    return path
 
 
 def test_the_faster_one_computes_and_answers_the_same(server, with_library, tmp_path):

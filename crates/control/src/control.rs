@@ -22,6 +22,10 @@ use crate::{
     Keys, Model, Models, Operations, Result,
 };
 
+/// How often idle models are looked for, at most and at least.
+const REST_PAUSE_MIN: Duration = Duration::from_millis(250);
+const REST_PAUSE_MAX: Duration = Duration::from_secs(30);
+
 /// How to open a data directory.
 #[derive(Clone)]
 pub struct Options {
@@ -104,7 +108,26 @@ impl Control {
         control.files().sweep().await?;
         control.inner.publisher.publish_all(&control).await?;
         Runner::start(&control).await?;
+        control.let_rest();
         Ok(control)
+    }
+
+    /// Has models that nobody asks looked for now and then, for as long as this is open.
+    fn let_rest(&self) {
+        let idle_max = self.options().language.idle_max;
+        if idle_max.is_zero() {
+            return;
+        }
+        let (control, pause) = (self.downgrade(), (idle_max / 4).clamp(REST_PAUSE_MIN, REST_PAUSE_MAX));
+        tokio::spawn(async move {
+            while let Some(control) = control.upgrade() {
+                let router = control.options().router.clone();
+                drop(control);
+                // Giving memory back may take a while.
+                let _ = tokio::task::spawn_blocking(move || router.rest()).await;
+                tokio::time::sleep(pause).await;
+            }
+        });
     }
 
     /// Removes stored artifacts that no version has any more. Only at the opening, when nothing is being

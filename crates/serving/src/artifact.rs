@@ -68,6 +68,16 @@ pub enum LoadError {
         /// Why.
         source: Box<llm::LoadError>,
     },
+    /// There is not the memory for a network.
+    #[error("`{file}` takes up to {needed} MiB once loaded, and {available} MiB are available")]
+    Memory {
+        /// The file, within the artifact.
+        file: String,
+        /// MiB.
+        needed: u64,
+        /// MiB.
+        available: u64,
+    },
     /// A draft model was asked for, and one of the two is no language model.
     #[error("{0} is no language model: only these have draft models, and are such")]
     NoDraft(&'static str),
@@ -85,7 +95,11 @@ pub enum LoadError {
 impl LoadError {
     /// Whether the model is a good one, for which this machine has not the memory.
     pub fn is_out_of_memory(&self) -> bool {
-        matches!(self, LoadError::Language { source, .. } if source.is_out_of_memory())
+        match self {
+            LoadError::Memory { .. } => true,
+            LoadError::Language { source, .. } => source.is_out_of_memory(),
+            _ => false,
+        }
     }
 }
 

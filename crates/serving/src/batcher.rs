@@ -40,6 +40,11 @@ const SHARING_MIN: Duration = Duration::from_micros(10);
 pub(crate) trait Run: Send + Sync + 'static {
     /// Predicts all rows; every output has as many rows as the inputs.
     fn run(&self, inputs: &Tensors) -> Result<Tensors, RuntimeError>;
+
+    /// Whether it can be run at once, without a load before.
+    fn is_ready(&self) -> bool {
+        true
+    }
 }
 
 /// Bounds of the queues and batches of each deployed model.
@@ -195,6 +200,9 @@ impl Batcher {
 
     /// Whether the next batch may run on an async thread.
     fn cheap(&self) -> bool {
+        if !self.work.is_ready() {
+            return false;
+        }
         let rows = self.lock().rows;
         // A queue longer than a batch is cut into several; a single large request is not.
         self.cost.estimate(rows).is_some_and(|t| t <= self.limits.inline_max)

@@ -29,7 +29,7 @@ pub use prompt::PromptError;
 pub(crate) use routing::not_serving;
 pub use routing::{LanguageRoute, LanguageRouteError, NamedLanguage, Outcome};
 
-/// How language models are loaded.
+/// How models are loaded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LanguageOptions {
     /// Tokens, prompt and answer, that a conversation may have; 0 takes what the model was made for.

@@ -16,9 +16,11 @@ mod batcher;
 mod bind;
 mod cost;
 mod counters;
+mod dormant;
 mod embedder;
 mod error;
 mod explain;
+mod file_state;
 #[cfg(test)]
 mod fixture;
 mod gradients;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use formats::Value;
@@ -14,6 +14,7 @@ use tensor::{Data, Dim, OnnxModel, ShapeError, Signature, Tensors};
 use crate::artifact::{self, Artifact, LoadError};
 use crate::batcher::{Rows, Run};
 use crate::bind;
+use crate::dormant::Dormant;
 use crate::embedder::{Embedder, Encodes};
 use crate::error::PredictError;
 use crate::gradients::Gradients;
@@ -83,13 +84,14 @@ impl Model {
                 Err(LoadError::NoDraft("the model"))
             }
             Artifact::Trained { manifest, onnx } => {
-                Model::trained(Box::new(network(dir, &onnx)?), *manifest, dir)
+                let network = network(dir, &onnx, options)?;
+                Model::trained(runtime(network, onnx, options)?, *manifest, dir)
             }
             Artifact::Onnx(onnx) => {
-                let network = network(dir, &onnx)?;
+                let network = network(dir, &onnx, options)?;
                 match Encodes::read(dir, &onnx, network.signature())? {
                     Some(encodes) => Ok(Model::of_encoder(Embedder::of_graph(network, encodes, &onnx)?)),
-                    None => Ok(Model::made_elsewhere(network)),
+                    None => Model::made_elsewhere(network, onnx, options),
                 }
             }
             Artifact::Language(file) => {
@@ -114,10 +116,14 @@ impl Model {
     }
 
     /// A model of an ONNX file, whose outputs read as a classifier's if it says that it is one.
-    fn made_elsewhere(network: OnnxModel) -> Model {
+    fn made_elsewhere(
+        network: OnnxModel,
+        path: PathBuf,
+        options: &LanguageOptions,
+    ) -> Result<Model, LoadError> {
         let form = network.classes().map_or(Form::Tensors, |labels| Form::Classes(labels.to_vec()));
-        let model = Model::from_runtime(Box::new(network));
-        Model { form: Arc::new(form), ..model }
+        let model = Model::from_runtime(runtime(network, path, options)?);
+        Ok(Model { form: Arc::new(form), ..model })
     }
 
     fn trained(runtime: Box<dyn Runtime>, mut manifest: Manifest, dir: &Path) -> Result<Model, LoadError> {
@@ -182,6 +188,16 @@ impl Model {
     /// What computes it: `meuse_trained` for a model trained here, and see [`Runtime::platform`].
     pub fn platform(&self) -> &'static str {
         if self.trained.is_some() { "meuse_trained" } else { self.runtime.platform() }
+    }
+
+    /// See [`Runtime::is_loaded`].
+    pub fn is_loaded(&self) -> bool {
+        self.language.as_ref().map_or_else(|| self.runtime.is_loaded(), |language| language.is_loaded())
+    }
+
+    /// See [`Runtime::rest`].
+    pub(crate) fn rest(&self) {
+        self.runtime.rest();
     }
 
     /// See [`Runtime::gains_by_company`].
@@ -336,12 +352,34 @@ impl Runtime for NotTensors {
     }
 }
 
-/// The network in the file `onnx` of the artifact in `dir`.
-fn network(dir: &Path, onnx: &Path) -> Result<OnnxModel, LoadError> {
-    OnnxModel::load(onnx).map_err(|source| {
-        let file = onnx.strip_prefix(dir).unwrap_or(onnx).display().to_string();
-        LoadError::Onnx { file, source }
-    })
+/// The network in the file `onnx` of the artifact in `dir`, if there is the memory for it, and warm.
+fn network(dir: &Path, onnx: &Path, options: &LanguageOptions) -> Result<OnnxModel, LoadError> {
+    let file = || onnx.strip_prefix(dir).unwrap_or(onnx).display().to_string();
+    let available = match options.memory_max {
+        0 => llm::memory_available(),
+        most => most,
+    };
+    let needed = OnnxModel::memory_needed(onnx).unwrap_or_default();
+    if needed > available {
+        return Err(LoadError::Memory { file: file(), needed: needed >> 20, available: available >> 20 });
+    }
+    let network = OnnxModel::load(onnx).map_err(|source| LoadError::Onnx { file: file(), source })?;
+    network.warm_up();
+    Ok(network)
+}
+
+/// What runs `network`, which was loaded from `path`.
+fn runtime(
+    network: OnnxModel,
+    path: PathBuf,
+    options: &LanguageOptions,
+) -> Result<Box<dyn Runtime>, LoadError> {
+    if options.idle_max.is_zero() {
+        return Ok(Box::new(network));
+    }
+    let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let dormant = Dormant::new(network, path, options.idle_max);
+    Ok(Box::new(dormant.map_err(|source| LoadError::Unreadable { file, source })?))
 }
 
 impl Trained {
@@ -357,6 +395,10 @@ impl Trained {
 impl Run for Model {
     fn run(&self, inputs: &Tensors) -> Result<Tensors, RuntimeError> {
         self.plan.run(&*self.runtime, inputs)
+    }
+
+    fn is_ready(&self) -> bool {
+        self.runtime.is_loaded()
     }
 }
 

@@ -226,6 +226,13 @@ impl Router {
             .collect()
     }
 
+    /// Has models that nobody asks give their memory back, where they were told to; to be called now and then.
+    pub fn rest(&self) {
+        for live in self.table().values().flat_map(|route| &route.live) {
+            live.deployed.model.rest();
+        }
+    }
+
     /// Predicts `instances` on the endpoint's deployed model that the traffic split chooses. Dropping the future
     /// withdraws the request.
     ///

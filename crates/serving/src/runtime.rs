@@ -29,6 +29,14 @@ pub trait Runtime: Send + Sync {
         "onnx"
     }
 
+    /// Whether it can predict at once; if not, its memory was given back, and it is loaded first.
+    fn is_loaded(&self) -> bool {
+        true
+    }
+
+    /// Gives its memory back if nobody has asked for as long as it was told to wait.
+    fn rest(&self) {}
+
     /// Whether rows together take less than each by itself. Where they do not, requests of different callers run apart.
     fn gains_by_company(&self) -> bool {
         true

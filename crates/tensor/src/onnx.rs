@@ -142,6 +142,20 @@ impl OnnxModel {
         Ok(OnnxModel(engine))
     }
 
+    /// Bytes that the model in the file `path` takes once it is loaded, rather too many than too few.
+    ///
+    /// # Errors
+    /// If the file, or those beside it that its weights may lie in, cannot be looked at.
+    pub fn memory_needed(path: &Path) -> std::io::Result<u64> {
+        file::memory_needed(path)
+    }
+
+    /// Runs the model once on nothing, so that the first to ask does not wait for what is made ready then.
+    pub fn warm_up(&self) {
+        // A graph that cannot run on zeros says so to those who ask for it.
+        let _ = contest::blank(self.signature(), 1).and_then(|inputs| self.run(&inputs));
+    }
+
     /// What the model takes and gives.
     pub fn signature(&self) -> &Signature {
         match &self.0 {

@@ -43,10 +43,10 @@ pub struct Serve {
     /// Tokens, prompt and answer, that a language model's conversations may have [default: as the model was made for]
     #[arg(long, value_name = "TOKENS", default_value_t = 0, hide_default_value = true)]
     pub context: usize,
-    /// MiB that one language model may take [default: what the machine has available]
+    /// MiB that one model may take [default: what the machine has available]
     #[arg(long, value_name = "MIB", default_value_t = 0, hide_default_value = true)]
     pub model_memory: u64,
-    /// A language model that nobody asks for so long, such as 15m, gives its memory back until somebody does
+    /// A model that nobody asks for so long, such as 15m, gives its memory back until somebody does (encoders keep it)
     /// [default: never]
     #[arg(long, value_name = "TIME", value_parser = crate::time::span)]
     pub unload_idle: Option<jiff::SignedDuration>,

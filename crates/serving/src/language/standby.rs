@@ -1,15 +1,15 @@
 //! [`Standby`]: a model's engine, loaded again when it is asked for after it has ended.
 
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use llm::{Counters, End, Engine, EngineOptions, LoadOptions, SubmitError};
 
 use super::{Files, Keep};
 use crate::artifact::LoadError;
+use crate::file_state::FileState;
 
 /// From the beginning of a load whose model failed to the next: one that breaks at once must not take the whole
 /// machine.
@@ -43,17 +43,6 @@ enum State {
     Loading,
     /// The last load failed.
     Failed,
-}
-
-/// What tells whether a file was changed, by whatever means: writing sets the time of its last change, and nothing
-/// sets that back.
-#[derive(Debug, PartialEq, Eq)]
-struct FileState {
-    path: PathBuf,
-    bytes: u64,
-    modified: SystemTime,
-    /// The inode, and its last change in seconds and nanoseconds.
-    inode: (u64, i64, i64),
 }
 
 impl Standby {
@@ -183,39 +172,9 @@ fn micros(since: Instant) -> u64 {
 fn states(files: &Files) -> io::Result<Vec<FileState>> {
     let mut states = Vec::new();
     for file in [Some(&files.model), files.draft.as_ref()].into_iter().flatten() {
-        add_states(file.parent().unwrap_or(file), &mut states)?;
+        states.extend(FileState::beside(file)?);
     }
-    states.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(states)
-}
-
-/// Adds the states of the files in `directory`.
-fn add_states(directory: &Path, states: &mut Vec<FileState>) -> io::Result<()> {
-    for entry in std::fs::read_dir(directory)? {
-        let entry = entry?;
-        let about = entry.metadata()?;
-        if about.is_file() {
-            let inode = inode(&about);
-            states.push(FileState {
-                path: entry.path(),
-                bytes: about.len(),
-                modified: about.modified()?,
-                inode,
-            });
-        }
-    }
-    Ok(())
-}
-
-#[cfg(unix)]
-fn inode(about: &std::fs::Metadata) -> (u64, i64, i64) {
-    use std::os::unix::fs::MetadataExt;
-    (about.ino(), about.ctime(), about.ctime_nsec())
-}
-
-#[cfg(not(unix))]
-fn inode(_: &std::fs::Metadata) -> (u64, i64, i64) {
-    (0, 0, 0)
 }
 
 #[cfg(test)]

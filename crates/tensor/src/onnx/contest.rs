@@ -51,7 +51,7 @@ fn fastest(
 }
 
 /// Inputs of zeros.
-fn blank(signature: &Signature, rows: usize) -> Result<Tensors, RunError> {
+pub(super) fn blank(signature: &Signature, rows: usize) -> Result<Tensors, RunError> {
     let one = |spec: &crate::TensorSpec| {
         let size = |(place, dim): (usize, &Dim)| match dim {
             Dim::Fixed(n) => *n,

@@ -40,6 +40,20 @@ pub(super) fn read(path: &Path, max: u64) -> Result<Vec<u8>, LoadError> {
     }
 }
 
+/// See [`super::OnnxModel::memory_needed`]: the files once, and once more where the runtime lays them out anew; with the
+/// library, once for each of its sessions.
+pub(super) fn memory_needed(path: &Path) -> std::io::Result<u64> {
+    let mut files = path.metadata()?.len();
+    for entry in path.parent().map(std::fs::read_dir).transpose()?.into_iter().flatten() {
+        let entry = entry?;
+        if entry.path() != path && entry.file_type()?.is_file() {
+            files = files.saturating_add(entry.metadata()?.len());
+        }
+    }
+    let copies = if files <= PREPACK_BYTES_MAX as u64 { 2 } else { 1 };
+    Ok(files.saturating_mul(copies + super::foreign::copies(files)))
+}
+
 /// Reads the files in which a model keeps weights, which must lie beside or below it.
 pub(super) fn read_external(
     directory: &Path,

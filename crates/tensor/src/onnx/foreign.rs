@@ -21,7 +21,7 @@ use super::{failed, rows};
 use crate::{Data, Signature, Tensor, Tensors};
 
 /// A model whose weights take more has one session on all processors; others have one a processor.
-const SESSIONS_BYTES_MAX: usize = 256 << 20;
+const SESSIONS_BYTES_MAX: u64 = 256 << 20;
 
 /// The library, once it is open.
 static LIBRARY: OnceLock<Environment> = OnceLock::new();
@@ -56,6 +56,17 @@ pub(super) fn is_open() -> bool {
     LIBRARY.get().is_some()
 }
 
+/// How many sessions a model whose files take `size` bytes has, and the threads of each.
+fn sessions(size: u64) -> (usize, usize) {
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    if size > SESSIONS_BYTES_MAX { (1, processors) } else { (processors, 1) }
+}
+
+/// How many copies of a model's weights the library may hold.
+pub(super) fn copies(size: u64) -> u64 {
+    if is_open() { sessions(size).0 as u64 } else { 0 }
+}
+
 /// Where the graph comes from.
 pub(super) enum Source<'a> {
     /// The file's bytes, which hold all of its weights.
@@ -87,8 +98,7 @@ impl Foreign {
     ) -> Result<Foreign, LoadError> {
         let library =
             LIBRARY.get().ok_or_else(|| LoadError::Invalid { reason: "there is no library".to_owned() })?;
-        let processors = thread::available_parallelism().map_or(1, usize::from);
-        let (sessions, threads) = if size > SESSIONS_BYTES_MAX { (1, processors) } else { (processors, 1) };
+        let (sessions, threads) = sessions(size as u64);
         let open = |_| Ok(Mutex::new(session(library, source, threads).map_err(invalid)?));
         let Ports { inputs, outputs, mut notes } = ports;
         notes.push("ONNX Runtime's library computes it".to_owned());

@@ -1,0 +1,144 @@
+//! [`Dormant`]: a network that gives its memory back while nobody asks, and is loaded again by who asks next.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
+
+use tensor::{OnnxModel, Signature, Tensors};
+
+use crate::file_state::FileState;
+use crate::runtime::{Runtime, RuntimeError};
+
+/// A network that was loaded from a file, and can be again.
+pub(crate) struct Dormant {
+    path: PathBuf,
+    /// The files as they were when their content was verified.
+    verified: Vec<FileState>,
+    signature: Signature,
+    platform: &'static str,
+    gains_by_company: bool,
+    idle_max: Duration,
+    slot: Mutex<Slot>,
+}
+
+struct Slot {
+    network: Option<Arc<OnnxModel>>,
+    /// When it was last asked.
+    asked: Instant,
+}
+
+impl Dormant {
+    /// `network`, which was loaded from `path`, until nobody has asked for `idle_max`.
+    pub(crate) fn new(network: OnnxModel, path: PathBuf, idle_max: Duration) -> std::io::Result<Dormant> {
+        Ok(Dormant {
+            verified: FileState::beside(&path)?,
+            path,
+            signature: network.signature().clone(),
+            platform: Runtime::platform(&network),
+            gains_by_company: network.gains_by_company(),
+            idle_max,
+            slot: Mutex::new(Slot { network: Some(Arc::new(network)), asked: Instant::now() }),
+        })
+    }
+
+    /// The network, loaded if need be; others wait for that meanwhile.
+    fn awake(&self) -> Result<Arc<OnnxModel>, RuntimeError> {
+        let mut slot = self.slot();
+        slot.asked = Instant::now();
+        if let Some(network) = &slot.network {
+            return Ok(Arc::clone(network));
+        }
+        let network = Arc::new(self.load().map_err(|reason| {
+            tracing::error!(file = %self.path.display(), "a model cannot be loaded again: {reason}");
+            RuntimeError::new(format!("the model cannot be loaded again: {reason}"))
+        })?);
+        slot.network = Some(Arc::clone(&network));
+        slot.asked = Instant::now();
+        Ok(network)
+    }
+
+    fn load(&self) -> Result<OnnxModel, String> {
+        if FileState::beside(&self.path).map_err(|e| e.kind().to_string())? != self.verified {
+            return Err("its files were changed since they were verified; deploy it again".to_owned());
+        }
+        OnnxModel::load(&self.path).map_err(|e| match e {
+            // The path is the server's own affair.
+            tensor::LoadError::Io { source, .. } => source.kind().to_string(),
+            other => other.to_string(),
+        })
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Slot> {
+        // The slot is whole between any two statements.
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Runtime for Dormant {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn predict(&self, inputs: &Tensors) -> Result<Tensors, RuntimeError> {
+        self.awake()?.run(inputs).map_err(|e| RuntimeError::new(e.to_string()))
+    }
+
+    fn platform(&self) -> &'static str {
+        self.platform
+    }
+
+    fn gains_by_company(&self) -> bool {
+        self.gains_by_company
+    }
+
+    fn is_loaded(&self) -> bool {
+        // Who holds the lock may be loading, for which no async thread should wait.
+        match self.slot.try_lock() {
+            Ok(slot) => slot.network.is_some(),
+            Err(TryLockError::Poisoned(slot)) => slot.into_inner().network.is_some(),
+            Err(TryLockError::WouldBlock) => false,
+        }
+    }
+
+    fn rest(&self) {
+        let mut slot = self.slot();
+        if slot.asked.elapsed() >= self.idle_max {
+            let resting = slot.network.take();
+            drop(slot);
+            drop(resting);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use tensor::export::{Activation, Layer, sequential};
+    use tensor::{Data, Tensor};
+
+    use super::*;
+
+    #[test]
+    fn it_rests_and_is_loaded_again_unless_its_file_changed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("model.onnx");
+        let layer =
+            Layer::Dense { units: 1, kernel: vec![1.0, 2.0], bias: None, activation: Activation::Linear };
+        std::fs::write(&path, sequential(&[2], &[layer]).unwrap()).unwrap();
+        let network = OnnxModel::load(&path).unwrap();
+        let input = network.signature().inputs[0].name.clone();
+        let inputs = vec![(input, Tensor::new(vec![1, 2], Data::F32(vec![3.0, 4.0])).unwrap())];
+        let dormant = Dormant::new(network, path.clone(), Duration::ZERO).unwrap();
+        let before = dormant.predict(&inputs).unwrap();
+        dormant.rest();
+        assert!(!dormant.is_loaded());
+        assert_eq!(dormant.predict(&inputs).unwrap(), before);
+        assert!(dormant.is_loaded());
+        dormant.rest();
+        std::thread::sleep(Duration::from_millis(20));
+        std::fs::write(&path, "another").unwrap();
+        let error = dormant.predict(&inputs).unwrap_err();
+        assert!(error.message.contains("were changed"), "{error}");
+    }
+}
