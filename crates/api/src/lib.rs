@@ -22,6 +22,7 @@ pub mod openai;
 mod rows;
 pub mod storage;
 mod stream;
+mod tenant;
 pub mod tfserving;
 pub mod vertex;
 

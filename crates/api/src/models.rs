@@ -11,6 +11,7 @@ use serving::{Deployed, Pick, Router};
 use crate::http::{Access, App, Call, Handler, Permission, Response, Route, Template, handler, json_reply};
 use crate::language::{find_predictor, project_of};
 use crate::openai::{PROJECT_HEADER, PROTOCOL};
+use crate::tenant::Tenant;
 use crate::{Fault, tfserving};
 
 /// The routes of this file.
@@ -20,7 +21,7 @@ pub(crate) fn routes() -> impl Iterator<Item = Route> {
             method: Method::GET,
             template,
             pattern: pattern.to_owned(),
-            access: Access::Needs(Permission::Read),
+            access: Access::Needs(Permission::Look),
             protocol: PROTOCOL,
             handler,
         })
@@ -39,16 +40,16 @@ pub(crate) struct Listed {
     context: usize,
 }
 
-/// Those of a project, by name and then by endpoint.
-pub(crate) fn listed(router: &Router, project: &str) -> Vec<Listed> {
-    let languages = router.languages(Some(project)).into_iter().map(|model| Listed {
+/// Those that a tenant may know of, by name and then by endpoint.
+pub(crate) fn listed(router: &Router, tenant: &Tenant) -> Vec<Listed> {
+    let languages = router.languages(Some(tenant)).into_iter().map(|model| Listed {
         created_s: model.language.created_s(),
         context: model.language.context(),
         name: model.name,
         endpoint: model.endpoint,
         deployed: model.deployed,
     });
-    let encoders = router.embedders(Some(project)).into_iter().map(|model| Listed {
+    let encoders = router.embedders(Some(tenant)).into_iter().map(|model| Listed {
         created_s: model.embedder.created_s(),
         context: model.embedder.context(),
         name: model.name,
@@ -56,6 +57,7 @@ pub(crate) fn listed(router: &Router, project: &str) -> Vec<Listed> {
         deployed: model.deployed,
     });
     let mut all: Vec<Listed> = languages.chain(encoders).collect();
+    all.retain(|model| tenant.knows([model.endpoint.as_str(), &model.deployed.model_name]));
     all.sort_by(|a, b| (&a.name, &a.endpoint).cmp(&(&b.name, &b.endpoint)));
     all
 }
@@ -140,7 +142,7 @@ async fn get(call: Call) -> Result<Response, Fault> {
 
 /// A model that predicts and is called `name`: OpenAI's fields, beside TensorFlow Serving's and those of KServe's first
 /// protocol. OpenAI's clients do not find it in the list: it takes no messages.
-fn predictor(app: &App, project: &str, name: &str) -> Option<Value> {
+fn predictor(app: &App, project: &Tenant, name: &str) -> Option<Value> {
     let route = find_predictor(app, project, name, Pick::Most).ok()?;
     Some(json!({
         "id": name,

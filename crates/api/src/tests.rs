@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use control::{Control, Options, Role};
+use control::{Control, NewKey, Options, Role, Timestamp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -37,28 +37,36 @@ impl Running {
     }
 
     async fn key(&self, project: &str, role: Role) -> String {
-        let (_, secret) = self.control.keys().create(project, role, None).await.unwrap();
+        let (_, secret) = self.control.keys().create(NewKey::new(project, role)).await.unwrap();
         secret.expose().to_owned()
     }
 
     /// Status and body of one request on a connection of its own.
     async fn ask(&self, method: &str, path: &str, key: Option<&str>, body: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(&self.address).await.unwrap();
         let key = key.map_or(String::new(), |key| format!("authorization: Bearer {key}\r\n"));
+        let (status, reply) = self.ask_with(method, path, &key, body).await;
+        let (_, body) = reply.split_once("\r\n\r\n").unwrap_or(("", &reply));
+        (status, body.to_owned())
+    }
+
+    /// Status and the whole reply of one request with these header lines.
+    async fn ask_with(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.address).await.unwrap();
+        let host = if headers.contains("host: ") { "" } else { "host: x\r\n" };
         let length = body.len();
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{key}content-length: {length}\r\n\r\n{body}"
+            "{method} {path} HTTP/1.1\r\n{host}connection: close\r\n{headers}content-length: {length}\r\n\r\n{body}"
         );
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut reply = String::new();
         stream.read_to_string(&mut reply).await.unwrap();
         let status = reply.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
-        let (head, body) = reply.split_once("\r\n\r\n").unwrap_or((&reply, ""));
+        let head = reply.split("\r\n\r\n").next().unwrap_or_default();
         // gRPC says in a header how it went.
         match head.split("grpc-status: ").nth(1).and_then(|rest| rest.split("\r\n").next()) {
-            Some("16") => (401, "\"error".to_owned()),
-            Some("7") => (403, body.to_owned()),
-            _ => (status, body.to_owned()),
+            Some("16") => (401, reply),
+            Some("7") => (403, reply),
+            _ => (status, reply),
         }
     }
 
@@ -79,59 +87,170 @@ fn example(route: &Route) -> String {
     path
 }
 
+/// Who asks, in the matrix of routes and callers.
+struct Caller {
+    says: &'static str,
+    headers: String,
+    /// Whether routes in project `p` that need this are open to it.
+    may: fn(Permission) -> bool,
+    /// Whether it acts in project `p`.
+    is_of_p: bool,
+}
+
+impl Caller {
+    fn of(says: &'static str, key: &str, may: fn(Permission) -> bool) -> Self {
+        Caller { says, headers: format!("authorization: Bearer {key}\r\n"), may, is_of_p: true }
+    }
+}
+
+/// The only addresses that answer without a key.
+const PUBLIC: [&str; 9] = [
+    "GET /health/live",
+    "GET /health/ready",
+    "GET /",
+    "HEAD /",
+    "GET /v2/health/live",
+    "GET /v2/health/ready",
+    "POST /inference.GRPCInferenceService/ServerLive",
+    "POST /inference.GRPCInferenceService/ServerReady",
+    "GET /ping",
+];
+
+/// Every route, from the router itself, asked by everyone: open to whom it is declared to be open, and to nobody else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_route_wants_a_key_but_health() {
+async fn every_route_is_open_to_whom_it_says_and_to_nobody_else() {
     let server = Running::start().await;
+    let keys = server.control.keys();
+    let soon = Timestamp::now() + std::time::Duration::from_millis(50);
+    let (_, expired) =
+        keys.create(NewKey { expires: Some(soon), ..NewKey::new("p", Role::Admin) }).await.unwrap();
+    let (revoked_info, revoked) = keys.create(NewKey::new("p", Role::Admin)).await.unwrap();
+    keys.delete(&revoked_info.id).await.unwrap();
+    let networks = vec!["203.0.113.0/24".parse().unwrap()];
+    let (_, afar) = keys.create(NewKey { networks, ..NewKey::new("p", Role::Admin) }).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(60)).await;
+    let nobody = |_| false;
+    let foreign = "origin: https://evil.example\r\nhost: evil.example\r\n";
+    let viewer = server.key("p", Role::Viewer).await;
+    let callers = [
+        Caller { says: "no key", headers: String::new(), may: nobody, is_of_p: true },
+        Caller { says: "no key, a foreign page", headers: foreign.to_owned(), may: nobody, is_of_p: true },
+        Caller::of("a wrong key", "mk_0_0", nobody),
+        Caller::of("an expired key", expired.expose(), nobody),
+        Caller::of("a revoked key", revoked.expose(), nobody),
+        Caller::of("a key for another network", afar.expose(), nobody),
+        Caller {
+            is_of_p: false,
+            ..Caller::of("another project's deployer", &server.key("other", Role::Deployer).await, |p| {
+                p.granted_to(Role::Deployer)
+            })
+        },
+        Caller {
+            headers: format!("authorization: Bearer {viewer}\r\n{foreign}"),
+            ..Caller::of("a viewer, a foreign page", &viewer, |p| p.granted_to(Role::Viewer))
+        },
+        Caller::of("an invoker", &server.key("p", Role::Invoker).await, |p| p.granted_to(Role::Invoker)),
+        Caller::of("a deployer", &server.key("p", Role::Deployer).await, |p| p.granted_to(Role::Deployer)),
+        Caller::of("an auditor", &server.key("p", Role::Auditor).await, |p| p.granted_to(Role::Auditor)),
+        Caller::of("an admin", &server.key("p", Role::Admin).await, |p| p.granted_to(Role::Admin)),
+    ];
     let routes = routes().unwrap();
     let mut public = Vec::new();
     for route in routes.iter() {
-        let path = example(route);
-        let (without, body) = server.ask(route.method.as_str(), &path, None, "").await;
-        let (wrong, _) = server.ask(route.method.as_str(), &path, Some("mk_0_0"), "").await;
-        match route.access {
-            Access::Public => public.push(route.pattern.clone()),
-            Access::Needs(_) => {
-                assert_eq!((without, wrong), (401, 401), "{} {path}", route.method);
-                assert!(body.contains("\"error"), "{} {path}: {body}", route.method);
+        let (path, method) = (example(route), route.method.as_str());
+        let Access::Needs(permission) = route.access else {
+            public.push(format!("{method} {}", route.pattern));
+            continue;
+        };
+        for caller in &callers {
+            let known = (caller.may)(Permission::Read) || (caller.may)(Permission::Audit);
+            let elsewhere = !caller.is_of_p && path.contains("projects/p/");
+            let expected = match known {
+                false => Some(401),
+                true if elsewhere || !(caller.may)(permission) => Some(403),
+                true => None,
+            };
+            let (status, reply) = server.ask_with(method, &path, &caller.headers, "").await;
+            let says = format!("{}: {method} {path}: {status} {reply}", caller.says);
+            match expected {
+                Some(refused) => assert_eq!(status, refused, "{says}"),
+                None => assert!(!matches!(status, 0 | 401 | 403), "{says}"),
             }
+            // No page of another origin may read what is answered here.
+            assert!(!reply.to_lowercase().contains("access-control-allow"), "{says}");
         }
+        // A method that the path does not have is nobody's business without a key.
+        assert_eq!(server.ask("OPTIONS", &path, None, "").await.0, 401, "{path}");
     }
-    let expected = [
-        "/health/live",
-        "/health/ready",
-        "/",
-        "/",
-        "/v2/health/live",
-        "/v2/health/ready",
-        "/inference.GRPCInferenceService/ServerLive",
-        "/inference.GRPCInferenceService/ServerReady",
-        "/ping",
-    ];
-    assert_eq!(public, expected);
+    assert_eq!(public, PUBLIC);
     assert!(routes.iter().count() > 150);
     assert_eq!(server.ask("GET", "/no/such/path", None, "").await.0, 401);
     server.stop().await;
 }
 
+/// What is another project's is as if it were not there, word for word.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_reaches_its_project_and_what_its_role_grants() {
+async fn another_projects_names_are_as_good_as_none() {
     let server = Running::start().await;
-    let viewer = server.key("p", Role::Viewer).await;
-    let stranger = server.key("other", Role::Admin).await;
-    for route in routes().unwrap().iter() {
-        let (path, method) = (example(route), route.method.as_str());
-        if let Access::Needs(permission) = route.access {
-            let (status, body) = server.ask(method, &path, Some(&viewer), "").await;
-            assert_eq!(
-                status == 403,
-                permission != Permission::Read,
-                "viewer: {method} {path}: {status} {body}"
-            );
-            if path.contains("projects/p/") {
-                let (status, _) = server.ask(method, &path, Some(&stranger), "").await;
-                assert_eq!(status, 403, "stranger: {method} {path}");
-            }
-        }
+    let owner = server.key("owned", Role::Admin).await;
+    let stranger = server.key("q", Role::Admin).await;
+    let (key, _) = server.control.keys().create(NewKey::new("owned", Role::Viewer)).await.unwrap();
+    let (status, made) =
+        server.ask("POST", "/storage/v1/b?project=owned", Some(&owner), r#"{"name":"bucket-there"}"#).await;
+    assert_eq!(status, 200, "{made}");
+    let put = "/upload/storage/v1/b/bucket-there/o?uploadType=media&name=object-there";
+    assert_eq!(server.ask("POST", put, Some(&owner), "text,label\na,b\n").await.0, 200);
+    let endpoints = "/v1/projects/owned/locations/l/endpoints";
+    let (status, made) = server
+        .ask("POST", &format!("{endpoints}?endpointId=there"), Some(&owner), r#"{"displayName":"there"}"#)
+        .await;
+    assert_eq!(status, 200, "{made}");
+    let missing_key = "0123456789abcdef";
+    for (method, path, there, missing) in [
+        ("GET", "/storage/v1/b/NAME", "bucket-there", "bucket-gone"),
+        ("DELETE", "/storage/v1/b/NAME", "bucket-there", "bucket-gone"),
+        ("GET", "/storage/v1/b/NAME/o", "bucket-there", "bucket-gone"),
+        ("GET", "/storage/v1/b/NAME/o/object-there", "bucket-there", "bucket-gone"),
+        ("DELETE", "/storage/v1/b/NAME/o/object-there", "bucket-there", "bucket-gone"),
+        ("GET", "/download/storage/v1/b/NAME/o/object-there?alt=media", "bucket-there", "bucket-gone"),
+        ("POST", "/upload/storage/v1/b/NAME/o?uploadType=media&name=x", "bucket-there", "bucket-gone"),
+        ("POST", "/upload/storage/v1/b/NAME/o?uploadType=resumable&name=x", "bucket-there", "bucket-gone"),
+        ("POST", "/storage/v1/b/NAME/o/object-there/copyTo/b/NAME/o/x", "bucket-there", "bucket-gone"),
+        ("POST", "/storage/v1/b/NAME/o/x/compose", "bucket-there", "bucket-gone"),
+        ("DELETE", "/admin/v1/keys/NAME", &key.id, missing_key),
+        ("POST", "/admin/v1/keys/NAME:rotate", &key.id, missing_key),
+        ("GET", "/v1/projects/owned/locations/l/endpoints/NAME", "there", "gone"),
+        ("GET", "/v1/projects/NAME/locations/l/endpoints", "owned", "nobody"),
+        ("POST", "/v1/projects/owned/locations/l/endpoints/NAME:predict", "there", "gone"),
+        ("GET", "/v1/models/NAME", "there", "gone"),
+        ("GET", "/v2/models/NAME", "there", "gone"),
+        ("POST", "/v2/models/NAME/infer", "there", "gone"),
+    ] {
+        let (a, of_there) = server.ask(method, &path.replace("NAME", there), Some(&stranger), "{}").await;
+        let (b, of_missing) = server.ask(method, &path.replace("NAME", missing), Some(&stranger), "{}").await;
+        assert!(
+            (a, of_there.replace(there, missing)) == (b, of_missing.clone()),
+            "{method} {path}: {a} {of_there} / {b} {of_missing}"
+        );
+        assert!(a == 403 || a == 404 || a == 400, "{method} {path}: {a}");
+    }
+    // Nor does a job reach there.
+    let upload = |bucket: &str| {
+        format!(
+            r#"{{"model":{{"displayName":"m","artifactUri":"gs://{bucket}/object-there","containerSpec":{{"imageUri":"us-docker.pkg.dev/vertex-ai/prediction/sklearn-cpu.1-3:latest"}}}}}}"#
+        )
+    };
+    let at = "/v1/projects/q/locations/l/models:upload";
+    for bucket in ["bucket-there", "bucket-gone"] {
+        let (status, begun) = server.ask("POST", at, Some(&stranger), &upload(bucket)).await;
+        assert_eq!(status, 200, "{begun}");
+        let begun: serde_json::Value = serde_json::from_str(&begun).unwrap();
+        let wait = format!("/v1/{}:wait", begun["name"].as_str().unwrap());
+        let (_, ended) = server.ask("POST", &wait, Some(&stranger), "{}").await;
+        assert!(
+            ended.contains("\"error\"") && ended.contains(&format!("bucket `{bucket}` does not exist")),
+            "{ended}"
+        );
     }
     server.stop().await;
 }

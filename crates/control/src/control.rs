@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::answerer::{Answerer, Answerers};
 use crate::artifact::{Artifacts, Digest};
 use crate::jobs::Runner;
-use crate::keys::KeyRing;
+use crate::keys::{KeyRing, keep_uses};
 use crate::loader::{Loader, Parts};
 use crate::operations::Running;
 use crate::publisher::Publisher;
@@ -109,6 +109,7 @@ impl Control {
         control.inner.publisher.publish_all(&control).await?;
         Runner::start(&control).await?;
         control.let_rest();
+        tokio::spawn(keep_uses(control.downgrade()));
         Ok(control)
     }
 
@@ -203,9 +204,9 @@ impl Control {
         Keys::new(self.clone())
     }
 
-    /// Objects by address.
-    pub fn storage(&self) -> &Storage {
-        &self.inner.storage
+    /// Objects by address, as `project` sees them.
+    pub fn storage(&self, project: &str) -> Storage {
+        self.inner.storage.of(project)
     }
 
     /// The artifact store.

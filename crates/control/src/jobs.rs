@@ -214,7 +214,7 @@ impl Jobs {
         if let (true, Some(dataset)) = (uris.is_empty(), &new.dataset) {
             uris = self.control.datasets().get(dataset).await?.uris;
         }
-        self.check_inputs(&uris)?;
+        self.check_inputs(parent, &uris)?;
         if let Some(model) = &new.target.parent_model {
             self.control.models().get(model).await?;
         }
@@ -248,9 +248,9 @@ impl Jobs {
     /// not offered.
     pub async fn create_batch(&self, parent: &Parent, new: NewBatch) -> Result<Job> {
         let (model, version) = self.usable(&new.model).await?;
-        self.check_inputs(&new.input_uris)?;
+        self.check_inputs(parent, &new.input_uris)?;
         let output = ObjectUri::parse_prefix(&new.output_uri_prefix)?;
-        self.control.storage().check_reachable(&output)?;
+        self.control.storage(&parent.project).check_reachable(&output)?;
         if new.explain && new.predictions_format == RowFormat::Csv {
             return Err(Error::invalid(
                 "explanations are written in JSONL only; set predictionsFormat to jsonl",
@@ -284,7 +284,7 @@ impl Jobs {
     /// project's.
     pub async fn create_evaluation(&self, parent: &Parent, new: NewEvaluation) -> Result<(Job, Operation)> {
         let (model, version) = self.usable(&new.model).await?;
-        self.check_inputs(&new.uris)?;
+        self.check_inputs(parent, &new.uris)?;
         let against = match &new.against {
             Some(name) => Some(self.against(parent, name, &model, version).await?),
             None => None,
@@ -469,16 +469,17 @@ impl Jobs {
         }
     }
 
-    fn check_inputs(&self, uris: &[String]) -> Result<()> {
+    fn check_inputs(&self, parent: &Parent, uris: &[String]) -> Result<()> {
         if uris.is_empty() || uris.len() > URIS_MAX {
             return Err(Error::invalid(format!(
                 "a job reads from 1 to {URIS_MAX} addresses, not {}",
                 uris.len()
             )));
         }
+        let storage = self.control.storage(&parent.project);
         for uri in uris {
             let fixed = uri.split_once('*').map_or(uri.as_str(), |(before, _)| before);
-            self.control.storage().check_reachable(&ObjectUri::parse_prefix(fixed)?)?;
+            storage.check_reachable(&ObjectUri::parse_prefix(fixed)?)?;
         }
         Ok(())
     }

@@ -7,53 +7,33 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::path::Path;
-use std::sync::{PoisonError, RwLock};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
+use tokio::sync::Mutex;
 
-use crate::store::{Kind, MetadataStore, Record, list_all, remove};
-use crate::{Error, ErrorCode, Result, Timestamp, is_id};
+use crate::control::WeakControl;
+use crate::store::{self, Kind, MetadataStore, Record, list_all, remove};
+use crate::{ALL_PROJECTS, Error, ErrorCode, Network, Principal, Result, Role, Timestamp, is_id};
 
-/// What a key's holder may do. Each may do all that those before it may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Read everything in the project.
-    Viewer,
-    /// Predict and explain.
-    Invoker,
-    /// Register, deploy, run jobs, change and delete.
-    Deployer,
-    /// Make and withdraw keys.
-    Admin,
-}
-
-/// Who makes a call.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Principal {
-    /// The key's public part.
-    pub key_id: String,
-    /// The project that the key is bound to, or `*` for all.
-    pub project: String,
-    /// What its holder may do.
-    pub role: Role,
-}
-
-impl Principal {
-    /// Whether this principal may do in `project` what needs `role`.
-    pub fn may(&self, project: &str, role: Role) -> bool {
-        self.role >= role && (self.project == ALL_PROJECTS || self.project == project)
-    }
-}
-
-/// The project of a key that may act in every one: the first key's.
-pub const ALL_PROJECTS: &str = "*";
+/// Models, and networks, that one key is bound to at most.
+const SCOPE_MAX: usize = 64;
+/// The longest time for which a key that was rotated works beside its successor.
+const OVERLAP_MAX: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// How often it is written down when keys were last used.
+const USE_INTERVAL: Duration = Duration::from_secs(60);
+/// How exactly it is known when a key was last used, in seconds.
+const USE_GRAIN_S: i64 = 60;
 
 /// What is known of a key, short of its secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,10 +44,74 @@ pub struct KeyInfo {
     pub project: String,
     /// What its holder may do.
     pub role: Role,
+    /// The models and endpoints, by id, that it may ask; all when empty.
+    #[serde(default)]
+    pub models: Vec<String>,
+    /// Where it may be used from; anywhere when empty.
+    #[serde(default)]
+    pub networks: Vec<Network>,
     /// When it stops working; never when absent.
     pub expires: Option<Timestamp>,
     /// When it was made.
     pub create_time: Timestamp,
+    /// When it last got another secret.
+    #[serde(default)]
+    pub rotate_time: Option<Timestamp>,
+    /// Until when the secret before that one works, too.
+    #[serde(default)]
+    pub former_expires: Option<Timestamp>,
+    /// When it was last used, to the minute.
+    #[serde(default)]
+    pub last_used: Option<Timestamp>,
+}
+
+/// What to make a key for.
+#[derive(Debug, Clone)]
+pub struct NewKey {
+    /// The project that it is bound to, or `*` for all.
+    pub project: String,
+    /// What its holder may do.
+    pub role: Role,
+    /// The models and endpoints, by id, that it may ask; all when empty.
+    pub models: Vec<String>,
+    /// Where it may be used from; anywhere when empty.
+    pub networks: Vec<Network>,
+    /// When it stops working; never when absent.
+    pub expires: Option<Timestamp>,
+}
+
+impl NewKey {
+    /// A key for all of `project`, from anywhere, for ever.
+    pub fn new(project: impl Into<String>, role: Role) -> Self {
+        NewKey { project: project.into(), role, models: Vec::new(), networks: Vec::new(), expires: None }
+    }
+
+    fn check(&self) -> Result<()> {
+        let project = &self.project;
+        if project != ALL_PROJECTS && !is_id(project) {
+            return Err(Error::invalid(format!(
+                "{project:?} is no project: letters, digits, `-`, `_`, `.` and `:`, or `*` for all projects"
+            )));
+        }
+        if self.expires.is_some_and(|expires| expires <= Timestamp::now()) {
+            return Err(Error::invalid("the key would have expired already; give a time to come"));
+        }
+        if self.models.len() > SCOPE_MAX || self.networks.len() > SCOPE_MAX {
+            return Err(Error::invalid(format!(
+                "a key is bound to {SCOPE_MAX} models and {SCOPE_MAX} networks at most"
+            )));
+        }
+        if let Some(wrong) = self.models.iter().find(|model| !is_id(model)) {
+            return Err(Error::invalid(format!("{wrong:?} is no id of a model or an endpoint")));
+        }
+        if !self.models.is_empty() && self.role != Role::Invoker {
+            return Err(Error::invalid(format!(
+                "only an invoker's key can be bound to models: as {} it would reach others all the same",
+                self.role
+            )));
+        }
+        Ok(())
+    }
 }
 
 /// A whole key, `mk_<id>_<secret>`: shown once, kept nowhere. Its `Debug` does not show it.
@@ -84,33 +128,6 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
-    }
-}
-
-impl std::str::FromStr for Role {
-    type Err = crate::Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "viewer" => Ok(Role::Viewer),
-            "invoker" => Ok(Role::Invoker),
-            "deployer" => Ok(Role::Deployer),
-            "admin" => Ok(Role::Admin),
-            _ => Err(crate::Error::invalid(format!(
-                "{text:?} is no role; the roles are viewer, invoker, deployer and admin"
-            ))),
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Role::Viewer => "viewer",
-            Role::Invoker => "invoker",
-            Role::Deployer => "deployer",
-            Role::Admin => "admin",
-        })
     }
 }
 
@@ -134,9 +151,39 @@ const KEY_BYTES_MAX: usize = 256;
 struct StoredKey {
     #[serde(flatten)]
     info: KeyInfo,
-    /// HMAC-SHA256 under the pepper of the id and the secret, in base64.
-    hash: String,
+    hash: Hash,
+    /// Of the secret before the last rotation, which works until [`KeyInfo::former_expires`].
+    #[serde(default)]
+    former: Option<Hash>,
     etag: String,
+}
+
+/// HMAC-SHA256 under the pepper of a key's id and secret.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+struct Hash([u8; 32]);
+
+impl Hash {
+    /// Compares in constant time.
+    fn is(&self, other: &Hash) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl From<Hash> for String {
+    fn from(hash: Hash) -> String {
+        STANDARD.encode(hash.0)
+    }
+}
+
+impl TryFrom<String> for Hash {
+    type Error = base64::DecodeSliceError;
+
+    fn try_from(text: String) -> std::result::Result<Self, Self::Error> {
+        let mut hash = [0; 32];
+        STANDARD.decode_slice(text, &mut hash)?;
+        Ok(Hash(hash))
+    }
 }
 
 impl Record for StoredKey {
@@ -163,11 +210,54 @@ impl Record for StoredKey {
     }
 }
 
+/// A key in memory.
+struct Held {
+    stored: StoredKey,
+    models: Option<Arc<[String]>>,
+    /// When it was last used, in seconds of Unix time, to the grain; 0 for never.
+    used_s: AtomicI64,
+}
+
+impl Held {
+    fn new(stored: StoredKey) -> Self {
+        let models = (!stored.info.models.is_empty()).then(|| Arc::from(stored.info.models.clone()));
+        let used_s = AtomicI64::new(stored.info.last_used.map_or(0, Timestamp::as_second));
+        Held { stored, models, used_s }
+    }
+
+    fn last_used(&self) -> Option<Timestamp> {
+        let used_s = self.used_s.load(Ordering::Relaxed);
+        if used_s == 0 { None } else { Timestamp::from_second(used_s).ok() }
+    }
+
+    fn info(&self) -> KeyInfo {
+        KeyInfo { last_used: self.last_used(), ..self.stored.info.clone() }
+    }
+
+    /// Whether `given` is the hash of a secret that works now.
+    fn accepts(&self, given: &Hash, now: Timestamp) -> bool {
+        let info = &self.stored.info;
+        let is_current = self.stored.hash.is(given);
+        let is_former = self.stored.former.is_some_and(|former| former.is(given))
+            && info.former_expires.is_some_and(|end| now < end);
+        (is_current || is_former) && info.expires.is_none_or(|expires| now < expires)
+    }
+
+    fn note_use(&self, now: Timestamp) {
+        let now_s = now.as_second() / USE_GRAIN_S * USE_GRAIN_S;
+        if self.used_s.load(Ordering::Relaxed) < now_s {
+            self.used_s.store(now_s, Ordering::Relaxed);
+        }
+    }
+}
+
 /// All keys in memory: a request's key is checked without touching the metadata store.
 pub(crate) struct KeyRing {
     /// Keyed with the pepper.
     mac: Hmac<Sha256>,
-    keys: RwLock<HashMap<String, StoredKey>>,
+    keys: RwLock<HashMap<String, Held>>,
+    /// Held while a key is changed in the store and then here, so that both see changes in one order.
+    changing: Mutex<()>,
 }
 
 impl KeyRing {
@@ -177,10 +267,11 @@ impl KeyRing {
         let stored = list_all::<StoredKey>(store, None).await?;
         let pepper = read_pepper(&data_dir.join("pepper"), stored.is_empty())?;
         let mac = Hmac::new_from_slice(&pepper).map_err(|e| Error::internal("reading the pepper", e))?;
-        let keys = stored.into_iter().map(|key| (key.info.id.clone(), key)).collect();
-        let ring = KeyRing { mac, keys: RwLock::new(keys) };
-        if ring.keys.read().unwrap_or_else(PoisonError::into_inner).is_empty() {
-            let (key, secret) = ring.draw(ALL_PROJECTS, Role::Admin, None)?;
+        let is_first = stored.is_empty();
+        let keys = stored.into_iter().map(|key| (key.info.id.clone(), Held::new(key))).collect();
+        let ring = KeyRing { mac, keys: RwLock::new(keys), changing: Mutex::new(()) };
+        if is_first {
+            let (key, secret) = ring.draw(NewKey::new(ALL_PROJECTS, Role::Admin))?;
             // The file first: if this process dies in between, the next one starts over.
             write_private(&data_dir.join("admin.key"), format!("{}\n", secret.expose()).as_bytes())?;
             ring.keep(store, key).await?;
@@ -188,46 +279,82 @@ impl KeyRing {
         Ok(ring)
     }
 
-    fn hash(&self, id: &str, secret: &str) -> [u8; 32] {
+    fn hash(&self, id: &str, secret: &str) -> Hash {
         let mut mac = self.mac.clone();
         mac.update(id.as_bytes());
         mac.update(b"_");
         mac.update(secret.as_bytes());
-        mac.finalize().into_bytes().into()
+        Hash(mac.finalize().into_bytes().into())
     }
 
     /// A new key, not kept yet.
-    fn draw(&self, project: &str, role: Role, expires: Option<Timestamp>) -> Result<(StoredKey, Secret)> {
+    fn draw(&self, new: NewKey) -> Result<(StoredKey, Secret)> {
         let id = format!("{:016x}", getrandom::u64().map_err(|e| Error::internal("drawing a key", e))?);
+        let (hash, secret) = self.draw_secret(&id)?;
+        let info = KeyInfo {
+            id,
+            project: new.project,
+            role: new.role,
+            models: new.models,
+            networks: new.networks,
+            expires: new.expires,
+            create_time: Timestamp::now(),
+            rotate_time: None,
+            former_expires: None,
+            last_used: None,
+        };
+        Ok((StoredKey { info, hash, former: None, etag: String::new() }, secret))
+    }
+
+    fn draw_secret(&self, id: &str) -> Result<(Hash, Secret)> {
         let secret = URL_SAFE_NO_PAD.encode(random()?);
-        let hash = STANDARD.encode(self.hash(&id, &secret));
-        let whole = Secret(format!("{PREFIX}{id}_{secret}"));
-        let info = KeyInfo { id, project: project.to_owned(), role, expires, create_time: Timestamp::now() };
-        Ok((StoredKey { info, hash, etag: String::new() }, whole))
+        Ok((self.hash(id, &secret), Secret(format!("{PREFIX}{id}_{secret}"))))
     }
 
     async fn keep(&self, store: &dyn MetadataStore, mut key: StoredKey) -> Result<KeyInfo> {
         let write = key.insert()?;
         store.commit(vec![write]).await?;
         let info = key.info.clone();
-        self.keys.write().unwrap_or_else(PoisonError::into_inner).insert(info.id.clone(), key);
+        self.hold(key);
         Ok(info)
     }
 
-    /// Whose key this is. Takes as long for a wrong secret as for a right one.
-    fn authenticate(&self, key: &str, now: Timestamp) -> Option<Principal> {
+    fn hold(&self, key: StoredKey) {
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        let held = Held::new(key);
+        if let Some(old) = keys.get(&held.stored.info.id) {
+            held.used_s.fetch_max(old.used_s.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        keys.insert(held.stored.info.id.clone(), held);
+    }
+
+    /// Whose key this is, coming from `from`. Takes as long for a wrong secret as for a right one.
+    fn authenticate(&self, key: &str, from: IpAddr, now: Timestamp) -> Option<Principal> {
         let (id, secret) = split(key)?;
         let given = self.hash(id, secret);
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        let stored = keys.get(id)?;
-        let hash = STANDARD.decode(&stored.hash).ok()?;
-        let right: bool = given.as_slice().ct_eq(&hash).into();
-        let valid = stored.info.expires.is_none_or(|expires| now < expires);
-        (right && valid).then(|| Principal {
-            key_id: stored.info.id.clone(),
-            project: stored.info.project.clone(),
-            role: stored.info.role,
+        let held = keys.get(id)?;
+        let info = &held.stored.info;
+        let is_near = info.networks.is_empty() || info.networks.iter().any(|network| network.contains(from));
+        if !(held.accepts(&given, now) && is_near) {
+            return None;
+        }
+        held.note_use(now);
+        Some(Principal {
+            key_id: info.id.clone(),
+            project: info.project.clone(),
+            role: info.role,
+            models: held.models.clone(),
         })
+    }
+}
+
+/// Writes down now and then when keys were last used, as long as the control plane is there.
+pub(crate) async fn keep_uses(control: WeakControl) {
+    loop {
+        tokio::time::sleep(USE_INTERVAL).await;
+        let Some(control) = control.upgrade() else { return };
+        control.keys().write_uses().await;
     }
 }
 
@@ -296,36 +423,56 @@ impl Keys {
         Keys { control }
     }
 
-    /// Makes a key for `project` (`*` for all). The secret is in the answer and nowhere else.
+    /// Makes a key. The secret is in the answer and nowhere else.
     ///
     /// # Errors
-    /// If the project is malformed or `expires` has passed.
-    pub async fn create(
-        &self,
-        project: &str,
-        role: Role,
-        expires: Option<Timestamp>,
-    ) -> Result<(KeyInfo, Secret)> {
-        if project != ALL_PROJECTS && !is_id(project) {
-            return Err(Error::invalid(format!(
-                "{project:?} is no project: letters, digits, `-`, `_`, `.` and `:`, or `*` for all projects"
-            )));
-        }
-        if expires.is_some_and(|expires| expires <= Timestamp::now()) {
-            return Err(Error::invalid("the key would have expired already; give a time to come"));
-        }
+    /// If the project is malformed, `expires` has passed, or another role than an invoker's is to be bound to models.
+    pub async fn create(&self, new: NewKey) -> Result<(KeyInfo, Secret)> {
+        new.check()?;
         let ring = self.control.key_ring();
-        let (key, secret) = ring.draw(project, role, expires)?;
+        let (key, secret) = ring.draw(new)?;
         Ok((ring.keep(self.control.store(), key).await?, secret))
     }
 
     /// The keys of `project`, or all, the oldest first.
     pub fn list(&self, project: Option<&str>) -> Vec<KeyInfo> {
         let keys = self.control.key_ring().keys.read().unwrap_or_else(PoisonError::into_inner);
-        let wanted = keys.values().filter(|key| project.is_none_or(|p| key.info.project == p));
-        let mut infos: Vec<KeyInfo> = wanted.map(|key| key.info.clone()).collect();
+        let wanted = keys.values().filter(|key| project.is_none_or(|p| key.stored.info.project == p));
+        let mut infos: Vec<KeyInfo> = wanted.map(Held::info).collect();
         infos.sort_by(|a, b| (a.create_time, &a.id).cmp(&(b.create_time, &b.id)));
         infos
+    }
+
+    /// The key `id`.
+    pub fn get(&self, id: &str) -> Option<KeyInfo> {
+        let keys = self.control.key_ring().keys.read().unwrap_or_else(PoisonError::into_inner);
+        keys.get(id).map(Held::info)
+    }
+
+    /// Gives the key `id` another secret. The present one works on for `overlap`, the one before it no longer.
+    ///
+    /// # Errors
+    /// If there is no such key, or the overlap is negative or longer than 30 days.
+    pub async fn rotate(&self, id: &str, overlap: SignedDuration) -> Result<(KeyInfo, Secret)> {
+        if overlap.is_negative() || overlap > OVERLAP_MAX {
+            return Err(Error::invalid("the overlap of two secrets is from 0 seconds to 30 days"));
+        }
+        let ring = self.control.key_ring();
+        let _changing = ring.changing.lock().await;
+        let (hash, secret) = ring.draw_secret(id)?;
+        let now = Timestamp::now();
+        let end = now.checked_add(overlap).map_err(|e| Error::internal("adding to a time", e))?;
+        let key = store::modify::<StoredKey>(self.control.store(), id, None, |key| {
+            key.former = (!overlap.is_zero()).then_some(key.hash);
+            key.hash = hash;
+            key.info.rotate_time = Some(now);
+            key.info.former_expires = (!overlap.is_zero()).then_some(end);
+            Ok(Vec::new())
+        })
+        .await?;
+        let info = key.info.clone();
+        ring.hold(key);
+        Ok((info, secret))
     }
 
     /// Withdraws the key `id`: it stops working at once.
@@ -334,14 +481,18 @@ impl Keys {
     /// If there is none, or it is the only admin's for all projects, without which nobody could make keys.
     pub async fn delete(&self, id: &str) -> Result<()> {
         let ring = self.control.key_ring();
+        let _changing = ring.changing.lock().await;
         let last = {
             let keys = ring.keys.read().unwrap_or_else(PoisonError::into_inner);
-            let rules = |k: &&StoredKey| k.info.project == ALL_PROJECTS && k.info.role == Role::Admin;
-            keys.get(id).is_some_and(|key| rules(&key)) && keys.values().filter(rules).count() == 1
+            let rules = |info: &KeyInfo| info.project == ALL_PROJECTS && info.role == Role::Admin;
+            let lasts = |info: &KeyInfo| rules(info) && info.expires.is_none() && info.networks.is_empty();
+            keys.get(id).is_some_and(|key| rules(&key.stored.info))
+                && !keys.values().any(|key| key.stored.info.id != id && lasts(&key.stored.info))
         };
         if last {
             return Err(Error::precondition(format!(
-                "{id} is the only admin key for all projects; make another before withdrawing it"
+                "{id} is the only admin key for all projects that works for ever and from anywhere; make another \
+                 before withdrawing it"
             )));
         }
         remove::<StoredKey>(self.control.store(), id, None, |_| Ok(Vec::new())).await?;
@@ -349,8 +500,33 @@ impl Keys {
         Ok(())
     }
 
-    /// Whose key this is; `None` if it is nobody's, or expired. Touches memory only.
-    pub fn authenticate(&self, key: &str) -> Option<Principal> {
-        self.control.key_ring().authenticate(key, Timestamp::now())
+    /// Whose key this is, coming from `from`; `None` if it is nobody's, expired, or not to be used from there. Touches
+    /// memory only.
+    pub fn authenticate(&self, key: &str, from: IpAddr) -> Option<Principal> {
+        self.control.key_ring().authenticate(key, from, Timestamp::now())
+    }
+
+    /// Writes down when keys were last used. What cannot be written is tried again the next time.
+    pub async fn write_uses(&self) {
+        let ring = self.control.key_ring();
+        let _changing = ring.changing.lock().await;
+        let used: Vec<(String, Option<Timestamp>)> = {
+            let keys = ring.keys.read().unwrap_or_else(PoisonError::into_inner);
+            let newer = keys.values().filter(|key| key.last_used() != key.stored.info.last_used);
+            newer.map(|key| (key.stored.info.id.clone(), key.last_used())).collect()
+        };
+        for (id, last_used) in used {
+            let written = store::modify::<StoredKey>(self.control.store(), &id, None, |key| {
+                key.info.last_used = last_used;
+                Ok(Vec::new())
+            });
+            match written.await {
+                Ok(key) => ring.hold(key),
+                Err(error) => {
+                    tracing::warn!(%error, "when keys were last used could not be written down");
+                    return;
+                }
+            }
+        }
     }
 }

@@ -337,9 +337,9 @@ impl Models {
         upload.check()?;
         let place = self.place(parent, &upload).await?;
         let models = self.clone();
-        let target = place.name().to_owned();
+        let (target, project) = (place.name().to_owned(), parent.project.clone());
         let work = move |progress: Progress| async move {
-            let artifact = models.stored(&upload.artifact).await?;
+            let artifact = models.stored(&project, &upload.artifact).await?;
             progress.set(50);
             let (model, version) = models.enter(&place, &upload, artifact).await?;
             Ok(OperationResult::Version { model: model.name, version })
@@ -351,15 +351,17 @@ impl Models {
     pub(crate) async fn register(&self, parent: &Parent, upload: UploadModel) -> Result<(String, u32)> {
         upload.check()?;
         let place = self.place(parent, &upload).await?;
-        let artifact = self.stored(&upload.artifact).await?;
+        let artifact = self.stored(&parent.project, &upload.artifact).await?;
         let (model, version) = self.enter(&place, &upload, artifact).await?;
         Ok((model.name, version))
     }
 
     /// The artifact, which is taken into the store where it is not there.
-    async fn stored(&self, source: &ArtifactSource) -> Result<Digest> {
+    async fn stored(&self, project: &str, source: &ArtifactSource) -> Result<Digest> {
         match source {
-            ArtifactSource::Uri(uri) => self.control.artifacts().import(self.control.storage(), uri).await,
+            ArtifactSource::Uri(uri) => {
+                self.control.artifacts().import(&self.control.storage(project), uri).await
+            }
             ArtifactSource::Stored(artifact) | ArtifactSource::Pulled { artifact, .. } => Ok(*artifact),
         }
     }

@@ -53,6 +53,11 @@ impl Parent {
     }
 }
 
+/// The project of the resource `name`; empty for what is no resource's name.
+pub(crate) fn project_in(name: &str) -> &str {
+    name.strip_prefix("projects/").and_then(|rest| rest.split('/').next()).unwrap_or_default()
+}
+
 /// Whether `text` can be one segment of a resource name.
 pub fn is_id(text: &str) -> bool {
     !text.is_empty()

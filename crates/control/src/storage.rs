@@ -28,7 +28,7 @@ pub(crate) use uri::check_name;
 pub use uri::{ObjectUri, Scheme};
 pub use writer::ObjectWriter;
 
-use crate::{Error, Result};
+use crate::{ALL_PROJECTS, Error, Result};
 use cloud::{Cloud, object_info, store_error, store_path};
 use files::OpenDirectories;
 use local::{LocalBuckets, no_bucket};
@@ -47,9 +47,13 @@ pub struct StorageOptions {
     pub cloud: CloudAccess,
 }
 
-/// Objects by address. Cheap to clone.
+/// Objects by address, as one project sees them: another's bucket is one that does not exist. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Storage(Arc<Stores>);
+pub struct Storage {
+    stores: Arc<Stores>,
+    /// Whose buckets there are, beside those that are everybody's; `None` for all.
+    project: Option<Arc<str>>,
+}
 
 #[derive(Debug)]
 struct Stores {
@@ -71,22 +75,38 @@ impl Storage {
     /// # Errors
     /// If the directory cannot be written to, or a directory opened to `file://` does not exist.
     pub fn open(data_dir: &Path, options: &StorageOptions) -> Result<Self> {
-        Ok(Storage(Arc::new(Stores {
+        let stores = Stores {
             buckets: LocalBuckets::open(data_dir.join("buckets"))?,
             files: OpenDirectories::open(&options.file_roots)?,
             cloud: Cloud::new(options.cloud),
-        })))
+        };
+        Ok(Storage { stores: Arc::new(stores), project: None })
+    }
+
+    /// The same as `project` sees it; [`ALL_PROJECTS`] sees everything.
+    pub(crate) fn of(&self, project: &str) -> Storage {
+        let project = (project != ALL_PROJECTS).then(|| Arc::from(project));
+        Storage { stores: Arc::clone(&self.stores), project }
     }
 
     fn buckets(&self) -> &LocalBuckets {
-        &self.0.buckets
+        &self.stores.buckets
+    }
+
+    /// Whether there is such a local bucket here, as far as the project may know.
+    fn has(&self, bucket: &str) -> bool {
+        self.buckets().has(bucket)
+            && self
+                .project
+                .as_deref()
+                .is_none_or(|own| self.buckets().get(bucket).is_ok_and(|b| b.is_for(own)))
     }
 
     fn place(&self, uri: &ObjectUri) -> Result<Place> {
         match uri.scheme() {
             Scheme::File => Ok(Place::File),
-            Scheme::Gs if self.buckets().has(uri.bucket()) => Ok(Place::Bucket),
-            Scheme::Gs if !self.0.cloud.serves(Scheme::Gs) => Err(no_bucket(uri.bucket())),
+            Scheme::Gs if self.has(uri.bucket()) => Ok(Place::Bucket),
+            Scheme::Gs if !self.stores.cloud.serves(Scheme::Gs) => Err(no_bucket(uri.bucket())),
             _ => Ok(Place::Cloud),
         }
     }
@@ -121,14 +141,14 @@ impl Storage {
     pub async fn read(&self, uri: &ObjectUri, start: u64, end: Option<u64>) -> Result<Blocks> {
         let (info, source) = match self.place(uri)? {
             Place::Cloud => {
-                let store = self.0.cloud.store(uri)?;
+                let store = self.stores.cloud.store(uri)?;
                 let meta = store.head(&store_path(uri)?).await.map_err(|e| store_error(uri, e))?;
                 (object_info(uri, &meta), Source::Store(store))
             }
             place => {
                 let (storage, uri) = (self.clone(), uri.clone());
                 let (file, info) = blocking(move || match place {
-                    Place::File => storage.0.files.open_object(&uri),
+                    Place::File => storage.stores.files.open_object(&uri),
                     _ => storage.buckets().open_object(uri.bucket(), uri.name()),
                 })
                 .await?;
@@ -158,7 +178,7 @@ impl Storage {
                     .await
             }
             Place::File => {
-                let mut found = blocking(move || storage.0.files.list(&address, LIST_MAX)).await?;
+                let mut found = blocking(move || storage.stores.files.list(&address, LIST_MAX)).await?;
                 found.retain(|object| object.name > after);
                 found.truncate(limit);
                 Ok(found)
@@ -169,7 +189,7 @@ impl Storage {
 
     /// Stores list by whole path segments; the rest of the prefix is compared here.
     async fn list_cloud(&self, uri: &ObjectUri, after: &str, limit: usize) -> Result<Vec<ObjectInfo>> {
-        let store = self.0.cloud.store(uri)?;
+        let store = self.stores.cloud.store(uri)?;
         let directory = uri.name().rsplit_once('/').map_or("", |(directory, _)| directory);
         let directory = object_store::path::Path::parse(directory)
             .map_err(|e| Error::invalid(format!("`{uri}` cannot be listed")).caused_by(e))?;
@@ -193,14 +213,14 @@ impl Storage {
     pub async fn writer(&self, uri: &ObjectUri, options: PutOptions) -> Result<ObjectWriter> {
         let target = match self.place(uri)? {
             Place::Cloud => {
-                let store = self.0.cloud.store(uri)?;
+                let store = self.stores.cloud.store(uri)?;
                 let upload = store.put_multipart(&store_path(uri)?).await.map_err(|e| store_error(uri, e))?;
                 Target::Store { store, upload: ObjectWriter::multipart(upload) }
             }
             place => {
                 let (storage, uri) = (self.clone(), uri.clone());
                 blocking(move || match place {
-                    Place::File => storage.0.files.stage(&uri).map(Target::File),
+                    Place::File => storage.stores.files.stage(&uri).map(Target::File),
                     _ => storage.buckets().stage(true).map(Box::new).map(Target::Bucket),
                 })
                 .await?
@@ -253,13 +273,13 @@ impl Storage {
     pub async fn delete(&self, uri: &ObjectUri) -> Result<()> {
         match self.place(uri)? {
             Place::Cloud => {
-                let store = self.0.cloud.store(uri)?;
+                let store = self.stores.cloud.store(uri)?;
                 store.delete(&store_path(uri)?).await.map_err(|e| store_error(uri, e))
             }
             place => {
                 let (storage, uri) = (self.clone(), uri.clone());
                 blocking(move || match place {
-                    Place::File => storage.0.files.delete(&uri),
+                    Place::File => storage.stores.files.delete(&uri),
                     _ => storage.buckets().delete(uri.bucket(), uri.name()),
                 })
                 .await
@@ -275,8 +295,8 @@ impl Storage {
     pub fn check_reachable(&self, uri: &ObjectUri) -> Result<()> {
         match self.place(uri)? {
             Place::Bucket => Ok(()),
-            Place::File => self.0.files.check(uri),
-            Place::Cloud => self.0.cloud.store(uri).map(|_| ()),
+            Place::File => self.stores.files.check(uri),
+            Place::Cloud => self.stores.cloud.store(uri).map(|_| ()),
         }
     }
 
@@ -296,7 +316,14 @@ impl Storage {
     /// `NotFound`.
     pub async fn get_bucket(&self, bucket: &str) -> Result<BucketInfo> {
         let (storage, bucket) = (self.clone(), bucket.to_owned());
-        blocking(move || storage.buckets().get(&bucket)).await
+        blocking(move || {
+            let info = storage.buckets().get(&bucket)?;
+            match &storage.project {
+                Some(own) if !info.is_for(own) => Err(no_bucket(&bucket)),
+                _ => Ok(info),
+            }
+        })
+        .await
     }
 
     /// All local buckets that `project` made or that were made by hand, by name.
@@ -306,7 +333,7 @@ impl Storage {
     pub async fn list_buckets(&self, project: &str) -> Result<Vec<BucketInfo>> {
         let storage = self.clone();
         let mut buckets = blocking(move || storage.buckets().all()).await?;
-        buckets.retain(|bucket| bucket.project.is_empty() || bucket.project == project);
+        buckets.retain(|bucket| bucket.is_for(project));
         Ok(buckets)
     }
 
@@ -315,6 +342,7 @@ impl Storage {
     /// # Errors
     /// `NotFound`; `FailedPrecondition` if it holds objects.
     pub async fn delete_bucket(&self, bucket: &str) -> Result<()> {
+        self.get_bucket(bucket).await?;
         let (storage, bucket) = (self.clone(), bucket.to_owned());
         blocking(move || storage.buckets().remove(&bucket)).await
     }

@@ -14,6 +14,7 @@ use super::request::{NAMES, Request};
 use crate::http::{App, Call, Response, json_reply};
 use crate::language::{Answers, End, Passed, Told, find, prepared, project_of};
 use crate::stream::{Frames, Framing, Teller};
+use crate::tenant::Tenant;
 use crate::{Fault, ids, stream};
 
 /// How long a stream is silent before it says that it is alive.
@@ -66,7 +67,7 @@ struct Making {
 }
 
 impl Making {
-    fn start(app: &Arc<App>, project: &str, bytes: &[u8]) -> Result<Making, Fault> {
+    fn start(app: &Arc<App>, project: &Tenant, bytes: &[u8]) -> Result<Making, Fault> {
         let request = Request::read(bytes)?;
         let route = find(app, project, &request.model)?;
         Making::begin(app, project, request, route)

@@ -13,28 +13,63 @@ pub enum Access {
     Needs(Permission),
 }
 
-/// What a route does, as far as roles are concerned.
+/// What a route does, as far as roles are concerned: to what there is, or with the data that passes through it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Permission {
-    /// Reads descriptions: models, endpoints, jobs, evaluations, objects.
+    /// Reads descriptions: models, endpoints, jobs, evaluations, objects' names.
     Read,
+    /// Creates, changes and deletes what there is. Recorded in the audit log.
+    Write,
+    /// Hands out keys and reads what concerns the whole server. Recorded in the audit log.
+    Administer,
+    /// Reads the audit log. Recorded in it.
+    Audit,
+    /// Sees which models can be asked, and how.
+    Look,
     /// Asks a deployed model.
     Invoke,
-    /// Creates, changes and deletes in the project.
-    Write,
-    /// Hands out keys and reads what concerns the whole server.
-    Administer,
+    /// Reads the contents of objects and files.
+    Fetch,
+    /// Puts and removes objects and files.
+    Store,
 }
 
 impl Permission {
-    /// Whether `role` grants it. An invoker reads, too: clients look at an endpoint before they call it.
-    pub fn granted_to(self, role: Role) -> bool {
-        match role {
-            Role::Admin => true,
-            Role::Deployer => self != Permission::Administer,
-            Role::Invoker => matches!(self, Permission::Read | Permission::Invoke),
-            Role::Viewer => self == Permission::Read,
+    /// All of them, those of the control plane first.
+    pub const ALL: [Permission; 8] = {
+        use Permission::{Administer, Audit, Fetch, Invoke, Look, Read, Store, Write};
+        [Read, Write, Administer, Audit, Look, Invoke, Fetch, Store]
+    };
+
+    /// How it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Permission::Read => "read",
+            Permission::Write => "write",
+            Permission::Administer => "administer",
+            Permission::Audit => "audit",
+            Permission::Look => "look",
+            Permission::Invoke => "invoke",
+            Permission::Fetch => "fetch",
+            Permission::Store => "store",
         }
+    }
+
+    /// Whether `role` grants it. A deployer's jobs ask models and read data anyway, so it may do that itself, too.
+    pub fn granted_to(self, role: Role) -> bool {
+        use Permission::{Administer, Audit, Invoke, Look, Read};
+        match role {
+            Role::Viewer => matches!(self, Read | Look),
+            Role::Invoker => matches!(self, Read | Look | Invoke),
+            Role::Deployer => !matches!(self, Administer | Audit),
+            Role::Admin => true,
+            Role::Auditor => self == Audit,
+        }
+    }
+
+    /// Whether it is an administrative act, which leaves a trace.
+    pub(super) fn is_act(self) -> bool {
+        matches!(self, Permission::Write | Permission::Administer | Permission::Audit)
     }
 }
 
@@ -74,13 +109,24 @@ mod tests {
         }
     }
 
+    /// The table of docs/roles.md.
     #[test]
-    fn roles_grant_what_they_say() {
-        use Permission::{Administer, Invoke, Read, Write};
-        let granted = |role| [Read, Invoke, Write, Administer].map(|p: Permission| p.granted_to(role));
-        assert_eq!(granted(Role::Viewer), [true, false, false, false]);
-        assert_eq!(granted(Role::Invoker), [true, true, false, false]);
-        assert_eq!(granted(Role::Deployer), [true, true, true, false]);
-        assert_eq!(granted(Role::Admin), [true; 4]);
+    fn roles_grant_what_is_documented() {
+        let table = include_str!("../../../../docs/roles.md");
+        let cells = |line: &str| -> Vec<String> {
+            line.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`').to_owned()).collect()
+        };
+        let mut lines = table.lines().filter(|line| line.starts_with('|')).map(cells);
+        let head = lines.next().unwrap();
+        let roles: Vec<Role> = head[2..].iter().map(|role| role.parse().unwrap()).collect();
+        assert_eq!(roles, Role::ALL);
+        let rows: Vec<Vec<String>> = lines.skip(1).collect();
+        let documented: Vec<&str> = rows.iter().map(|row| row[0].as_str()).collect();
+        assert_eq!(documented, Permission::ALL.map(Permission::as_str));
+        for (permission, row) in Permission::ALL.into_iter().zip(&rows) {
+            for (role, cell) in roles.iter().zip(&row[2..]) {
+                assert_eq!(permission.granted_to(*role), cell == "yes", "{role} {}", permission.as_str());
+            }
+        }
     }
 }

@@ -13,6 +13,7 @@ use super::path::{Segments, percent_decode};
 use super::tls::Secure;
 use super::{Limits, Metrics, RequestBody, Template};
 use crate::fault::{Code, Fault};
+use crate::tenant::Tenant;
 
 /// What the handlers work with.
 pub struct App {
@@ -142,6 +143,32 @@ impl Call {
         self.head.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
+    /// Refuses a resource's name that leads to no model or endpoint that the key is bound to, where it is bound to some.
+    ///
+    /// # Errors
+    /// [`Code::PermissionDenied`], whether there is such a resource or not.
+    pub(crate) fn allow_model(&self, name: &str) -> Result<(), Fault> {
+        if self.principal.as_ref().is_none_or(|principal| principal.models.is_none()) {
+            return Ok(());
+        }
+        let mut parts = name.split('/').skip(4);
+        let mut pair = (parts.next(), parts.next());
+        if pair.0 == Some("publishers") {
+            pair = (parts.next(), parts.next());
+        }
+        let id = match pair {
+            (Some("endpoints" | "models"), Some(id)) => id.split('@').next(),
+            _ => None,
+        };
+        if Tenant::of(self.principal.as_ref(), "").knows(id) {
+            return Ok(());
+        }
+        Err(Fault::new(
+            Code::PermissionDenied,
+            format!("this key is bound to some models, and {name} is none of them"),
+        ))
+    }
+
     /// Refuses `name`, a resource's name given in a body or query, when it lies in another project than
     /// the key's.
     ///
@@ -158,7 +185,7 @@ impl Call {
 
 /// Refuses another project than the key's.
 pub(super) fn allow_project(principal: &Principal, project: &str) -> Result<(), Fault> {
-    if principal.project == "*" || principal.project == project {
+    if principal.acts_in(project) {
         return Ok(());
     }
     let message = format!("this key belongs to project {}, not to {project}", principal.project);

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::access::{Access, key};
+use super::access::{Access, Permission, key};
 use super::call::allow_project;
 use super::connection::{Activity, Watched};
 use super::route::Found;
@@ -38,6 +38,10 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\
 content-type: application/json\r\ncontent-length: 110\r\n\r\n\
 {\"error\":{\"code\":503,\"message\":\"too many connections; try again shortly\",\"status\":\"UNAVAILABLE\",\"details\":[]}}";
+
+/// Where a request comes from.
+#[derive(Clone, Copy)]
+struct Peer(IpAddr);
 
 /// Everything that answers, shared by all connections.
 struct Server {
@@ -105,6 +109,7 @@ pub async fn serve(
     if tokio::time::timeout(limits.drain_timeout, all_done).await.is_err() {
         tracing::warn!(connections = connections.len(), "stopped before every request was answered");
     }
+    server.app.control.keys().write_uses().await;
     Ok(())
 }
 
@@ -183,6 +188,7 @@ async fn converse(
             if secure {
                 request.extensions_mut().insert(Secure);
             }
+            request.extensions_mut().insert(Peer(peer.ip()));
             let (server, activity) = (Arc::clone(&server), Arc::clone(&activity));
             async move {
                 activity.requests.fetch_add(1, Ordering::Relaxed);
@@ -286,7 +292,8 @@ impl Server {
             Ok(Found::Route(place, _)) => Some(self.routes.at(*place)),
             _ => None,
         };
-        let principal = key(&head.headers).map(|key| self.app.control.keys().authenticate(key));
+        let from = head.extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
+        let principal = key(&head.headers).map(|key| self.app.control.keys().authenticate(key, from));
         let principal = match (route.map(|r| r.access), principal) {
             (Some(Access::Public), principal) => principal.flatten(),
             (_, Some(Some(principal))) => Some(principal),
@@ -329,14 +336,29 @@ fn authorise(route: &Route, call: &Call) -> Result<(), Fault> {
         return Err(Fault::new(Code::PermissionDenied, message));
     }
     match route.template.project {
-        Some(segment) => allow_project(principal, &call.segment(segment)?),
-        None => Ok(()),
+        Some(segment) => {
+            allow_project(principal, &call.segment(segment)?)?;
+            if principal.models.is_none() {
+                return Ok(());
+            }
+            let name = call.segments()?.split_off(segment.saturating_sub(1)).join("/");
+            call.allow_model(&name)
+        }
+        // Elsewhere models are named in other ways, and looked up as what the caller may know of.
+        None if principal.models.is_none() || matches!(permission, Permission::Look | Permission::Invoke) => {
+            Ok(())
+        }
+        None => {
+            let message =
+                format!("this key is bound to models, which leaves no {} {}", route.method, route.pattern);
+            Err(Fault::new(Code::PermissionDenied, message))
+        }
     }
 }
 
 fn unauthenticated(with_key: bool) -> Fault {
     let message = if with_key {
-        "the key is not valid: unknown, expired or revoked"
+        "the key is not valid here: unknown, expired, revoked, or not for the address that it came from"
     } else {
         "a key is needed: send it as `Authorization: Bearer KEY`; the first one is in admin.key in the data directory"
     };

@@ -99,7 +99,12 @@ impl Within {
         (head.method, head.uri) = (Method::POST, path.parse::<Uri>().map_err(|_| nothing())?);
         let found = self.routes.find(&head.method, head.uri.path());
         let Ok(Found::Route(place, segments)) = found else { return Err(nothing()) };
-        let principal = Principal { key_id: String::new(), project: project.to_owned(), role: Role::Invoker };
+        let principal = Principal {
+            key_id: String::new(),
+            project: project.to_owned(),
+            role: Role::Invoker,
+            models: None,
+        };
         let body = RequestBody::from_bytes(body, Arc::new(app.limits.clone()));
         let call = Call { app, metrics: Arc::default(), principal: Some(principal), head, body, segments };
         (self.routes.at(place).handler)(call).await

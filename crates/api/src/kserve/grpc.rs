@@ -18,7 +18,7 @@ use super::{EXTENSIONS, SERVER, parent, pick, repository, unserved};
 use crate::Fault;
 use crate::fields::{invalid, unsupported};
 use crate::http::Access::{Needs, Public};
-use crate::http::Permission::{Invoke, Read, Write};
+use crate::http::Permission::{Invoke, Look, Read, Write};
 use crate::http::{Access, Call, Route, grpc};
 use crate::language::{find_predictor, project_of};
 
@@ -28,12 +28,12 @@ const SERVICE: &str = "inference.GRPCInferenceService";
 /// Procedures that are known and not served.
 const UNSERVED: [(&str, Access); 11] = [
     ("ModelStreamInfer", Needs(Invoke)),
-    ("ModelConfig", Needs(Read)),
-    ("ModelStatistics", Needs(Read)),
-    ("SystemSharedMemoryStatus", Needs(Read)),
+    ("ModelConfig", Needs(Look)),
+    ("ModelStatistics", Needs(Look)),
+    ("SystemSharedMemoryStatus", Needs(Look)),
     ("SystemSharedMemoryRegister", Needs(Write)),
     ("SystemSharedMemoryUnregister", Needs(Write)),
-    ("CudaSharedMemoryStatus", Needs(Read)),
+    ("CudaSharedMemoryStatus", Needs(Look)),
     ("CudaSharedMemoryRegister", Needs(Write)),
     ("CudaSharedMemoryUnregister", Needs(Write)),
     ("TraceSetting", Needs(Write)),
@@ -45,9 +45,9 @@ pub(super) fn routes() -> Vec<Route> {
     let served = [
         grpc::unary(SERVICE, "ServerLive", Public, live),
         grpc::unary(SERVICE, "ServerReady", Public, ready),
-        grpc::unary(SERVICE, "ServerMetadata", Needs(Read), server),
-        grpc::unary(SERVICE, "ModelReady", Needs(Read), model_ready),
-        grpc::unary(SERVICE, "ModelMetadata", Needs(Read), metadata),
+        grpc::unary(SERVICE, "ServerMetadata", Needs(Look), server),
+        grpc::unary(SERVICE, "ModelReady", Needs(Look), model_ready),
+        grpc::unary(SERVICE, "ModelMetadata", Needs(Look), metadata),
         grpc::unary(SERVICE, "ModelInfer", Needs(Invoke), answer),
         grpc::unary(SERVICE, "RepositoryIndex", Needs(Read), index),
         grpc::unary(SERVICE, "RepositoryModelLoad", Needs(Write), load),

@@ -47,7 +47,7 @@ fn pick<'a>(version: &'a str, otherwise: Pick<'a>) -> Result<Pick<'a>, Fault> {
 
 /// Where the call's models are.
 fn parent(call: &Call) -> Result<Parent, Fault> {
-    Ok(Parent { project: project_of(call, None)?, location: LOCATION.to_owned() })
+    Ok(Parent { project: project_of(call, None)?.to_string(), location: LOCATION.to_owned() })
 }
 
 /// That a part of the protocol is not served.

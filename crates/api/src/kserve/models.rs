@@ -7,6 +7,7 @@ use super::datatype::Datatype;
 use super::infer::dimensions;
 use crate::http::App;
 use crate::language::find_predictor;
+use crate::tenant::Tenant;
 use crate::{Code, Fault};
 
 /// A model as the protocol describes it.
@@ -28,7 +29,7 @@ pub(super) struct Port {
 }
 
 /// The model called `name`, or that version of it.
-pub(super) fn describe(app: &App, project: &str, name: &str, pick: Pick<'_>) -> Result<Described, Fault> {
+pub(super) fn describe(app: &App, project: &Tenant, name: &str, pick: Pick<'_>) -> Result<Described, Fault> {
     let route = find_predictor(app, project, name, pick)?;
     let model = &route.deployed.model;
     let port = |spec: &TensorSpec, labels: Option<Vec<String>>| Port {
@@ -53,7 +54,7 @@ fn versions(route: &PredictorRoute) -> Vec<String> {
 }
 
 /// Whether the model called `name`, or that version of it, can be asked now.
-pub(super) fn is_ready(app: &App, project: &str, name: &str, pick: Pick<'_>) -> Result<bool, Fault> {
+pub(super) fn is_ready(app: &App, project: &Tenant, name: &str, pick: Pick<'_>) -> Result<bool, Fault> {
     match find_predictor(app, project, name, pick) {
         Ok(_) => Ok(true),
         Err(fault) if fault.code == Code::InvalidArgument => Err(fault),

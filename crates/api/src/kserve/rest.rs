@@ -13,7 +13,7 @@ use super::models::{Port, describe, is_ready};
 use super::{EXTENSIONS, SERVER, parent, pick, repository, unserved};
 use crate::fields::{Fields, invalid};
 use crate::http::Access::{Needs, Public};
-use crate::http::Permission::{Invoke, Read, Write};
+use crate::http::Permission::{Invoke, Look, Read, Write};
 use crate::http::{
     Access, Call, Handler, Protocol, Response, Route, Template, bytes_reply, handler, json_reply,
 };
@@ -55,14 +55,14 @@ const UNSERVED: [(Method, &str); 22] = [
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
     let served = [
-        route(Method::GET, "/v2", Needs(Read), handler(server)),
+        route(Method::GET, "/v2", Needs(Look), handler(server)),
         route(Method::GET, "/v2/health/live", Public, handler(live)),
         // Requests are taken only once everything has been opened.
         route(Method::GET, "/v2/health/ready", Public, handler(ready)),
-        route(Method::GET, "/v2/models/{model}", Needs(Read), handler(metadata)),
-        route(Method::GET, "/v2/models/{model}/versions/{version}", Needs(Read), handler(metadata)),
-        route(Method::GET, "/v2/models/{model}/ready", Needs(Read), handler(model_ready)),
-        route(Method::GET, "/v2/models/{model}/versions/{version}/ready", Needs(Read), handler(model_ready)),
+        route(Method::GET, "/v2/models/{model}", Needs(Look), handler(metadata)),
+        route(Method::GET, "/v2/models/{model}/versions/{version}", Needs(Look), handler(metadata)),
+        route(Method::GET, "/v2/models/{model}/ready", Needs(Look), handler(model_ready)),
+        route(Method::GET, "/v2/models/{model}/versions/{version}/ready", Needs(Look), handler(model_ready)),
         route(Method::POST, "/v2/models/{model}/infer", Needs(Invoke), handler(answer)),
         route(Method::POST, "/v2/models/{model}/versions/{version}/infer", Needs(Invoke), handler(answer)),
         route(Method::POST, "/v2/repository/index", Needs(Read), handler(index)),
@@ -70,7 +70,7 @@ pub(super) fn routes() -> Vec<Route> {
         route(Method::POST, "/v2/repository/models/{model}/unload", Needs(Write), handler(unload)),
     ];
     let unserved = UNSERVED.into_iter().map(|(method, path)| {
-        let access = if method == Method::GET { Needs(Read) } else { Needs(Write) };
+        let access = if method == Method::GET { Needs(Look) } else { Needs(Write) };
         route(method, path, access, refused(path))
     });
     served.into_iter().chain(unserved).flatten().collect()

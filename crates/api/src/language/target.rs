@@ -5,6 +5,7 @@ use serving::{EmbedderRoute, LanguageRoute, LanguageRouteError, Pick, PredictorR
 
 use crate::fields::invalid;
 use crate::http::{App, Call};
+use crate::tenant::Tenant;
 use crate::{Code, Fault};
 
 /// The project of a key for all projects that names none.
@@ -14,41 +15,63 @@ const NAME_BYTES_MAX: usize = 256;
 
 /// The project in which a call acts: the key's; for a key of all projects the one that `header` names, in protocols
 /// that have one.
-pub(crate) fn project_of(call: &Call, header: Option<&str>) -> Result<String, Fault> {
+pub(crate) fn project_of(call: &Call, header: Option<&str>) -> Result<Tenant, Fault> {
     let named = header.and_then(|header| call.header(header)).filter(|name| !name.is_empty());
     let own = call.principal.as_ref().map_or("", |principal| principal.project.as_str());
-    match named {
-        _ if own == ALL_PROJECTS => Ok(named.unwrap_or(USUAL_PROJECT).to_owned()),
+    let project = match named {
+        _ if own == ALL_PROJECTS => named.unwrap_or(USUAL_PROJECT),
         Some(named) if named != own => {
             let header = header.unwrap_or_default();
             let message = format!("this key belongs to project {own}, not to the one that `{header}` names");
-            Err(Fault::new(Code::PermissionDenied, message))
+            return Err(Fault::new(Code::PermissionDenied, message));
         }
-        _ => Ok(own.to_owned()),
-    }
+        _ => own,
+    };
+    Ok(Tenant::of(call.principal.as_ref(), project))
 }
 
-/// The language model called `name` in `project`.
-pub(crate) fn find(app: &App, project: &str, name: &str) -> Result<LanguageRoute, Fault> {
+/// The language model that `tenant` calls `name`.
+pub(crate) fn find(app: &App, tenant: &Tenant, name: &str) -> Result<LanguageRoute, Fault> {
     check(name)?;
-    app.router.language(project, name).map_err(|error| missing(app, error))
+    let found = app.router.language(tenant, name);
+    known(tenant, name, found, |route| [&route.endpoint, &route.deployed.model_name])
+        .map_err(|error| missing(app, error))
 }
 
-/// The encoder called `name` in `project`.
-pub(crate) fn find_encoder(app: &App, project: &str, name: &str) -> Result<EmbedderRoute, Fault> {
+/// The encoder that `tenant` calls `name`.
+pub(crate) fn find_encoder(app: &App, tenant: &Tenant, name: &str) -> Result<EmbedderRoute, Fault> {
     check(name)?;
-    app.router.embedder(project, name).map_err(|error| missing(app, error))
+    let found = app.router.embedder(tenant, name);
+    known(tenant, name, found, |route| [&route.endpoint, &route.deployed.model_name])
+        .map_err(|error| missing(app, error))
 }
 
-/// The model that predicts and is called `name` in `project`.
+/// The model that predicts and that `tenant` calls `name`.
 pub(crate) fn find_predictor(
     app: &App,
-    project: &str,
+    tenant: &Tenant,
     name: &str,
     pick: Pick<'_>,
 ) -> Result<PredictorRoute, Fault> {
     check(name)?;
-    app.router.predictor(project, name, pick).map_err(|error| missing(app, error))
+    let found = app.router.predictor(tenant, name, pick);
+    known(tenant, name, found, |route| [&route.endpoint, &route.deployed.model_name])
+        .map_err(|error| missing(app, error))
+}
+
+/// What was found, if `tenant` may know of it; else the same as if there were nothing.
+fn known<Route>(
+    tenant: &Tenant,
+    name: &str,
+    found: Result<Route, LanguageRouteError>,
+    names: impl Fn(&Route) -> [&String; 2],
+) -> Result<Route, LanguageRouteError> {
+    let may_know = match &found {
+        Ok(route) => tenant.knows(names(route).map(String::as_str)),
+        Err(_) => tenant.knows([name]),
+    };
+    let (name, project) = (name.to_owned(), tenant.to_string());
+    if may_know { found } else { Err(LanguageRouteError::Unknown { name, project }) }
 }
 
 fn check(name: &str) -> Result<(), Fault> {

@@ -13,6 +13,7 @@ use crate::Fault;
 use crate::http::{App, Call, Response, bytes_reply};
 use crate::language::{find_predictor, project_of};
 use crate::rows::{of_columns, predict, put_row, tensors, unwrapped, without_tokens};
+use crate::tenant::Tenant;
 
 /// What a client sends as JSON: exactly one of the first four.
 #[derive(Deserialize)]
@@ -76,12 +77,12 @@ fn named(call: &Call) -> Result<String, Fault> {
     Ok(if segments.len() > 2 { segments.into_iter().nth(1).unwrap_or_default() } else { String::new() })
 }
 
-fn target(app: &App, project: &str, name: &str, pick: Pick<'_>) -> Result<PredictorRoute, Fault> {
+fn target(app: &App, project: &Tenant, name: &str, pick: Pick<'_>) -> Result<PredictorRoute, Fault> {
     if !name.is_empty() {
         return find_predictor(app, project, name, pick);
     }
-    let mut served: Vec<String> =
-        app.router.predictors(project).into_iter().map(|model| model.endpoint).collect();
+    let mut served: Vec<String> = app.router.predictors(project).into_iter().map(|m| m.endpoint).collect();
+    served.retain(|endpoint| project.knows([endpoint.as_str()]));
     served.sort_unstable();
     served.dedup();
     match served.as_slice() {

@@ -11,7 +11,7 @@ use http::{Method, StatusCode};
 use serde_json::json;
 
 use crate::http::Access::{Needs, Public};
-use crate::http::Permission::{Invoke, Read};
+use crate::http::Permission::{Invoke, Look};
 use crate::http::{
     Access, Call, Handler, Protocol, Response, Route, Template, bytes_reply, handler, json_reply,
 };
@@ -26,11 +26,11 @@ pub fn routes() -> Vec<Route> {
         route(Method::POST, "/invocations", Needs(Invoke), handler(invocations::answer)),
         route(Method::POST, "/mlflow/{model}/invocations", Needs(Invoke), handler(invocations::answer)),
         route(Method::POST, "/endpoints/{model}/invocations", Needs(Invoke), handler(invocations::answer)),
-        route(Method::GET, "/mlflow/{model}/ping", Needs(Read), handler(invocations::ping)),
-        route(Method::GET, "/mlflow/{model}/health", Needs(Read), handler(invocations::ping)),
-        route(Method::GET, "/mlflow/{model}/version", Needs(Read), handler(version)),
+        route(Method::GET, "/mlflow/{model}/ping", Needs(Look), handler(invocations::ping)),
+        route(Method::GET, "/mlflow/{model}/health", Needs(Look), handler(invocations::ping)),
+        route(Method::GET, "/mlflow/{model}/version", Needs(Look), handler(version)),
         route(Method::GET, "/ping", Public, handler(well)),
-        route(Method::GET, "/version", Needs(Read), handler(version)),
+        route(Method::GET, "/version", Needs(Look), handler(version)),
     ]
     .into_iter()
     .flatten()

@@ -11,6 +11,7 @@ use crate::Fault;
 use crate::fields::{Fields, invalid, unsupported};
 use crate::http::{App, Call, Response};
 use crate::language::{Choice, Conversation, Tool, Tools, prepared, project_of};
+use crate::tenant::Tenant;
 
 /// Messages in a conversation at most.
 const MESSAGES_MAX: usize = 10_000;
@@ -34,7 +35,7 @@ pub(super) enum Started {
     Done(Response),
 }
 
-fn start(app: &Arc<App>, project: &str, bytes: &[u8]) -> Result<Started, Fault> {
+fn start(app: &Arc<App>, project: &Tenant, bytes: &[u8]) -> Result<Started, Fault> {
     let mut clock = Clock::start();
     let mut fields = Fields::of_body(bytes)?;
     let common = Common::read(&mut fields)?;

@@ -17,7 +17,7 @@ pub(super) async fn delete(call: Call) -> Result<Response, Fault> {
     let mut fields = Fields::of_body(&body.read().await?)?;
     let name = named(&mut fields)?;
     fields.finish()?;
-    let parent = Parent { project, location: LOCATION.to_owned() };
+    let parent = Parent { project: project.to_string(), location: LOCATION.to_owned() };
     let models = app.control.models();
     let mut found = models.find(&parent, &name).await?;
     if found.is_none() {

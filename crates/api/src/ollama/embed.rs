@@ -12,6 +12,7 @@ use crate::embedding::{Embedded, Text, Texts, vectors_reply};
 use crate::fields::{Fields, invalid};
 use crate::http::{App, Call, Response};
 use crate::language::{find_encoder, prepared, project_of};
+use crate::tenant::Tenant;
 use crate::{Code, Fault};
 
 /// Texts in one request at most.
@@ -77,7 +78,7 @@ async fn embed(call: Call, of: &'static str) -> Result<(String, Vec<Embedded>), 
     Ok((model, texts.embed(&app).await?))
 }
 
-fn encoder(app: &App, project: &str, name: &str) -> Result<EmbedderRoute, Fault> {
+fn encoder(app: &App, project: &Tenant, name: &str) -> Result<EmbedderRoute, Fault> {
     match find_encoder(app, project, name) {
         Err(fault) if fault.code == Code::NotFound && untagged(name) != name => {
             find_encoder(app, project, untagged(name))

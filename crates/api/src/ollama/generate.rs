@@ -15,6 +15,7 @@ use crate::http::{App, Call, Response};
 use crate::language::{
     Choice, Conversation, Format, Generation, Tools, deadline, prepared, project_of, refused_text, room,
 };
+use crate::tenant::Tenant;
 
 /// Completes a text.
 pub(super) async fn answer(call: Call) -> Result<Response, Fault> {
@@ -27,7 +28,7 @@ pub(super) async fn answer(call: Call) -> Result<Response, Fault> {
     }
 }
 
-fn start(app: &Arc<App>, project: &str, bytes: &[u8]) -> Result<Started, Fault> {
+fn start(app: &Arc<App>, project: &Tenant, bytes: &[u8]) -> Result<Started, Fault> {
     let mut clock = Clock::start();
     let mut fields = Fields::of_body(bytes)?;
     let common = Common::read(&mut fields)?;

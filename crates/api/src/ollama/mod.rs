@@ -19,11 +19,12 @@ use serde_json::{Value, json};
 use serving::LanguageRoute;
 
 use crate::fields::Fields;
-use crate::http::Permission::{Invoke, Read, Write};
+use crate::http::Permission::{Invoke, Look, Write};
 use crate::http::{
     Access, App, Call, Handler, Protocol, Response, Route, Template, bytes_reply, handler, json_reply,
 };
 use crate::language::find;
+use crate::tenant::Tenant;
 use crate::{Code, Fault};
 
 /// How this protocol says no: `{"error": "…"}`.
@@ -49,10 +50,10 @@ pub fn routes() -> Vec<Route> {
         route(Method::POST, "/api/generate", Access::Needs(Invoke), handler(generate::answer)),
         route(Method::POST, "/api/embed", Access::Needs(Invoke), handler(embed::texts)),
         route(Method::POST, "/api/embeddings", Access::Needs(Invoke), handler(embed::text)),
-        route(Method::GET, "/api/tags", Access::Needs(Read), handler(models::tags)),
-        route(Method::GET, "/api/ps", Access::Needs(Read), handler(models::loaded)),
-        route(Method::POST, "/api/show", Access::Needs(Read), handler(models::show)),
-        route(Method::GET, "/api/version", Access::Needs(Read), handler(version)),
+        route(Method::GET, "/api/tags", Access::Needs(Look), handler(models::tags)),
+        route(Method::GET, "/api/ps", Access::Needs(Look), handler(models::loaded)),
+        route(Method::POST, "/api/show", Access::Needs(Look), handler(models::show)),
+        route(Method::GET, "/api/version", Access::Needs(Look), handler(version)),
         route(Method::POST, "/api/pull", Access::Needs(Write), handler(pull::pull)),
         route(Method::DELETE, "/api/delete", Access::Needs(Write), handler(delete::delete)),
     ];
@@ -110,7 +111,7 @@ fn untagged(name: &str) -> &str {
 }
 
 /// The language model called `name` in `project`.
-fn model(app: &App, project: &str, name: &str) -> Result<LanguageRoute, Fault> {
+fn model(app: &App, project: &Tenant, name: &str) -> Result<LanguageRoute, Fault> {
     match find(app, project, name) {
         Err(fault) if fault.code == Code::NotFound && untagged(name) != name => {
             find(app, project, untagged(name))

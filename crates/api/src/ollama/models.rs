@@ -78,6 +78,7 @@ pub(super) async fn show(call: Call) -> Result<Response, Fault> {
 async fn there(call: &Call) -> Result<Vec<(NamedLanguage, Version)>, Fault> {
     let project = project_of(call, None)?;
     let mut models = call.app.router.languages(Some(&project));
+    models.retain(|model| project.knows([model.endpoint.as_str(), &model.deployed.model_name]));
     models.dedup_by(|later, first| later.name == first.name);
     let mut found = Vec::with_capacity(models.len());
     for model in models {

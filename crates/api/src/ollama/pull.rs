@@ -29,7 +29,7 @@ pub(super) async fn pull(call: Call) -> Result<Response, Fault> {
     fields.only("insecure", safe, "is not served: what is pulled is verified")?;
     let streams = fields.flag("stream")?.unwrap_or(true);
     fields.finish()?;
-    let parent = Parent { project, location: LOCATION.to_owned() };
+    let parent = Parent { project: project.to_string(), location: LOCATION.to_owned() };
     let called = untagged(&name).to_owned();
     let new = NewPull { what: source(&app, &called).await?, name: Some(called.clone()), digest: None };
     let (_, operation) = app.control.jobs().create_pull(&parent, new).await?;

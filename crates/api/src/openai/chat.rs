@@ -15,6 +15,7 @@ use crate::language::{
     Answers, End, Explaining, Generation, Passed, Piece, Told, find, prepared, project_of,
 };
 use crate::stream::{Frames, Framing, Teller};
+use crate::tenant::Tenant;
 use crate::{Fault, ids, stream};
 
 pub(super) use request::include_usage;
@@ -71,7 +72,7 @@ struct Choice {
 
 impl Chat {
     /// Reads a request and hands it to the model.
-    fn start(app: &Arc<App>, project: &str, bytes: &[u8]) -> Result<Chat, Fault> {
+    fn start(app: &Arc<App>, project: &Tenant, bytes: &[u8]) -> Result<Chat, Fault> {
         let request = Request::read(bytes, None)?;
         let route = find(app, project, &request.model)?;
         Chat::begin(app, project, request, route)

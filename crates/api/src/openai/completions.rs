@@ -16,6 +16,7 @@ use crate::language::{
     token_text,
 };
 use crate::stream::{Frames, Framing, Teller};
+use crate::tenant::Tenant;
 use crate::{Fault, ids, stream};
 
 /// Prompts in one request at most.
@@ -168,7 +169,7 @@ fn tokens(items: &[Value]) -> Option<Vec<u32>> {
 }
 
 impl Completion {
-    fn start(app: &Arc<App>, project: &str, bytes: &[u8]) -> Result<Completion, Fault> {
+    fn start(app: &Arc<App>, project: &Tenant, bytes: &[u8]) -> Result<Completion, Fault> {
         let request = Request::read(bytes)?;
         let route = find(app, project, &request.model)?;
         let language = Arc::clone(&route.language);

@@ -23,7 +23,7 @@ use control::{Parent, is_id};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::http::Permission::{Invoke, Read, Write};
+use crate::http::Permission::{Fetch, Invoke, Read, Store, Write};
 use crate::http::{
     Access, Call, Handler, Permission, Protocol, Response, Route, Template, bytes_reply, handler, json_reply,
 };
@@ -56,11 +56,11 @@ pub fn routes() -> Vec<Route> {
         route(Method::POST, "/v1/responses", Invoke, handler(responses::answer)),
         route(Method::POST, "/v1/embeddings", Invoke, handler(embeddings::answer)),
         route(Method::POST, "/v1/rerank", Invoke, handler(rerank::answer)),
-        route(Method::POST, "/v1/files", Write, handler(files::create)),
+        route(Method::POST, "/v1/files", Store, handler(files::create)),
         route(Method::GET, "/v1/files", Read, handler(files::list)),
         route(Method::GET, "/v1/files/{file}", Read, handler(files::get)),
-        route(Method::GET, "/v1/files/{file}/content", Read, handler(files::content)),
-        route(Method::DELETE, "/v1/files/{file}", Write, handler(files::delete)),
+        route(Method::GET, "/v1/files/{file}/content", Fetch, handler(files::content)),
+        route(Method::DELETE, "/v1/files/{file}", Store, handler(files::delete)),
         route(Method::POST, "/v1/batches", Write, handler(batches::create)),
         route(Method::GET, "/v1/batches", Read, handler(batches::list)),
         route(Method::GET, "/v1/batches/{batch}", Read, handler(batches::get)),

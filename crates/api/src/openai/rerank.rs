@@ -10,6 +10,7 @@ use crate::embedding::{not_made, taken};
 use crate::fields::{Fields, invalid};
 use crate::http::{App, Call, Response, json_reply};
 use crate::language::{deadline, find_encoder, prepared, project_of};
+use crate::tenant::Tenant;
 use crate::{Fault, ids};
 
 /// Documents in one request at most.
@@ -84,7 +85,7 @@ fn documents(fields: &mut Fields) -> Result<Vec<String>, Fault> {
 }
 
 impl Ranking {
-    fn start(app: &App, project: &str, bytes: &[u8]) -> Result<Ranking, Fault> {
+    fn start(app: &App, project: &Tenant, bytes: &[u8]) -> Result<Ranking, Fault> {
         let request = Request::read(bytes)?;
         let route = find_encoder(app, project, &request.model)?;
         let read = || {

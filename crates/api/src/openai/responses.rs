@@ -14,6 +14,7 @@ use super::{PROJECT_HEADER, error, logprobs};
 use crate::http::{App, Call, Response, json_reply};
 use crate::language::{Answers, End, Told, find, prepared, project_of};
 use crate::stream::{Frames, Framing, Teller};
+use crate::tenant::Tenant;
 use crate::{Fault, ids, stream};
 
 /// Answers with a response. Nothing of it is stored, whatever the protocol's own default is; the reply says so.
@@ -38,7 +39,7 @@ struct Making {
 }
 
 impl Making {
-    fn start(app: &Arc<App>, project: &str, bytes: &[u8]) -> Result<Making, Fault> {
+    fn start(app: &Arc<App>, project: &Tenant, bytes: &[u8]) -> Result<Making, Fault> {
         let request = Request::read(bytes)?;
         let route = find(app, project, &request.model)?;
         Ok(Making {

@@ -9,14 +9,14 @@ use http::header::{
 };
 use http::{HeaderMap, StatusCode};
 
-use super::{Address, objects, wire};
+use super::{Address, objects, stores, wire};
 use crate::http::{Call, Response, stream_reply};
 use crate::{Code, Fault};
 
 pub(super) async fn media(call: Call) -> Result<Response, Fault> {
     let address = Address::of(&call)?;
     let uri = objects::object(&call, &address).await?;
-    let storage = call.app.control.storage();
+    let storage = stores(&call);
     let info = storage.head_with_hashes(&uri).await?;
     objects::same_generation(&address, &info)?;
     let range = call.header(RANGE.as_str()).map(|text| range(text, info.size)).transpose()?.flatten();

@@ -6,7 +6,7 @@ use control::storage::{ObjectInfo, ObjectUri, Storage};
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{Address, allow_bucket, wire};
+use super::{Address, allow_bucket, stores, wire};
 use crate::Fault;
 use crate::http::{Call, Response, json_reply};
 
@@ -32,8 +32,8 @@ pub(super) async fn list(call: Call) -> Result<Response, Fault> {
     let delimiter = address.parameter("delimiter").unwrap_or("");
     let start = start(&address)?;
     let end = address.parameter("endOffset").filter(|end| !end.is_empty());
-    let storage = call.app.control.storage();
-    let page = collect(storage, bucket, prefix, delimiter, start, end, wanted).await?;
+    let storage = stores(&call);
+    let page = collect(&storage, bucket, prefix, delimiter, start, end, wanted).await?;
     let base = call.base();
     let mut reply = json!({
         "kind": "storage#objects",

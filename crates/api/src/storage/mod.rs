@@ -16,11 +16,11 @@ mod wire;
 
 use std::sync::Arc;
 
-use control::storage::ObjectUri;
+use control::storage::{ObjectUri, Storage};
 use http::{Method, StatusCode};
 use serde_json::json;
 
-use crate::http::Permission::{Read, Write};
+use crate::http::Permission::{Fetch, Read, Store, Write};
 use crate::http::{
     Access, Call, Handler, Permission, Protocol, Response, Route, Template, bytes_reply, handler, json_reply,
 };
@@ -40,25 +40,26 @@ pub fn routes() -> Vec<Route> {
         (Method::GET, b.to_owned(), Read, handler(buckets::get)),
         (Method::DELETE, b.to_owned(), Write, handler(buckets::delete)),
         (Method::GET, format!("{b}/o"), Read, handler(listing::list)),
-        (Method::GET, format!("{b}/o/{{object=**}}"), Read, handler(objects::get)),
-        (Method::DELETE, format!("{b}/o/{{object=**}}"), Write, handler(objects::delete)),
+        // With `alt=media` it is the content.
+        (Method::GET, format!("{b}/o/{{object=**}}"), Fetch, handler(objects::get)),
+        (Method::DELETE, format!("{b}/o/{{object=**}}"), Store, handler(objects::delete)),
         (
             Method::GET,
             "/download/storage/v1/b/{bucket}/o/{object=**}".to_owned(),
-            Read,
+            Fetch,
             handler(download::media),
         ),
         (
             Method::POST,
             format!("{b}/o/{{object}}/rewriteTo/b/{{to}}/o/{{name}}"),
-            Write,
+            Store,
             handler(objects::rewrite),
         ),
-        (Method::POST, format!("{b}/o/{{object}}/copyTo/b/{{to}}/o/{{name}}"), Write, handler(objects::copy)),
-        (Method::POST, format!("{b}/o/{{object}}/compose"), Write, handler(objects::compose)),
-        (Method::POST, uploads.to_owned(), Write, upload::begin(Arc::clone(&sessions))),
-        (Method::PUT, uploads.to_owned(), Write, resumable::go_on(Arc::clone(&sessions))),
-        (Method::DELETE, uploads.to_owned(), Write, resumable::give_up(sessions)),
+        (Method::POST, format!("{b}/o/{{object}}/copyTo/b/{{to}}/o/{{name}}"), Store, handler(objects::copy)),
+        (Method::POST, format!("{b}/o/{{object}}/compose"), Store, handler(objects::compose)),
+        (Method::POST, uploads.to_owned(), Store, upload::begin(Arc::clone(&sessions))),
+        (Method::PUT, uploads.to_owned(), Store, resumable::go_on(Arc::clone(&sessions))),
+        (Method::DELETE, uploads.to_owned(), Store, resumable::give_up(sessions)),
     ];
     let route = |(method, pattern, permission, handler): (Method, String, Permission, Handler)| {
         Template::parse(&pattern).map(|template| Route {
@@ -130,17 +131,14 @@ impl Address {
     }
 }
 
-/// Refuses a bucket that does not exist here or is another project's.
+/// The buckets and objects that the caller may know of.
+fn stores(call: &Call) -> Storage {
+    call.app.control.storage(call.principal.as_ref().map_or("", |principal| &principal.project))
+}
+
+/// Refuses a bucket that does not exist here, as far as the caller may know.
 async fn allow_bucket(call: &Call, bucket: &str) -> Result<(), Fault> {
-    let info = call.app.control.storage().get_bucket(bucket).await?;
-    match &call.principal {
-        Some(principal)
-            if !info.project.is_empty() && principal.project != "*" && principal.project != info.project =>
-        {
-            Err(Fault::new(Code::PermissionDenied, format!("bucket {bucket} belongs to another project")))
-        }
-        _ => Ok(()),
-    }
+    Ok(stores(call).get_bucket(bucket).await.map(|_| ())?)
 }
 
 fn uri(bucket: &str, name: &str) -> Result<ObjectUri, Fault> {

@@ -5,7 +5,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Address, allow_bucket, condition_not_met, download, upload, uri, wire};
+use super::{Address, allow_bucket, condition_not_met, download, stores, upload, uri, wire};
 use crate::Fault;
 use crate::http::{Call, Response, bytes_reply, json_reply};
 
@@ -18,7 +18,7 @@ pub(super) async fn get(call: Call) -> Result<Response, Fault> {
         return download::media(call).await;
     }
     let uri = object(&call, &address).await?;
-    let info = call.app.control.storage().head_with_hashes(&uri).await?;
+    let info = stores(&call).head_with_hashes(&uri).await?;
     same_generation(&address, &info)?;
     json_reply(StatusCode::OK, &wire::object(&info, &call.base()))
 }
@@ -46,7 +46,7 @@ pub(super) fn same_generation(address: &Address, info: &ObjectInfo) -> Result<()
 pub(super) async fn delete(call: Call) -> Result<Response, Fault> {
     let address = Address::of(&call)?;
     let uri = object(&call, &address).await?;
-    let storage = call.app.control.storage();
+    let storage = stores(&call);
     if let Some(wanted) = address.number::<i64>("ifGenerationMatch")? {
         let info = storage.head(&uri).await?;
         if info.generation != wanted {
@@ -91,7 +91,7 @@ async fn copied(call: Call) -> Result<ObjectInfo, Fault> {
     allow_bucket(&call, address.bucket()).await?;
     allow_bucket(&call, bucket).await?;
     let precondition = upload::precondition(&address)?;
-    let storage = call.app.control.storage();
+    let storage = stores(&call);
     let mut blocks = storage.read(&from, 0, None).await?;
     let options = PutOptions {
         content_type: Some(blocks.info().content_type.clone()),
@@ -131,7 +131,7 @@ pub(super) async fn compose(call: Call) -> Result<Response, Fault> {
     allow_bucket(&call, &bucket).await?;
     let name = address.segments.iter().rev().nth(1).map_or("", String::as_str);
     let to = uri(&bucket, name)?;
-    let storage = call.app.control.storage();
+    let storage = stores(&call);
     let bytes = call.body.read().await?;
     let wire: ComposeWire =
         serde_json::from_slice(&bytes).map_err(|e| Fault::invalid(format!("what to compose: {e}")))?;

@@ -14,7 +14,7 @@ use http::{Response as HttpResponse, StatusCode};
 use tokio::sync::Mutex;
 
 use super::upload::{Description, finish, verify};
-use super::{Address, allow_bucket, wire};
+use super::{Address, allow_bucket, stores, wire};
 use crate::http::{Call, Handler, ReplyBody, Response, bytes_reply, handler, json_reply};
 use crate::{Code, Fault};
 
@@ -80,7 +80,7 @@ impl Sessions {
 pub(super) async fn begin(call: Call, address: &Address, sessions: &Sessions) -> Result<Response, Fault> {
     let content_type = call.header("x-upload-content-type").map(str::to_owned);
     let project = call.principal.as_ref().map_or("", |principal| principal.project.as_str()).to_owned();
-    let (storage, base) = (call.app.control.storage(), call.base());
+    let (storage, base) = (stores(&call), call.base());
     let description = Description::read(&call.body.read().await?)?;
     let (uri, options) = description.target(address, content_type)?;
     let writer = storage.writer(&uri, options).await?;
@@ -180,7 +180,7 @@ async fn receive(mut call: Call, upload: &mut Upload) -> Result<Response, Fault>
     }
     let writer = upload.writer.take().ok_or_else(gone)?;
     let info = finish(writer).await?;
-    verify(call.app.control.storage(), &info, &upload.description).await?;
+    verify(&stores(&call), &info, &upload.description).await?;
     json_reply(StatusCode::OK, &wire::object(&info, &call.base()))
 }
 

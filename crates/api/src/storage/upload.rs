@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::multipart::Multipart;
 use super::resumable::{self, Sessions};
-use super::{Address, allow_bucket, condition_not_met, uri, wire};
+use super::{Address, allow_bucket, condition_not_met, stores, uri, wire};
 use crate::http::{Call, Handler, Response, handler, json_reply};
 use crate::{Code, Fault};
 
@@ -100,7 +100,7 @@ pub(super) fn begin(sessions: Arc<Sessions>) -> Handler {
 async fn in_one_part(mut call: Call, address: &Address) -> Result<Response, Fault> {
     let content_type = call.header("content-type").map(str::to_owned);
     let (uri, options) = Description::default().target(address, content_type)?;
-    let mut writer = call.app.control.storage().writer(&uri, options).await?;
+    let mut writer = stores(&call).writer(&uri, options).await?;
     while let Some(piece) = call.body.next_piece().await? {
         writer.write(piece).await?;
     }
@@ -110,7 +110,7 @@ async fn in_one_part(mut call: Call, address: &Address) -> Result<Response, Faul
 
 async fn in_two_parts(mut call: Call, address: &Address) -> Result<Response, Fault> {
     let mut multipart = Multipart::new(call.header("content-type").unwrap_or(""))?;
-    let storage = call.app.control.storage();
+    let storage = stores(&call);
     let mut open: Option<(Description, ObjectWriter)> = None;
     while let Some(piece) = call.body.next_piece().await? {
         multipart.push(&piece);
@@ -131,7 +131,7 @@ async fn in_two_parts(mut call: Call, address: &Address) -> Result<Response, Fau
     match open {
         Some((description, writer)) if multipart.is_done() => {
             let info = finish(writer).await?;
-            verify(storage, &info, &description).await?;
+            verify(&storage, &info, &description).await?;
             json_reply(StatusCode::OK, &wire::object(&info, &call.base()))
         }
         _ => Err(Fault::invalid("the multipart body ends before its closing boundary")),

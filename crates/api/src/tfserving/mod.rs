@@ -16,7 +16,7 @@ use serving::Pick;
 pub(crate) use status::of_versions;
 
 use crate::Fault;
-use crate::http::Permission::{Invoke, Read};
+use crate::http::Permission::{Invoke, Look};
 use crate::http::{
     Access, Call, Handler, Permission, Protocol, Response, Route, Template, bytes_reply, handler, json_reply,
 };
@@ -34,9 +34,9 @@ pub fn routes() -> Vec<Route> {
         let path = |end: &str| format!("/v1/models/{{model}}{place}{end}");
         [
             (!place.is_empty())
-                .then(|| route(Method::GET, path(""), Read, handler(status::status)))
+                .then(|| route(Method::GET, path(""), Look, handler(status::status)))
                 .flatten(),
-            route(Method::GET, path("/metadata"), Read, handler(status::metadata)),
+            route(Method::GET, path("/metadata"), Look, handler(status::metadata)),
             route(Method::POST, path(":predict"), Invoke, handler(predict::answer)),
             route(Method::POST, path(":classify"), Invoke, handler(examples::classify)),
             route(Method::POST, path(":regress"), Invoke, handler(examples::regress)),

@@ -24,6 +24,7 @@ use crate::http::Permission::Invoke;
 use crate::http::{Access, App, Call, Handler, Response, Route, Template, handler, json_reply};
 use crate::language::{find, find_behind, prepared};
 use crate::stream::{self, Framing};
+use crate::tenant::Tenant;
 
 /// Versions of the API.
 pub(super) const VERSIONS: [&str; 2] = ["v1", "v1beta1"];
@@ -71,7 +72,7 @@ where
 pub(super) fn asked(app: &App, resource: &str) -> Result<(LanguageRoute, String), Fault> {
     let project = resource.split('/').nth(1).unwrap_or_default();
     let route = match resource.split_once("/publishers/") {
-        Some((_, model)) => find(app, project, model.rsplit('/').next().unwrap_or_default())?,
+        Some((_, model)) => find(app, &Tenant::whole(project), model.rsplit('/').next().unwrap_or_default())?,
         None => find_behind(app, resource)?,
     };
     Ok((route, project.to_owned()))

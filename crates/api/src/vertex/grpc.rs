@@ -69,7 +69,9 @@ impl Bridge {
         let request = incoming(message)?;
         let caller = Rpc::own(call, Arc::clone(&self.schema), Map::new());
         for field in self.template.fields() {
-            caller.allow_name(text_at(&self.input, &request, field))?;
+            let name = text_at(&self.input, &request, field);
+            caller.allow_name(name)?;
+            call.allow_model(name)?;
         }
         Ok(request)
     }

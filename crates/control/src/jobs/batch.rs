@@ -71,7 +71,7 @@ pub(super) fn run(context: &Context, job: &BatchJob) -> Result<Done> {
 
 /// Finds the inputs and decides where the output goes.
 fn begin(context: &Context, job: &mut BatchJob) -> Result<Progress> {
-    let inputs = context.runtime.block_on(resolve(context.control.storage(), &job.input_uris))?;
+    let inputs = context.runtime.block_on(resolve(&context.storage(), &job.input_uris))?;
     job.output_directory = Some(publish::directory(context, job)?);
     let progress = Progress {
         inputs,
@@ -113,7 +113,7 @@ fn ask(context: &Context, job: &BatchJob, asker: &Asker, progress: &mut Progress
 
 fn reader(context: &Context, job: &BatchJob, progress: &Progress) -> RowReader {
     RowReader::new(
-        context.control.storage().clone(),
+        context.storage(),
         context.runtime.clone(),
         progress.inputs.clone().into(),
         job.instances_format,

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::runtime::Handle;
 
 use super::job_id;
-use crate::storage::failed;
+use crate::name::project_in;
+use crate::storage::{Storage, failed};
 use crate::store::{self, Write};
 use crate::{Control, Error, ErrorCode, Job, JobKind, Result, Version, fault};
 
@@ -74,6 +75,11 @@ impl Context {
         Ok(())
     }
 
+    /// Objects by address, as the job's project sees them.
+    pub(super) fn storage(&self) -> Storage {
+        storage_of(&self.control, &self.job.name)
+    }
+
     /// The directory for the job's unfinished work. Removed once the job has ended.
     pub(super) fn staging(&self) -> PathBuf {
         staging(&self.control, &self.job.name)
@@ -89,6 +95,11 @@ impl Context {
             .find(|version| version.number == number)
             .ok_or_else(|| Error::not_found(name))
     }
+}
+
+/// Objects by address, as the project of the resource `name` sees them.
+pub(super) fn storage_of(control: &Control, name: &str) -> Storage {
+    control.storage(project_in(name))
 }
 
 /// Where the job `name` keeps its unfinished work.

@@ -84,10 +84,10 @@ pub(super) fn run(context: &Context, job: &EvaluationJob) -> Result<Done> {
     };
     let pairs = Pairs::default();
     let chunk_rows = other.iter().map(|other| other.model.chunk_rows()).min().unwrap_or(usize::MAX);
-    let inputs = context.runtime.block_on(resolve(context.control.storage(), &job.uris))?;
+    let inputs = context.runtime.block_on(resolve(&context.storage(), &job.uris))?;
     let uris: Vec<String> = inputs.iter().map(|input| input.uri.clone()).collect();
     let mut reader = RowReader::new(
-        context.control.storage().clone(),
+        context.storage(),
         context.runtime.clone(),
         inputs.into(),
         job.format,

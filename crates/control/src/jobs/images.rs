@@ -48,7 +48,7 @@ impl Images {
     }
 
     fn new(context: &Context, columns: Vec<String>) -> Option<Self> {
-        let (storage, runtime) = (context.control.storage().clone(), context.runtime.clone());
+        let (storage, runtime) = (context.storage(), context.runtime.clone());
         (!columns.is_empty()).then_some(Images { storage, runtime, columns })
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, watch};
 
-use super::context::{Context, Signals, staging};
+use super::context::{Context, Signals, staging, storage_of};
 use super::{CRASHES_MAX, JobCollection, JobOptions, files_of, operation_name, pipeline};
 use super::{batch, evaluation, pull, requests, training};
 use crate::control::WeakControl;
@@ -412,7 +412,7 @@ async fn operation_write(control: &Control, job: &Job, outcome: &Result<Done>) -
 async fn withdraw(control: &Control, name: &str) {
     let Ok(job) = store::get::<Job>(control.store(), name).await else { return };
     let withdrawn = match &job.kind {
-        JobKind::Batch(batch) => batch::withdraw(control, batch).await,
+        JobKind::Batch(batch) => batch::withdraw(&storage_of(control, name), batch).await,
         JobKind::Requests(_) => {
             files_of(name).map(|files| files.iter().for_each(|file| control.files().disown(file)))
         }

@@ -166,7 +166,7 @@ impl RowSource for TrainingRows {
 
 impl TrainingRows {
     fn open(context: &Context, spec: &TrainSpec, uris: &[String]) -> Result<Self> {
-        let inputs = context.runtime.block_on(resolve(context.control.storage(), uris))?;
+        let inputs = context.runtime.block_on(resolve(&context.storage(), uris))?;
         let jsonl = |uri: &String| uri.ends_with(".jsonl") || uri.ends_with(".ndjson");
         let uris: Vec<String> = inputs.iter().map(|input| input.uri.clone()).collect();
         let format = match uris.iter().filter(|uri| jsonl(uri)).count() {
@@ -178,7 +178,7 @@ impl TrainingRows {
                 ));
             }
         };
-        let (storage, runtime) = (context.control.storage().clone(), context.runtime.clone());
+        let (storage, runtime) = (context.storage(), context.runtime.clone());
         let images = Images::of_training(context, spec);
         let mut reader = RowReader::new(storage, runtime, inputs.into(), format, Place::default()).hashing();
         if images.is_some() {

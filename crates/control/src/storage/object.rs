@@ -46,6 +46,13 @@ pub struct BucketInfo {
     pub created: Timestamp,
 }
 
+impl BucketInfo {
+    /// Whether `project` may know of it: its own, or one that is everybody's.
+    pub fn is_for(&self, project: &str) -> bool {
+        self.project.is_empty() || self.project == project
+    }
+}
+
 /// What must hold for a write to take place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precondition {

@@ -39,11 +39,11 @@ pub(crate) async fn open_noting(directory: &Path, slots: usize, interval: Durati
 
 /// Puts an object in the bucket `data`, which is made where absent.
 pub(crate) async fn put(control: &Control, name: &str, content: impl Into<Vec<u8>>) -> String {
-    let _ = control.storage().create_bucket("data", "default", "us-central1").await;
+    let _ = control.storage("default").create_bucket("data", "default", "us-central1").await;
     let uri = format!("gs://data/{name}");
     let content: Vec<u8> = content.into();
     control
-        .storage()
+        .storage("default")
         .put(&ObjectUri::parse(&uri).unwrap(), content.into(), PutOptions::default())
         .await
         .unwrap();
@@ -52,13 +52,13 @@ pub(crate) async fn put(control: &Control, name: &str, content: impl Into<Vec<u8
 
 /// The object at `uri` as text.
 pub(crate) async fn read(control: &Control, uri: &str) -> String {
-    let blocks = control.storage().read(&ObjectUri::parse(uri).unwrap(), 0, None).await.unwrap();
+    let blocks = control.storage("default").read(&ObjectUri::parse(uri).unwrap(), 0, None).await.unwrap();
     String::from_utf8(blocks.collect(u64::MAX).await.unwrap()).unwrap()
 }
 
 /// Names of the objects below `uri`.
 pub(crate) async fn names(control: &Control, uri: &str) -> Vec<String> {
-    let found = control.storage().list(&ObjectUri::parse_prefix(uri).unwrap()).await.unwrap();
+    let found = control.storage("default").list(&ObjectUri::parse_prefix(uri).unwrap()).await.unwrap();
     found.into_iter().map(|object| object.name).collect()
 }
 

@@ -35,10 +35,10 @@ impl Server {
             Layer::Dense { units: 1, kernel: vec![factor], bias: None, activation: Activation::Linear };
         let onnx = sequential(&[1], &[layer]).unwrap();
         // It may exist already.
-        let _ = self.control.storage().create_bucket("models", "p", "us-central1").await;
+        let _ = self.control.storage("p").create_bucket("models", "p", "us-central1").await;
         let uri = format!("gs://models/{factor}");
         let object = ObjectUri::parse(&format!("{uri}/model.onnx")).unwrap();
-        self.control.storage().put(&object, Bytes::from(onnx), PutOptions::default()).await.unwrap();
+        self.control.storage("p").put(&object, Bytes::from(onnx), PutOptions::default()).await.unwrap();
         ArtifactSource::Uri(uri)
     }
 
@@ -167,10 +167,10 @@ async fn uploads_that_are_refused() {
     };
     let junk = ObjectUri::parse("gs://models/junk/model.pkl").unwrap();
     let pickle = Bytes::from_static(b"\x80\x04\x95\x00\x00\x00");
-    server.control.storage().put(&junk, pickle, PutOptions::default()).await.unwrap();
+    server.control.storage("p").put(&junk, pickle, PutOptions::default()).await.unwrap();
     let broken = ObjectUri::parse("gs://models/broken/model.onnx").unwrap();
     let bytes = Bytes::from_static(b"not a graph");
-    server.control.storage().put(&broken, bytes, PutOptions::default()).await.unwrap();
+    server.control.storage("p").put(&broken, bytes, PutOptions::default()).await.unwrap();
     let from =
         |uri: &'static str| move |u: &mut UploadModel| u.artifact = ArtifactSource::Uri(uri.to_owned());
     let image = |image_uri: &'static str| {
@@ -446,35 +446,40 @@ async fn a_first_key_and_those_made_with_it() {
         assert_eq!(mode & 0o777, 0o600, "{file}");
     }
     let keys = server.control.keys();
-    let admin = keys.authenticate(&key).unwrap();
-    assert!(admin.may("default", Role::Admin) && admin.may("whatever", Role::Viewer));
+    let here: IpAddr = "127.0.0.1".parse().unwrap();
+    let admin = keys.authenticate(&key, here).unwrap();
+    assert!(admin.role == Role::Admin && admin.acts_in("default") && admin.acts_in("whatever"));
 
-    let (info, secret) = keys.create("p", Role::Invoker, None).await.unwrap();
-    let invoker = keys.authenticate(secret.expose()).unwrap();
-    assert!(invoker.may("p", Role::Viewer) && invoker.may("p", Role::Invoker));
-    assert!(!invoker.may("p", Role::Deployer) && !invoker.may("q", Role::Viewer));
+    let (info, secret) = keys.create(NewKey::new("p", Role::Invoker)).await.unwrap();
+    let invoker = keys.authenticate(secret.expose(), here).unwrap();
+    assert!(invoker.role == Role::Invoker && invoker.acts_in("p") && !invoker.acts_in("q"));
     assert!(!format!("{secret:?}").contains(secret.expose()));
     let soon = Timestamp::now() + Duration::from_millis(300);
-    let (_, expiring) = keys.create("p", Role::Viewer, Some(soon)).await.unwrap();
-    assert!(keys.authenticate(expiring.expose()).is_some());
-    assert!(keys.create("p", Role::Viewer, Some(Timestamp::UNIX_EPOCH)).await.is_err());
-    assert!(keys.create("p/q", Role::Viewer, None).await.is_err());
+    let (_, expiring) =
+        keys.create(NewKey { expires: Some(soon), ..NewKey::new("p", Role::Viewer) }).await.unwrap();
+    assert!(keys.authenticate(expiring.expose(), here).is_some());
+    assert!(
+        keys.create(NewKey { expires: Some(Timestamp::UNIX_EPOCH), ..NewKey::new("p", Role::Viewer) })
+            .await
+            .is_err()
+    );
+    assert!(keys.create(NewKey::new("p/q", Role::Viewer)).await.is_err());
 
     for wrong in injections(secret.expose()) {
-        assert!(keys.authenticate(&wrong).is_none(), "{wrong:?}");
+        assert!(keys.authenticate(&wrong, here).is_none(), "{wrong:?}");
     }
     tokio::time::sleep(Duration::from_millis(400)).await;
-    assert!(keys.authenticate(expiring.expose()).is_none());
+    assert!(keys.authenticate(expiring.expose(), here).is_none());
     assert_eq!(keys.delete(&admin.key_id).await.unwrap_err().code, ErrorCode::FailedPrecondition);
 
     drop((server, keys));
     let server = Server::open(directory.path()).await;
     let keys = server.control.keys();
-    assert!(keys.authenticate(&key).is_some() && keys.authenticate(secret.expose()).is_some());
+    assert!(keys.authenticate(&key, here).is_some() && keys.authenticate(secret.expose(), here).is_some());
     assert_eq!(std::fs::read_to_string(&path).unwrap().trim(), key);
     assert_eq!(keys.list(Some("p")).len(), 2);
     keys.delete(&info.id).await.unwrap();
-    assert!(keys.authenticate(secret.expose()).is_none());
+    assert!(keys.authenticate(secret.expose(), here).is_none());
     // The secret is nowhere on disk.
     let secret = secret.expose().rsplit_once('_').unwrap().1.as_bytes().to_vec();
     for entry in std::fs::read_dir(directory.path()).unwrap() {

@@ -14,6 +14,8 @@ use crate::router::{Deployed, Live, Router};
 /// An encoder that was chosen for a request.
 #[derive(Clone)]
 pub struct EmbedderRoute {
+    /// The endpoint's resource name.
+    pub endpoint: String,
     /// What was chosen.
     pub deployed: Arc<Deployed>,
     /// Its model.
@@ -35,10 +37,10 @@ pub struct NamedEmbedder {
 }
 
 impl EmbedderRoute {
-    fn new(live: &Live, embedder: Arc<Embedder>) -> EmbedderRoute {
+    fn new(endpoint: String, live: &Live, embedder: Arc<Embedder>) -> EmbedderRoute {
         let counters = live.batcher.counters.clone();
         bump(&counters.requests);
-        EmbedderRoute { deployed: live.deployed.clone(), embedder, counters }
+        EmbedderRoute { endpoint, deployed: live.deployed.clone(), embedder, counters }
     }
 
     /// Counts a request that does not fit the model.
@@ -72,7 +74,7 @@ impl Router {
         let found = self.answering(project, name, |model| model.embedder().cloned())?;
         let not_encoder = || LanguageRouteError::NotEncoder { name: name.to_owned() };
         let embedder = found.answers.ok_or_else(not_encoder)?;
-        Ok(EmbedderRoute::new(&found.live, embedder))
+        Ok(EmbedderRoute::new(found.endpoint, &found.live, embedder))
     }
 
     /// The encoder that answers on an endpoint; `None` where what answers there is none, or nothing does.
@@ -81,7 +83,7 @@ impl Router {
     /// If none of the endpoint's encoders takes traffic.
     pub fn embedder_at(&self, endpoint: &str) -> Result<Option<EmbedderRoute>, ServeError> {
         let found = self.at(endpoint, None, |model| model.embedder().cloned())?;
-        Ok(found.map(|(live, embedder)| EmbedderRoute::new(&live, embedder)))
+        Ok(found.map(|(live, embedder)| EmbedderRoute::new(endpoint.to_owned(), &live, embedder)))
     }
 
     /// Every deployed encoder of `project`, or of all projects, by name and then by endpoint.

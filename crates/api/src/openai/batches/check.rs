@@ -9,6 +9,7 @@ use crate::Fault;
 use crate::fields::{Fields, invalid};
 use crate::http::Within;
 use crate::models::{listed, named};
+use crate::tenant::Tenant;
 
 /// Requests in one batch at most: the protocol's own number.
 const LINES_MAX: u64 = 50_000;
@@ -22,7 +23,7 @@ const ID_BYTES_MAX: usize = 512;
 /// What has been seen of a batch's lines.
 pub(super) struct Check {
     within: Within,
-    project: String,
+    project: Tenant,
     endpoint: String,
     ids: HashSet<Box<str>>,
     /// The model that the first line asks, and that line.
@@ -37,7 +38,7 @@ impl Check {
     pub(super) fn new(within: Within, asked: &Asked) -> Check {
         Check {
             within,
-            project: asked.project.clone(),
+            project: Tenant::whole(&asked.project),
             endpoint: asked.endpoint.clone(),
             ids: HashSet::new(),
             model: None,

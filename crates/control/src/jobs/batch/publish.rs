@@ -6,7 +6,7 @@ use super::Progress;
 use crate::jobs::context::Context;
 use crate::jobs::output::{FAULTS_FILE, part_file};
 use crate::storage::{ObjectUri, PutOptions, Storage, failed};
-use crate::{BatchJob, Control, Error, ErrorCode, Result, fault};
+use crate::{BatchJob, Error, ErrorCode, Result, fault};
 
 /// The object whose appearance says that all others are there, whole.
 const MANIFEST: &str = "prediction.manifest.json";
@@ -30,14 +30,14 @@ pub(super) fn directory(context: &Context, job: &BatchJob) -> Result<String> {
 
 /// Makes the job's files objects, the manifest last. Doing it again leaves the same.
 pub(super) fn publish(context: &Context, job: &BatchJob, progress: &Progress) -> Result<()> {
-    let storage = context.control.storage();
+    let storage = context.storage();
     let target = ObjectUri::parse_prefix(job.output_directory.as_deref().unwrap_or_default())?;
     let parts = progress.output.parts.len();
     for number in 0..parts {
         context.check()?;
-        put(context, storage, &target.join(&results(number, parts))?, &part_file(number))?;
+        put(context, &storage, &target.join(&results(number, parts))?, &part_file(number))?;
     }
-    put(context, storage, &target.join(ERRORS)?, FAULTS_FILE)?;
+    put(context, &storage, &target.join(ERRORS)?, FAULTS_FILE)?;
     context.check()?;
     let manifest = manifest(context, job, progress)?;
     fault::step().map_err(|e| failed("publishing the job's output", e))?;
@@ -69,7 +69,7 @@ fn manifest(context: &Context, job: &BatchJob, progress: &Progress) -> Result<Ve
 }
 
 /// Removes what an unsuccessful job has published, if anything, manifest first.
-pub(crate) async fn withdraw(control: &Control, batch: &BatchJob) -> Result<()> {
+pub(crate) async fn withdraw(storage: &Storage, batch: &BatchJob) -> Result<()> {
     let (Some(directory), Some(progress)) = (&batch.output_directory, Progress::of(batch)?) else {
         return Ok(());
     };
@@ -80,7 +80,7 @@ pub(crate) async fn withdraw(control: &Control, batch: &BatchJob) -> Result<()> 
     let parts = progress.output.parts.len();
     let names = [MANIFEST.to_owned(), ERRORS.to_owned()];
     for name in names.into_iter().chain((0..parts).map(|number| results(number, parts))) {
-        match control.storage().delete(&target.join(&name)?).await {
+        match storage.delete(&target.join(&name)?).await {
             Err(error) if error.code != ErrorCode::NotFound => return Err(error),
             _ => {}
         }

@@ -214,7 +214,7 @@ impl Fetch<'_> {
     }
 
     async fn open_object(&self, uri: &ObjectUri, here: u64, mark: &Mark) -> Result<Coming> {
-        let storage = self.context.control.storage();
+        let storage = self.context.storage();
         let mut blocks = storage.read(uri, here, None).await?;
         let (etag, size) = (blocks.info().etag.clone(), blocks.info().size);
         let is_same = here <= size && mark.validator.as_ref() == Some(&etag);
