@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::answerer::{Answerer, Answerers};
 use crate::artifact::{Artifacts, Digest};
+use crate::audit::{self, Audit};
 use crate::jobs::Runner;
 use crate::keys::{KeyRing, keep_uses};
 use crate::loader::{Loader, Parts};
@@ -68,6 +69,7 @@ struct Inner {
     store: Arc<dyn MetadataStore>,
     storage: Storage,
     artifacts: Artifacts,
+    audit: Audit,
     keys: KeyRing,
     running: Running,
     loader: Loader,
@@ -88,11 +90,14 @@ impl Control {
         create_private_dir(&options.data_dir)?;
         let lock = lock(&options.data_dir).await?;
         let store = SqliteStore::open(&store::file_in(&options.data_dir)).map_err(unusable)?;
-        let keys = KeyRing::open(&options.data_dir, &store).await?;
+        let store: Arc<dyn MetadataStore> = Arc::new(store);
+        let audit = Audit::open(&options.data_dir, Arc::clone(&store)).await?;
+        let keys = KeyRing::open(&options.data_dir, &*store).await?;
         let inner = Inner {
             storage: Storage::open(&options.data_dir, &options.storage)?,
             artifacts: Artifacts::open(&options.data_dir)?,
-            store: Arc::new(store),
+            store,
+            audit,
             keys,
             running: Running::default(),
             loader: Loader::new(options.workers, options.language),
@@ -110,6 +115,7 @@ impl Control {
         Runner::start(&control).await?;
         control.let_rest();
         tokio::spawn(keep_uses(control.downgrade()));
+        tokio::spawn(audit::keep_writing(control.downgrade()));
         Ok(control)
     }
 
@@ -202,6 +208,11 @@ impl Control {
     /// The keys.
     pub fn keys(&self) -> Keys {
         Keys::new(self.clone())
+    }
+
+    /// Who did what, and who was refused.
+    pub fn audit(&self) -> &Audit {
+        &self.inner.audit
     }
 
     /// Objects by address, as `project` sees them.

@@ -213,16 +213,22 @@ impl Record for StoredKey {
 /// A key in memory.
 struct Held {
     stored: StoredKey,
-    models: Option<Arc<[String]>>,
+    principal: Arc<Principal>,
     /// When it was last used, in seconds of Unix time, to the grain; 0 for never.
     used_s: AtomicI64,
 }
 
 impl Held {
     fn new(stored: StoredKey) -> Self {
-        let models = (!stored.info.models.is_empty()).then(|| Arc::from(stored.info.models.clone()));
-        let used_s = AtomicI64::new(stored.info.last_used.map_or(0, Timestamp::as_second));
-        Held { stored, models, used_s }
+        let info = &stored.info;
+        let principal = Principal {
+            key_id: info.id.clone(),
+            project: info.project.clone(),
+            role: info.role,
+            models: (!info.models.is_empty()).then(|| Arc::from(info.models.clone())),
+        };
+        let used_s = AtomicI64::new(info.last_used.map_or(0, Timestamp::as_second));
+        Held { principal: Arc::new(principal), stored, used_s }
     }
 
     fn last_used(&self) -> Option<Timestamp> {
@@ -329,7 +335,7 @@ impl KeyRing {
     }
 
     /// Whose key this is, coming from `from`. Takes as long for a wrong secret as for a right one.
-    fn authenticate(&self, key: &str, from: IpAddr, now: Timestamp) -> Option<Principal> {
+    fn authenticate(&self, key: &str, from: IpAddr, now: Timestamp) -> Option<Arc<Principal>> {
         let (id, secret) = split(key)?;
         let given = self.hash(id, secret);
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
@@ -340,12 +346,7 @@ impl KeyRing {
             return None;
         }
         held.note_use(now);
-        Some(Principal {
-            key_id: info.id.clone(),
-            project: info.project.clone(),
-            role: info.role,
-            models: held.models.clone(),
-        })
+        Some(Arc::clone(&held.principal))
     }
 }
 
@@ -502,7 +503,7 @@ impl Keys {
 
     /// Whose key this is, coming from `from`; `None` if it is nobody's, expired, or not to be used from there. Touches
     /// memory only.
-    pub fn authenticate(&self, key: &str, from: IpAddr) -> Option<Principal> {
+    pub fn authenticate(&self, key: &str, from: IpAddr) -> Option<Arc<Principal>> {
         self.control.key_ring().authenticate(key, from, Timestamp::now())
     }
 

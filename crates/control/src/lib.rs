@@ -4,6 +4,7 @@
 
 mod answerer;
 pub mod artifact;
+pub mod audit;
 mod batch;
 mod catalogue;
 mod check;
@@ -43,6 +44,7 @@ mod web;
 
 pub use answerer::{Answered, Answerer, Asked, BatchEnding, Closed, LineChecker, LineFault};
 pub use artifact::Artifacts;
+pub use audit::Audit;
 pub use batch::{BatchJob, RowFormat};
 pub use catalogue::{Catalogue, CatalogueEntry};
 pub use control::{Control, Options};

@@ -50,8 +50,10 @@ pub enum Command {
     Endpoints(commands::endpoints::Endpoints),
     /// List jobs, or watch or cancel one
     Jobs(commands::jobs::Jobs),
-    /// Make, list and withdraw keys
+    /// Make, list, rotate and withdraw keys
     Keys(commands::keys::Keys),
+    /// Read and verify the log of who did what
+    Audit(commands::audit::Audit),
     /// Measure a language model under load, or this machine
     Bench(commands::bench::Bench),
     /// Check this machine, the data directory and the server, and say what to do

@@ -86,6 +86,7 @@ pub(super) async fn create(mut call: Call) -> Result<Response, Fault> {
     let CreateKey { project, models, networks, expires, .. } = wanted;
     let new = NewKey { project, role, models, networks, expires };
     let (info, secret) = call.app.control.keys().create(new).await?;
+    call.about(format!("keys/{} for {} of project {}", info.id, info.role, info.project));
     json_reply(StatusCode::OK, &KeyReply::new(&info, Some(secret.expose())))
 }
 

@@ -1,12 +1,13 @@
-//! What the command line needs and Vertex has not: [`keys`], and the catalogue of models.
+//! What the command line needs and Vertex has not: [`keys`], the [`audit`] log, and the catalogue of models.
 
+mod audit;
 mod keys;
 
 use http::{Method, StatusCode};
 use serde_json::json;
 
 use crate::Fault;
-use crate::http::Permission::{Administer, Read};
+use crate::http::Permission::{Administer, Audit, Read};
 use crate::http::{Access, Call, Handler, Permission, Response, Route, Template, handler, json_reply};
 use crate::vertex::PROTOCOL;
 
@@ -27,6 +28,8 @@ pub fn routes() -> Vec<Route> {
         route(Method::GET, "/admin/v1/keys", Administer, handler(keys::list)),
         route(Method::POST, "/admin/v1/keys/{key}:rotate", Administer, handler(keys::rotate)),
         route(Method::DELETE, "/admin/v1/keys/{key}", Administer, handler(keys::delete)),
+        route(Method::GET, "/admin/v1/audit", Audit, handler(audit::export)),
+        route(Method::GET, "/admin/v1/audit:verify", Audit, handler(audit::verify)),
         route(Method::GET, "/admin/v1/catalogue", Read, handler(catalogue)),
     ]
     .into_iter()

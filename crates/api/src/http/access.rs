@@ -13,6 +13,13 @@ pub enum Access {
     Needs(Permission),
 }
 
+impl Access {
+    /// Whether a call is an administrative act, which leaves a trace.
+    pub(super) fn is_act(self) -> bool {
+        matches!(self, Access::Needs(Permission::Write | Permission::Administer | Permission::Audit))
+    }
+}
+
 /// What a route does, as far as roles are concerned: to what there is, or with the data that passes through it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Permission {
@@ -65,11 +72,6 @@ impl Permission {
             Role::Admin => true,
             Role::Auditor => self == Audit,
         }
-    }
-
-    /// Whether it is an administrative act, which leaves a trace.
-    pub(super) fn is_act(self) -> bool {
-        matches!(self, Permission::Write | Permission::Administer | Permission::Audit)
     }
 }
 

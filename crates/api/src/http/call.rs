@@ -1,7 +1,7 @@
 //! [`Call`]: one request on its way to a handler.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -57,15 +57,25 @@ pub struct Call {
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Whose key it is; `None` on public routes.
-    pub principal: Option<Principal>,
+    pub principal: Option<Arc<Principal>>,
     /// Method, URI, headers.
     pub head: Parts,
     /// The body.
     pub body: RequestBody,
     pub(super) segments: Segments,
+    /// What it is about, for the audit log, where the path does not say; absent where nothing is recorded.
+    pub(super) subject: Option<Arc<OnceLock<String>>>,
 }
 
 impl Call {
+    /// Notes for the audit log which resource the call is about, where the path does not say.
+    pub(crate) fn about(&self, resource: impl Into<String>) {
+        if let Some(subject) = &self.subject {
+            // The first word is the one that says most.
+            let _ = subject.set(resource.into());
+        }
+    }
+
     /// The value of the template's variable `i`, decoded.
     ///
     /// # Errors
@@ -160,7 +170,7 @@ impl Call {
             (Some("endpoints" | "models"), Some(id)) => id.split('@').next(),
             _ => None,
         };
-        if Tenant::of(self.principal.as_ref(), "").knows(id) {
+        if Tenant::of(self.principal.as_deref(), "").knows(id) {
             return Ok(());
         }
         Err(Fault::new(

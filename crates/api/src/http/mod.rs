@@ -1,6 +1,7 @@
 //! The HTTP server: connections, limits, routes, keys. Knows no protocol.
 
 mod access;
+mod audit;
 mod body;
 mod call;
 mod connection;

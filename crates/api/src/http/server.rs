@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::access::{Access, Permission, key};
+use super::audit::{Trace, denied};
 use super::call::allow_project;
 use super::connection::{Activity, Watched};
 use super::route::Found;
@@ -110,6 +111,7 @@ pub async fn serve(
         tracing::warn!(connections = connections.len(), "stopped before every request was answered");
     }
     server.app.control.keys().write_uses().await;
+    server.app.control.audit().flush().await;
     Ok(())
 }
 
@@ -254,15 +256,12 @@ impl Server {
         let version = request.version();
         let over_grpc = grpc::is_spoken(request.headers());
         let usual = if over_grpc { grpc::PROTOCOL } else { crate::vertex::PROTOCOL };
-        let (route, outcome) = match self.admit(request).await {
-            Ok((route, call)) => (Some(route), AssertUnwindSafe((route.handler)(call)).catch_unwind().await),
-            Err((None, fault)) if over_grpc => (None, Ok(Err(grpc::no_procedure(fault)))),
-            Err((route, fault)) => (route, Ok(Err(fault))),
+        let from = request.extensions().get::<Peer>().map(|peer| peer.0);
+        let (route, outcome) = match self.admit(request, from).await {
+            Ok((route, call)) => (Some(route), self.perform(route, call, from, &id).await),
+            Err((None, fault)) if over_grpc => (None, Err(grpc::no_procedure(fault))),
+            Err((route, fault)) => (route, Err(fault)),
         };
-        let outcome = outcome.unwrap_or_else(|_| {
-            self.metrics.panics.fetch_add(1, Ordering::Relaxed);
-            Err(Fault::new(Code::Internal, "a defect was hit while answering; the server's log has it"))
-        });
         let mut response = match outcome {
             Ok(response) => response,
             Err(fault) => refuse(route, usual, &fault, &id),
@@ -282,8 +281,35 @@ impl Server {
         response
     }
 
+    /// Has the route's handler answer, and leaves a trace of it where it is an act.
+    async fn perform(
+        &self,
+        route: &Route,
+        mut call: Call,
+        from: Option<IpAddr>,
+        id: &HeaderValue,
+    ) -> Result<Response, Fault> {
+        let principal = call.principal.clone();
+        let trace = Trace::begin(route, &mut call, from, id).await?;
+        let outcome = AssertUnwindSafe((route.handler)(call)).catch_unwind().await.unwrap_or_else(|_| {
+            self.metrics.panics.fetch_add(1, Ordering::Relaxed);
+            Err(Fault::new(Code::Internal, "a defect was hit while answering; the server's log has it"))
+        });
+        if let Err(fault) = &outcome {
+            denied(self.app.control.audit(), Some(route), principal.as_deref(), from, fault);
+        }
+        if let Some(trace) = trace {
+            trace.end(&outcome);
+        }
+        outcome
+    }
+
     /// Finds the route and checks the key. Without a valid key a caller does not learn which routes exist.
-    async fn admit(&self, request: Request<Incoming>) -> Result<(&Route, Call), (Option<&Route>, Fault)> {
+    async fn admit(
+        &self,
+        request: Request<Incoming>,
+        from: Option<IpAddr>,
+    ) -> Result<(&Route, Call), (Option<&Route>, Fault)> {
         let (head, incoming) = request.into_parts();
         let limits = Arc::clone(&self.limits);
         let body = RequestBody::new(incoming, &head.headers, limits, Arc::clone(&self.bodies_held));
@@ -292,14 +318,16 @@ impl Server {
             Ok(Found::Route(place, _)) => Some(self.routes.at(*place)),
             _ => None,
         };
-        let from = head.extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
-        let principal = key(&head.headers).map(|key| self.app.control.keys().authenticate(key, from));
+        let near = from.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let principal = key(&head.headers).map(|key| self.app.control.keys().authenticate(key, near));
         let principal = match (route.map(|r| r.access), principal) {
             (Some(Access::Public), principal) => principal.flatten(),
             (_, Some(Some(principal))) => Some(principal),
             (_, none) => {
                 body.discard().await;
-                return Err((route, unauthenticated(none.is_some())));
+                let fault = unauthenticated(none.is_some());
+                denied(self.app.control.audit(), route, None, from, &fault);
+                return Err((route, fault));
             }
         };
         let (route, segments) = match found {
@@ -315,10 +343,12 @@ impl Server {
             head,
             body,
             segments,
+            subject: None,
         };
         match authorise(route, &call) {
             Ok(()) => Ok((route, call)),
             Err(fault) => {
+                denied(self.app.control.audit(), Some(route), call.principal.as_deref(), from, &fault);
                 call.body.discard().await;
                 Err((Some(route), fault))
             }

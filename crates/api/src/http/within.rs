@@ -106,7 +106,15 @@ impl Within {
             models: None,
         };
         let body = RequestBody::from_bytes(body, Arc::new(app.limits.clone()));
-        let call = Call { app, metrics: Arc::default(), principal: Some(principal), head, body, segments };
+        let call = Call {
+            app,
+            metrics: Arc::default(),
+            principal: Some(Arc::new(principal)),
+            head,
+            body,
+            segments,
+            subject: None,
+        };
         (self.routes.at(place).handler)(call).await
     }
 }

@@ -27,7 +27,7 @@ pub(crate) fn project_of(call: &Call, header: Option<&str>) -> Result<Tenant, Fa
         }
         _ => own,
     };
-    Ok(Tenant::of(call.principal.as_ref(), project))
+    Ok(Tenant::of(call.principal.as_deref(), project))
 }
 
 /// The language model that `tenant` calls `name`.

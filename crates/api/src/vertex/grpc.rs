@@ -72,6 +72,7 @@ impl Bridge {
             let name = text_at(&self.input, &request, field);
             caller.allow_name(name)?;
             call.allow_model(name)?;
+            call.about(name);
         }
         Ok(request)
     }

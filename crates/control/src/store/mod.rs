@@ -40,6 +40,8 @@ pub enum Kind {
     Operation,
     /// An access key; its parent is the project.
     Key,
+    /// Where the audit log ends; its parent is empty.
+    AuditHead,
     /// A stored artifact; its parent is empty.
     Artifact,
     /// A local bucket; its parent is empty.
@@ -62,6 +64,7 @@ impl Kind {
             Kind::Job => "job",
             Kind::Operation => "operation",
             Kind::Key => "key",
+            Kind::AuditHead => "audit_head",
             Kind::Artifact => "artifact",
             Kind::Bucket => "bucket",
             Kind::File => "file",

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use control::storage::{ObjectUri, PutOptions};
 use control::{
     AliasChange, ArtifactSource, Control, DatasetKind, DatasetPatch, DeployedPatch, EndpointPatch, ErrorCode,
-    ListQuery, ModelPatch, NewDataset, NewDeployedModel, NewEndpoint, NewEvaluationImport, Operation,
+    ListQuery, ModelPatch, NewDataset, NewDeployedModel, NewEndpoint, NewEvaluationImport, NewKey, Operation,
     OperationResult, Options, Parent, Role, ServingStatus, Timestamp, UploadModel,
 };
 use formats::Value;
@@ -446,7 +446,7 @@ async fn a_first_key_and_those_made_with_it() {
         assert_eq!(mode & 0o777, 0o600, "{file}");
     }
     let keys = server.control.keys();
-    let here: IpAddr = "127.0.0.1".parse().unwrap();
+    let here: std::net::IpAddr = "127.0.0.1".parse().unwrap();
     let admin = keys.authenticate(&key, here).unwrap();
     assert!(admin.role == Role::Admin && admin.acts_in("default") && admin.acts_in("whatever"));
 

@@ -94,6 +94,14 @@ impl Client {
         self.json(self.request(Method::GET, path, &[])).await
     }
 
+    /// What is at `path`, to be read piece by piece.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn stream(&self, path: &str) -> std::result::Result<reqwest::Response, ClientError> {
+        self.accepted(self.request(Method::GET, path, &[])).await
+    }
+
     /// Reads the resource at `path` with query fields.
     ///
     /// # Errors

@@ -12,6 +12,9 @@ use crate::failure::{Failure, Result, on_file};
 /// The local bucket into which commands put files that they are given by path.
 const UPLOADS: &str = "meuse-uploads";
 
+/// The project that commands act in unless told otherwise.
+const USUAL_PROJECT: &str = "default";
+
 /// `gs://bucket/path`, split.
 pub fn split_gs(uri: &str) -> Option<(&str, &str)> {
     uri.strip_prefix("gs://").map(|rest| rest.split_once('/').unwrap_or((rest, "")))
@@ -25,6 +28,16 @@ pub fn is_uri(text: &str) -> bool {
 }
 
 impl Client {
+    /// The project's own bucket for `what`: names of buckets are one namespace for the whole server.
+    pub fn own_bucket(&self, what: &str) -> String {
+        if self.project() == USUAL_PROJECT {
+            return what.to_owned();
+        }
+        // FNV-1a, the same in every version of this program.
+        let mix = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+        format!("{what}-{:016x}", self.project().bytes().fold(0xcbf2_9ce4_8422_2325, mix))
+    }
+
     /// Creates the local bucket `name` unless it is there.
     ///
     /// # Errors
@@ -69,8 +82,9 @@ impl Client {
         let path = Path::new(path_or_uri);
         let file_name = path.file_name().and_then(|n| n.to_str()).unwrap_or("data");
         let files = files_of(path)?;
-        self.ensure_bucket(UPLOADS).await?;
-        let uri = format!("gs://{UPLOADS}/{}/{file_name}", unique());
+        let bucket = self.own_bucket(UPLOADS);
+        self.ensure_bucket(&bucket).await?;
+        let uri = format!("gs://{bucket}/{}/{file_name}", unique());
         for (relative, file) in files {
             let target = if relative.is_empty() { uri.clone() } else { format!("{uri}/{relative}") };
             let open = tokio::fs::File::open(&file).await.map_err(on_file(&file, "reading"))?;
@@ -129,7 +143,8 @@ impl Client {
         self.accepted(self.request(Method::GET, &path, &[("alt", "media")])).await
     }
 
-    fn broken(&self, error: &reqwest::Error) -> ClientError {
+    /// That a reply broke off.
+    pub fn broken(&self, error: &reqwest::Error) -> ClientError {
         ClientError::unreachable(self.url(), error)
     }
 }

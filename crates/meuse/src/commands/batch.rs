@@ -119,8 +119,9 @@ impl Batch {
         let prefix = if to_uri {
             self.output.clone()
         } else {
-            client.ensure_bucket(RESULTS).await?;
-            format!("gs://{RESULTS}/{}", self.model.name)
+            let bucket = client.own_bucket(RESULTS);
+            client.ensure_bucket(&bucket).await?;
+            format!("gs://{bucket}/{}", self.model.name)
         };
         let order = Order {
             name: &format!("{}-batch", self.model.name),

@@ -1,5 +1,6 @@
 //! One file a command: what it takes, what it does, what it prints.
 
+pub mod audit;
 pub mod batch;
 pub mod bench;
 pub mod chat;
@@ -45,6 +46,7 @@ pub async fn run(command: Command, output: &Output) -> Result<()> {
         Command::Endpoints(command) => command.run(output).await,
         Command::Jobs(command) => command.run(output).await,
         Command::Keys(command) => command.run(output).await,
+        Command::Audit(command) => command.run(output).await,
         Command::Bench(command) => command.run(output).await,
         Command::Doctor(command) => command.run(output).await,
     }
