@@ -91,7 +91,15 @@ impl Compiler {
         let matcher = Matcher::new(Ok(parser));
         match matcher.get_error() {
             Some(error) => Err(ConstraintError::Invalid(first_line(&error))),
-            None => Ok(Follower { matcher, mask: SimpleVob::default(), fresh: false }),
+            None => {
+                let mut follower = Follower { matcher, mask: SimpleVob::default(), fresh: false };
+                // One that leads nowhere from its beginning on is wrong itself, whatever the model would say.
+                match follower.mask() {
+                    Err(ConstraintError::Stuck(what)) => Err(ConstraintError::Invalid(what)),
+                    Err(error) => Err(error),
+                    Ok(_) => Ok(follower),
+                }
+            }
         }
     }
 }

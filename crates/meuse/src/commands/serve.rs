@@ -153,9 +153,18 @@ fn log(listen: SocketAddr, insecure: bool) {
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colors);
     // Set already only in tests that run several commands in one process.
     let _ = subscriber.try_init();
+    std::panic::set_hook(Box::new(|defect| {
+        let place = defect.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, said = said(defect.payload()), "a defect was hit");
+    }));
     if insecure && !is_local(listen.ip()) {
         tracing::warn!(%listen, "listening without TLS where other machines can reach it");
     }
+}
+
+/// What the code says of a defect. Words that were put together when it was hit may hold what a client sent.
+fn said(payload: &(dyn std::any::Any + Send)) -> &'static str {
+    payload.downcast_ref::<&'static str>().copied().unwrap_or("(not shown: it may hold what a client sent)")
 }
 
 /// Reads `HOST:PORT`; `localhost` is 127.0.0.1.
@@ -163,4 +172,21 @@ pub(crate) fn address(text: &str) -> std::result::Result<SocketAddr, String> {
     let text =
         text.strip_prefix("localhost:").map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
     text.parse().map_err(|_| format!("`{text}` is not of the form HOST:PORT, such as 127.0.0.1:8080"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::panic, clippy::unwrap_used)]
+    use super::*;
+
+    /// A slice in the middle of a letter says the whole text in its panic.
+    #[test]
+    fn a_panic_says_nothing_of_what_was_sent() {
+        let sent = String::from("kestrel\u{e9}");
+        let hit = std::panic::catch_unwind(|| sent[..8].len()).unwrap_err();
+        assert!(hit.downcast_ref::<String>().is_some_and(|text| text.contains("kestrel")));
+        assert!(!said(&*hit).contains("kestrel"));
+        let literal = std::panic::catch_unwind(|| panic!("a rule of the code")).unwrap_err();
+        assert_eq!(said(&*literal), "a rule of the code");
+    }
 }
