@@ -27,7 +27,7 @@ def test_the_faster_one_computes_and_answers_the_same(server, with_library, tmp_
     scores, best = onnxruntime.InferenceSession(str(file)).run(None, {"image": images})
     for asked, platform in [(server, "onnx"), (with_library, "onnxruntime_onnx")]:
         deployed = asked.deploy("convolutions", file)
-        assert asked.get("/v2/models/convolutions").json()["platform"] == platform
+        assert asked.ask("GET", "/v2/models/convolutions").json()["platform"] == platform
         answers = deployed.predict(images.tolist())
         np.testing.assert_allclose([a["scores"] for a in answers], scores, rtol=1e-4, atol=1e-5)
         assert [a["best"] for a in answers] == best.tolist()

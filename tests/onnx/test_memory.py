@@ -20,7 +20,7 @@ def small(tmp_path_factory):
 
 
 def loaded(server) -> list[str]:
-    lines = server.get("/metrics").text.splitlines()
+    lines = server.ask("GET", "/metrics").text.splitlines()
     return [line.rsplit(" ", 1)[1] for line in lines if line.startswith("meuse_deployed_loaded{")]
 
 
@@ -39,4 +39,4 @@ def test_a_network_rests_and_comes_back(small, tmp_path):
 
 def test_what_does_not_fit_is_refused_with_the_figures(small, tmp_path):
     said = small.refusal("large", product(tmp_path / "large.onnx", 1000, 1000))
-    assert f"{MEMORY_MIB} MiB are available" in said and "takes up to 11 MiB" in said
+    assert f"{MEMORY_MIB} MiB are available" in said and "takes up to 7 MiB" in said
