@@ -95,7 +95,7 @@ impl Builder {
             return Err(wrong("networks lie too deep within each other"));
         }
         let class = text(value, "class_name").unwrap_or_default();
-        let own = matches!(text(value, "module"), Some("keras" | "keras.models") | None);
+        let own = text(value, "module").is_none_or(of_keras);
         let config = value.get("config").ok_or_else(|| wrong("it has no `config`"))?;
         let layers = match config.get("layers") {
             Some(Value::List(layers)) if own && matches!(class, "Sequential" | "Functional" | "Model") => {
@@ -146,7 +146,7 @@ impl Builder {
                 "Sequential" | "Functional" | "Model" => {
                     Applied::Network(Box::new(self.network(&at, layer, own.as_ref(), depth + 1)?))
                 }
-                _ if !matches!(module, "keras.layers" | "keras") => return Err(read::unknown(&at)),
+                _ if !of_keras(module) => return Err(read::unknown(&at)),
                 _ => Applied::Layer(self.layer(&at, class, config, own.as_ref())?),
             };
             read.push(Item { name: name.to_owned(), at, value: layer, applied });
@@ -324,9 +324,13 @@ impl<'v> Call<'v> {
 impl<'v> Item<'v> {
     /// Application number `place`, as the configuration has it.
     fn node(&self, place: usize) -> Option<&'v Value> {
-        match self.value.get("inbound_nodes") {
-            Some(Value::List(nodes)) => nodes.get(place),
-            _ => None,
+        let Some(Value::List(nodes)) = self.value.get("inbound_nodes") else { return None };
+        match &self.applied {
+            // Number 0 is the graph as it was first made, of its own inputs.
+            Applied::Network(network) if matches!(network.form, Form::Graph(_)) => {
+                nodes.get(place.checked_sub(1)?)
+            }
+            _ => nodes.get(place),
         }
     }
 }
@@ -517,6 +521,11 @@ fn row_shape(at: &str, value: &Value) -> Result<Vec<usize>, SpecError> {
         value => count_of(at, value, 1, COUNT_MAX),
     };
     row.iter().map(dim).collect()
+}
+
+/// Whether a class of this module is Keras' own.
+fn of_keras(module: &str) -> bool {
+    module == "keras" || module.starts_with("keras.")
 }
 
 fn text<'v>(value: &'v Value, name: &str) -> Option<&'v str> {
