@@ -14,6 +14,7 @@ from google.protobuf import field_mask_pb2, json_format, struct_pb2
 
 from conftest import LOCATION, PARENT, PROJECT
 from models import TOPICS, linear_onnx, linear_scores, text_csv, text_rows
+from served import ROOT
 
 IMAGE = "us-docker.pkg.dev/vertex-ai/prediction/sklearn-cpu.1-3:latest"
 # The library refuses local ONNX files under the names of the newer prebuilt images.
@@ -140,6 +141,18 @@ def test_list_models(aip, uploaded):
     assert [m.display_name for m in aip.Model.list(filter='display_name="linear"', order_by="create_time desc")] == ["linear"]
     with pytest.raises(exceptions.BadRequest):
         aip.Model.list(filter="display_name=(")
+
+
+def test_a_keras_archive(aip, storage):
+    """Of one layer, `x · [[0, 1], [2, 3]] + 1`; tests/keras has Keras write larger ones."""
+    archive = ROOT / "fuzz" / "corpus" / "keras" / "sequence"
+    storage.bucket("staging").blob("keras/model.keras").upload_from_filename(archive)
+    model = aip.Model.upload(
+        display_name="keras", artifact_uri="gs://staging/keras",
+        serving_container_image_uri="us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest",
+    )
+    endpoint = model.deploy(machine_type="n1-standard-2")
+    assert endpoint.predict([[1.0, 1.0], [-1.0, 0.5]]).predictions == [[3.0, 5.0], [2.0, 1.5]]
 
 
 def test_update_model(aip, uploaded):

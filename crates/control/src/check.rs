@@ -153,7 +153,8 @@ pub(crate) fn image(uri: &str) -> Result<()> {
     Err(Error::invalid(format!(
         "container_spec.image_uri {uri:?} is a container that this server would have to run, and it runs none: name \
          one of the prebuilt prediction images (…/vertex-ai/prediction/sklearn-cpu.1-5:latest, also xgboost, tf2, \
-         pytorch) or none, and put an ONNX model at artifact_uri"
+         pytorch) or none, and put an ONNX file or a Keras archive at \
+         artifact_uri"
     )))
 }
 

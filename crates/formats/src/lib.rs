@@ -4,6 +4,8 @@
 
 mod format;
 pub mod gguf;
+pub mod hdf5;
+pub mod keras;
 pub mod manifest;
 mod map;
 pub mod rows;

@@ -23,8 +23,8 @@ pub enum LoadError {
     },
     /// There is no model.
     #[error(
-        "the artifact holds no model: it needs exactly one `.onnx` or `.gguf` file, or an encoder's `config.json`, \
-         `tokenizer.json` and `model.safetensors`; it has {found}"
+        "the artifact holds no model: it needs exactly one `.onnx`, `.keras` or `.gguf` file, or an encoder's \
+         `config.json`, `tokenizer.json` and `model.safetensors`; it has {found}"
     )]
     NoModel {
         /// What is there instead.
@@ -59,6 +59,14 @@ pub enum LoadError {
         file: String,
         /// Why.
         source: tensor::LoadError,
+    },
+    /// The Keras archive cannot be served.
+    #[error("`{file}`: {source}")]
+    Keras {
+        /// The file, within the artifact.
+        file: String,
+        /// Why.
+        source: crate::keras::KerasLoadError,
     },
     /// A language model's or an encoder's file cannot be served, or not on this machine.
     #[error("`{file}`: {}", with_causes(&**source))]
@@ -110,6 +118,8 @@ pub(crate) enum Artifact {
     Trained { manifest: Box<Manifest>, onnx: PathBuf },
     /// A network made elsewhere.
     Onnx(PathBuf),
+    /// A Keras archive.
+    Keras(PathBuf),
     /// A language model; of one in several files, the first.
     Language(PathBuf),
     /// An encoder: a file, or the directory of its safetensors.
@@ -127,7 +137,6 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("saved_model.pb", "a TensorFlow SavedModel", KERAS),
     (".h5", "an HDF5 file", KERAS),
     (".hdf5", "an HDF5 file", KERAS),
-    (".keras", "a Keras archive", KERAS),
     (".tflite", "a TensorFlow Lite file", KERAS),
     (".bst", "an XGBoost model", BOOSTED),
     (".ubj", "an XGBoost model", BOOSTED),
@@ -138,8 +147,8 @@ const SKLEARN: &str = "pickles can run any code and are never loaded; export the
      for scikit-learn with `skl2onnx.to_onnx(model, example)`, and upload the `.onnx` file";
 const TORCH: &str =
     "export the model with `torch.onnx.export(model, example, \"model.onnx\")` and upload that file";
-const KERAS: &str =
-    "export the model with `model.export(\"model.onnx\", format=\"onnx\")` and upload that file";
+const KERAS: &str = "save the model with `model.save(\"model.keras\")`, or export it with \
+     `model.export(\"model.onnx\", format=\"onnx\")`, and upload that file";
 const BOOSTED: &str =
     "export the model as ONNX with `onnxmltools.convert_xgboost` and upload the `.onnx` file";
 
@@ -155,13 +164,15 @@ pub(crate) fn find(dir: &Path) -> Result<Artifact, LoadError> {
         return Ok(Artifact::Encoder(dir.to_owned()));
     }
     let files = list(dir)?;
-    let models: Vec<&String> = files.iter().filter(|file| is_onnx(file) || is_gguf(file)).collect();
+    let models: Vec<&String> =
+        files.iter().filter(|file| is(file, ".onnx") || is(file, ".keras") || is_gguf(file)).collect();
     match models.as_slice() {
         [only] if is_gguf(only) => {
             let file = dir.join(only);
             let encoder = LoadedEncoder::is_in(&file);
             Ok(if encoder { Artifact::Encoder(file) } else { Artifact::Language(file) })
         }
+        [only] if is(only, ".keras") => Ok(Artifact::Keras(dir.join(only))),
         [only] => Ok(Artifact::Onnx(dir.join(only))),
         [] => Err(refusal(&files)),
         several if let Some(graph) = usual_graph(dir, several) => Ok(Artifact::Onnx(dir.join(graph))),
@@ -173,11 +184,12 @@ pub(crate) fn find(dir: &Path) -> Result<Artifact, LoadError> {
 fn usual_graph<'f>(dir: &Path, models: &[&'f String]) -> Option<&'f str> {
     let usual = ["onnx/model.onnx", "model.onnx"];
     let found = usual.into_iter().find_map(|name| models.iter().find(|file| **file == name))?;
-    (Description::is_at(dir) && models.iter().all(|file| is_onnx(file))).then_some(found)
+    (Description::is_at(dir) && models.iter().all(|file| is(file, ".onnx"))).then_some(found)
 }
 
-fn is_onnx(file: &str) -> bool {
-    file.to_ascii_lowercase().ends_with(".onnx")
+/// Whether the name of a file ends so.
+fn is(file: &str, end: &str) -> bool {
+    file.to_ascii_lowercase().ends_with(end)
 }
 
 /// Whether a file is a language model, and not the second or a later part of one: `…-00002-of-00005.gguf`.
@@ -254,6 +266,7 @@ mod tests {
             fs::write(path, b"x").unwrap();
         }
         let (Artifact::Onnx(path)
+        | Artifact::Keras(path)
         | Artifact::Language(path)
         | Artifact::Encoder(path)
         | Artifact::Trained { onnx: path, .. }) = find(dir.path()).map_err(|e| e.to_string())?;
@@ -261,10 +274,12 @@ mod tests {
     }
 
     #[test]
-    fn exactly_one_onnx_file_wherever_it_lies() {
+    fn exactly_one_onnx_or_keras_file_wherever_it_lies() {
         assert_eq!(found(&["net.onnx", "net.onnx.data", "README.md"]).unwrap(), Path::new("net.onnx"));
         assert_eq!(found(&["1/model.ONNX", "config.pbtxt"]).unwrap(), Path::new("1/model.ONNX"));
+        assert_eq!(found(&["sub/net.keras", "README.md"]).unwrap(), Path::new("sub/net.keras"));
         assert!(found(&["a.onnx", "b.onnx"]).unwrap_err().contains("several models (`a.onnx`, `b.onnx`)"));
+        assert!(found(&["a.onnx", "a.keras"]).unwrap_err().contains("several models"));
     }
 
     #[test]
@@ -291,7 +306,7 @@ mod tests {
             (&["sub/model.joblib"], "skl2onnx"),
             (&["model.pt"], "torch.onnx.export"),
             (&["saved_model.pb", "variables/variables.index"], "model.export"),
-            (&["model.h5"], "model.export"),
+            (&["model.h5"], "model.save"),
             (&["model.bst"], "onnxmltools"),
             (&["weights.bin"], "it has `weights.bin`"),
             (&[], "it has no files"),

@@ -1,6 +1,5 @@
 //! [`Dormant`]: a network that gives its memory back while nobody asks, and is loaded again by who asks next.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -8,10 +7,11 @@ use tensor::{OnnxModel, Signature, Tensors};
 
 use crate::file_state::FileState;
 use crate::runtime::{Runtime, RuntimeError};
+use crate::source::Source;
 
 /// A network that was loaded from a file, and can be again.
 pub(crate) struct Dormant {
-    path: PathBuf,
+    source: Source,
     /// The files as they were when their content was verified.
     verified: Vec<FileState>,
     signature: Signature,
@@ -28,11 +28,11 @@ struct Slot {
 }
 
 impl Dormant {
-    /// `network`, which was loaded from `path`, until nobody has asked for `idle_max`.
-    pub(crate) fn new(network: OnnxModel, path: PathBuf, idle_max: Duration) -> std::io::Result<Dormant> {
+    /// `network`, which was loaded from `source`, until nobody has asked for `idle_max`.
+    pub(crate) fn new(network: OnnxModel, source: Source, idle_max: Duration) -> std::io::Result<Dormant> {
         Ok(Dormant {
-            verified: FileState::beside(&path)?,
-            path,
+            verified: FileState::beside(source.file())?,
+            source,
             signature: network.signature().clone(),
             platform: Runtime::platform(&network),
             gains_by_company: network.gains_by_company(),
@@ -49,7 +49,7 @@ impl Dormant {
             return Ok(Arc::clone(network));
         }
         let network = Arc::new(self.load().map_err(|reason| {
-            tracing::error!(file = %self.path.display(), "a model cannot be loaded again: {reason}");
+            tracing::error!(file = %self.source.file().display(), "a model cannot be loaded again: {reason}");
             RuntimeError::new(format!("the model cannot be loaded again: {reason}"))
         })?);
         slot.network = Some(Arc::clone(&network));
@@ -58,14 +58,17 @@ impl Dormant {
     }
 
     fn load(&self) -> Result<OnnxModel, String> {
-        if FileState::beside(&self.path).map_err(|e| e.kind().to_string())? != self.verified {
+        if FileState::beside(self.source.file()).map_err(|e| e.kind().to_string())? != self.verified {
             return Err("its files were changed since they were verified; deploy it again".to_owned());
         }
-        OnnxModel::load(&self.path).map_err(|e| match e {
-            // The path is the server's own affair.
-            tensor::LoadError::Io { source, .. } => source.kind().to_string(),
-            other => other.to_string(),
-        })
+        match &self.source {
+            Source::Keras(archive) => crate::keras::load(archive).map_err(|e| e.to_string()),
+            Source::Onnx(path) => OnnxModel::load(path).map_err(|e| match e {
+                // The path is the server's own affair.
+                tensor::LoadError::Io { source, .. } => source.kind().to_string(),
+                other => other.to_string(),
+            }),
+        }
     }
 
     fn slot(&self) -> MutexGuard<'_, Slot> {
@@ -129,7 +132,7 @@ mod tests {
         let network = OnnxModel::load(&path).unwrap();
         let input = network.signature().inputs[0].name.clone();
         let inputs = vec![(input, Tensor::new(vec![1, 2], Data::F32(vec![3.0, 4.0])).unwrap())];
-        let dormant = Dormant::new(network, path.clone(), Duration::ZERO).unwrap();
+        let dormant = Dormant::new(network, Source::Onnx(path.clone()), Duration::ZERO).unwrap();
         let before = dormant.predict(&inputs).unwrap();
         dormant.rest();
         assert!(!dormant.is_loaded());

@@ -163,15 +163,20 @@ impl One<'_> {
     }
 
     fn integrated_gradients(&self, target: Target, step_count: u32) -> Result<Explanation, PredictError> {
-        let trained = self.model.trained.as_ref().ok_or_else(|| {
-            bad_request(
-                "integrated gradients need a network trained here; use sampled Shapley for this model".into(),
-            )
-        })?;
-        let baseline = self.baseline_features(trained)?;
+        let gradients =
+            self.model.gradients.as_ref().ok_or_else(|| {
+                bad_request("this model has no gradients; use sampled Shapley for it".into())
+            })?;
         let (name, own) = self.inputs.first().ok_or_else(no_rows)?;
-        let point = trained.gradients.points(own)?;
-        let (from, to) = (floats(&trained.gradients.points(&baseline)?)?, floats(&point)?);
+        let baseline = match &self.model.trained {
+            Some(trained) => self.baseline_features(trained)?,
+            None => {
+                self.explain.check_baselines(&[name])?;
+                game::baseline_elements(self.model, 0, name, own, self.explain)?
+            }
+        };
+        let point = gradients.points(own)?;
+        let (from, to) = (floats(&gradients.points(&baseline)?)?, floats(&point)?);
         let options = integrated_gradients::Options {
             steps: step_count as usize,
             batch_max: self.batch_max(),
@@ -185,7 +190,7 @@ impl One<'_> {
             }
             let values = points.values().iter().map(|v| *v as f32).collect();
             let points = Tensor::new(shape, Data::F32(values)).map_err(mismatch)?;
-            floats(&trained.gradients.at(own, &points, target.element)?)
+            floats(&gradients.at(own, &points, target.element)?)
         });
         let values = result.map_err(|e| match e {
             integrated_gradients::Error::Gradients(e) => e,
@@ -197,13 +202,19 @@ impl One<'_> {
         };
         let instance_output = output(&self.inputs)?;
         let baseline_output = output(&vec![(name.clone(), baseline)])?;
+        let approximation_error = completeness_gap(&values, instance_output, baseline_output);
+        let values = per_input(&values, own.row_len());
+        let attributions = match &self.model.trained {
+            Some(trained) => self.shared_out(trained, &values)?,
+            None => vec![Attribution { feature: name.clone(), tokens: None, values }],
+        };
         Ok(Explanation {
             output_index: target.element,
             output_name: target.name,
             baseline_output,
             instance_output,
-            approximation_error: completeness_gap(&values, instance_output, baseline_output),
-            attributions: self.shared_out(trained, &per_input(&values, own.row_len()))?,
+            approximation_error,
+            attributions,
         })
     }
 

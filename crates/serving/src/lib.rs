@@ -24,6 +24,7 @@ mod file_state;
 #[cfg(test)]
 mod fixture;
 mod gradients;
+mod keras;
 mod language;
 mod model;
 mod plan;
@@ -34,6 +35,7 @@ mod predictor;
 mod router;
 mod rows;
 mod runtime;
+mod source;
 mod split;
 
 pub use artifact::LoadError;
@@ -42,6 +44,7 @@ pub use counters::{BATCH_ROWS_BOUNDS, CounterSnapshot, HistogramSnapshot, TIME_U
 pub use embedder::{Embedder, EmbedderRoute, InputError, NamedEmbedder, TooLong};
 pub use error::{PredictError, ServeError};
 pub use explain::{Attribution, Explain, Explanation, Method};
+pub use keras::KerasLoadError;
 pub use language::{
     EXPLAINED_TOKENS_MAX, EndReason, GENERATION_US_BOUNDS, Keep, Language, LanguageExplain,
     LanguageExplanation, LanguageMethod, LanguageMetrics, LanguageOptions, LanguageRoute, LanguageRouteError,

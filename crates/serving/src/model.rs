@@ -17,12 +17,13 @@ use crate::bind;
 use crate::dormant::Dormant;
 use crate::embedder::{Embedder, Encodes};
 use crate::error::PredictError;
-use crate::gradients::Gradients;
+use crate::gradients::{Gradients, Origin};
 use crate::language::{Files, Language, LanguageOptions};
 use crate::plan::Plan;
 use crate::ports;
 use crate::predictions::{Form, Predictions};
 use crate::runtime::{Runtime, RuntimeError};
+use crate::source::Source;
 
 /// A loaded model version: what turns instances into tensors, the runtime, and how its outputs read.
 /// Shared by all requests; every method takes `&self` from any thread.
@@ -33,6 +34,8 @@ pub struct Model {
     ports: Signature,
     form: Arc<Form>,
     pub(crate) trained: Option<Trained>,
+    /// Loaded when first asked for: plain serving does without.
+    pub(crate) gradients: Option<Gradients>,
     language: Option<Arc<Language>>,
     embedder: Option<Arc<Embedder>>,
 }
@@ -46,16 +49,14 @@ pub(crate) struct Trained {
     pub(crate) means: HashMap<String, f64>,
     /// Without the features: their tables are in the feature step.
     manifest: Manifest,
-    /// Loaded when first asked for: plain serving does without.
-    pub(crate) gradients: Gradients,
     /// The one input of the network.
     input: String,
 }
 
 impl Model {
     /// Loads an artifact: a directory with `meuse.json` and what goes with it, as training here writes it, or
-    /// with exactly one `.onnx` or `.gguf` file made elsewhere, or with an encoder's safetensors. A graph with a
-    /// tokenizer beside it may be an encoder, too.
+    /// with exactly one `.onnx`, `.keras` or `.gguf` file made elsewhere, or with an encoder's safetensors. A graph with
+    /// a tokenizer beside it may be an encoder, too.
     ///
     /// # Errors
     /// If there is no such model, or it is of a format that is not served; the text says what to do instead.
@@ -80,19 +81,28 @@ impl Model {
             Some(_) => return Err(LoadError::NoDraft("the draft model")),
         };
         match artifact::find(dir)? {
-            Artifact::Trained { .. } | Artifact::Onnx(_) | Artifact::Encoder(_) if draft.is_some() => {
+            Artifact::Trained { .. } | Artifact::Onnx(_) | Artifact::Keras(_) | Artifact::Encoder(_)
+                if draft.is_some() =>
+            {
                 Err(LoadError::NoDraft("the model"))
             }
             Artifact::Trained { manifest, onnx } => {
                 let network = network(dir, &onnx, options)?;
-                Model::trained(runtime(network, onnx, options)?, *manifest, dir)
+                Model::trained(runtime(network, &Source::Onnx(onnx), options)?, *manifest, dir)
             }
             Artifact::Onnx(onnx) => {
                 let network = network(dir, &onnx, options)?;
                 match Encodes::read(dir, &onnx, network.signature())? {
                     Some(encodes) => Ok(Model::of_encoder(Embedder::of_graph(network, encodes, &onnx)?)),
-                    None => Model::made_elsewhere(network, onnx, options),
+                    None => Model::made_elsewhere(network, Source::Onnx(onnx), options),
                 }
+            }
+            Artifact::Keras(archive) => {
+                let admitted = admit(dir, &archive, options)?;
+                let network = crate::keras::load(&archive)
+                    .map_err(|source| LoadError::Keras { file: admitted, source })?;
+                network.warm_up();
+                Model::made_elsewhere(network, Source::Keras(archive), options)
             }
             Artifact::Language(file) => {
                 let language = Language::load(dir, Files { model: file, draft }, identity, options)?;
@@ -112,18 +122,18 @@ impl Model {
     pub fn from_runtime(runtime: Box<dyn Runtime>) -> Model {
         let plan = Plan::new(runtime.signature());
         let (ports, form) = (plan.ports(runtime.signature()), Arc::new(Form::Tensors));
-        Model { runtime, plan, ports, form, trained: None, language: None, embedder: None }
+        Model { runtime, plan, ports, form, trained: None, gradients: None, language: None, embedder: None }
     }
 
-    /// A model of an ONNX file, whose outputs read as a classifier's if it says that it is one.
+    /// A model of a graph, whose outputs read as a classifier's if it says that it is one.
     fn made_elsewhere(
         network: OnnxModel,
-        path: PathBuf,
+        source: Source,
         options: &LanguageOptions,
     ) -> Result<Model, LoadError> {
         let form = network.classes().map_or(Form::Tensors, |labels| Form::Classes(labels.to_vec()));
-        let model = Model::from_runtime(runtime(network, path, options)?);
-        Ok(Model { form: Arc::new(form), ..model })
+        let model = Model::from_runtime(runtime(network, &source, options)?);
+        Ok(Model { form: Arc::new(form), gradients: Some(Gradients::of(Origin::Elsewhere(source))), ..model })
     }
 
     fn trained(runtime: Box<dyn Runtime>, mut manifest: Manifest, dir: &Path) -> Result<Model, LoadError> {
@@ -144,13 +154,13 @@ impl Model {
             Task::Classification { labels } => Form::Classes(labels.clone()),
             Task::Regression {} => Form::Value,
         };
-        let gradients = Gradients::of(dir.to_owned());
         let mut model = Model::from_runtime(runtime);
         model.ports = ports::of_columns(features.columns(), &form);
         model.form = Arc::new(form);
         let means = means(&std::mem::take(&mut manifest.features));
         let pictures = features.columns().iter().any(|column| column.kind == ColumnKind::Image);
-        model.trained = Some(Trained { features, pictures, means, manifest, gradients, input });
+        model.trained = Some(Trained { features, pictures, means, manifest, input });
+        model.gradients = Some(Gradients::of(Origin::Trained(dir.to_owned())));
         Ok(model)
     }
 
@@ -354,31 +364,37 @@ impl Runtime for NotTensors {
 
 /// The network in the file `onnx` of the artifact in `dir`, if there is the memory for it, and warm.
 fn network(dir: &Path, onnx: &Path, options: &LanguageOptions) -> Result<OnnxModel, LoadError> {
-    let file = || onnx.strip_prefix(dir).unwrap_or(onnx).display().to_string();
-    let available = match options.memory_max {
-        0 => llm::memory_available(),
-        most => most,
-    };
-    let needed = OnnxModel::memory_needed(onnx).unwrap_or_default();
-    if needed > available {
-        return Err(LoadError::Memory { file: file(), needed: needed >> 20, available: available >> 20 });
-    }
-    let network = OnnxModel::load(onnx).map_err(|source| LoadError::Onnx { file: file(), source })?;
+    let file = admit(dir, onnx, options)?;
+    let network = OnnxModel::load(onnx).map_err(|source| LoadError::Onnx { file, source })?;
     network.warm_up();
     Ok(network)
 }
 
-/// What runs `network`, which was loaded from `path`.
+/// The name within the artifact in `dir` of the network's file `path`, if there is the memory for it.
+fn admit(dir: &Path, path: &Path, options: &LanguageOptions) -> Result<String, LoadError> {
+    let file = path.strip_prefix(dir).unwrap_or(path).display().to_string();
+    let available = match options.memory_max {
+        0 => llm::memory_available(),
+        most => most,
+    };
+    let needed = OnnxModel::memory_needed(path).unwrap_or_default();
+    if needed > available {
+        return Err(LoadError::Memory { file, needed: needed >> 20, available: available >> 20 });
+    }
+    Ok(file)
+}
+
+/// What runs `network`, which was loaded from `source`.
 fn runtime(
     network: OnnxModel,
-    path: PathBuf,
+    source: &Source,
     options: &LanguageOptions,
 ) -> Result<Box<dyn Runtime>, LoadError> {
     if options.idle_max.is_zero() {
         return Ok(Box::new(network));
     }
-    let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let dormant = Dormant::new(network, path, options.idle_max);
+    let file = source.file().file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let dormant = Dormant::new(network, source.clone(), options.idle_max);
     Ok(Box::new(dormant.map_err(|source| LoadError::Unreadable { file, source })?))
 }
 

@@ -1,4 +1,4 @@
-//! [`sequential`]: a list of layers with their weights, written as an ONNX model.
+//! [`sequential`] and [`keras()`]: layers with their weights, written as an ONNX model.
 //!
 //! Layers mean what Keras means by them: images are `[height, width, channels]`, `Dense` acts on the
 //! last axis, `Flatten` runs over height, width, channels in this order, padding `same` puts the odd
@@ -6,8 +6,13 @@
 
 mod activation;
 mod graph;
+mod keras;
 mod layer;
+mod window;
+mod writer;
 
 pub use activation::Activation;
+pub use formats::spec::Padding;
 pub use graph::{ExportError, sequential};
-pub use layer::{Layer, Padding};
+pub use keras::{KerasExportError, keras};
+pub use layer::Layer;

@@ -2,6 +2,7 @@
 
 pub mod export;
 pub mod features;
+pub mod layers;
 mod ml;
 mod onnx;
 mod signature;

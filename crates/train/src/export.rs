@@ -1,7 +1,7 @@
 //! A trained network to the files of an artifact.
 
 use formats::manifest::{MANIFEST_FILE, MODEL_FILE, Manifest, WEIGHTS_FILE, Weights};
-use formats::spec::{Activation, Layer, Padding};
+use formats::spec::{Activation, Layer};
 use tensor::export;
 
 use crate::TrainError;
@@ -98,11 +98,11 @@ fn one(net: &Net, i: usize, layer: &Layer, input: &[usize]) -> Option<export::La
             kernel: all("kernel"),
             bias: find("bias"),
             strides: *strides,
-            padding: edges(*padding),
+            padding: *padding,
             activation: function(*activation),
         },
         Layer::MaxPooling2d { pool_size, strides, padding } => {
-            export::Layer::MaxPooling2d { pool_size: *pool_size, strides: *strides, padding: edges(*padding) }
+            export::Layer::MaxPooling2d { pool_size: *pool_size, strides: *strides, padding: *padding }
         }
         Layer::BatchNormalization { epsilon, .. } => export::Layer::BatchNormalization {
             gamma: find("gamma"),
@@ -126,13 +126,6 @@ fn one(net: &Net, i: usize, layer: &Layer, input: &[usize]) -> Option<export::La
         Layer::GlobalAveragePooling1d => export::Layer::GlobalAveragePooling1d,
         Layer::Activation { function: f } => export::Layer::Activation(function(*f)),
     })
-}
-
-fn edges(padding: Padding) -> export::Padding {
-    match padding {
-        Padding::Valid => export::Padding::Valid,
-        Padding::Same => export::Padding::Same,
-    }
 }
 
 fn function(activation: Activation) -> export::Activation {

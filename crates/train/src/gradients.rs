@@ -13,8 +13,8 @@ use crate::network::{Batch, Mode, Net};
 /// A trained network. Read-only: calls from several threads do not disturb each other.
 #[derive(Debug)]
 pub struct Network {
-    net: Net,
-    outputs: usize,
+    pub(crate) net: Net,
+    pub(crate) outputs: usize,
 }
 
 /// A network that cannot be loaded, or inputs that it cannot take.
@@ -60,6 +60,9 @@ pub enum NetworkError {
         /// Present.
         outputs: usize,
     },
+    /// A network made elsewhere has something that networks trained here have not.
+    #[error("{0} is not what networks trained here have")]
+    Unknown(&'static str),
     /// The result has not the shape it should have, which does not happen.
     #[error("the gradients are malformed: {0}")]
     Malformed(String),
@@ -205,7 +208,8 @@ impl Network {
         Ok(())
     }
 
-    fn takes_ids(&self) -> bool {
+    /// Whether its rows are ids, which an embedding looks up.
+    pub fn takes_ids(&self) -> bool {
         matches!(self.net.layers.first(), Some(Layer::Embedding { .. }))
     }
 

@@ -13,6 +13,7 @@ mod features;
 mod fit;
 mod gradients;
 mod head;
+mod layers;
 mod network;
 mod optimizer;
 mod random;

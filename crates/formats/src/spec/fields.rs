@@ -76,6 +76,11 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Takes fields whose names end so and that carry no meaning here.
+    pub(crate) fn ignore_ending(&mut self, endings: &[&str]) {
+        self.left.retain(|(name, _)| !endings.iter().any(|ending| name.ends_with(ending)));
+    }
+
     /// A text.
     pub(crate) fn text(&mut self, name: &'static str) -> Result<Option<&'a str>, SpecError> {
         match self.take(name) {

@@ -9,10 +9,10 @@ use crate::connection::Connection;
 use crate::failure::{Failure, Result};
 use crate::show::{Output, Style};
 
-/// Register a model that was made elsewhere (ONNX, GGUF, an encoder's safetensors) as a version.
+/// Register a model that was made elsewhere (ONNX, Keras, GGUF, an encoder's safetensors) as a version.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Takes an .onnx or .gguf file, a directory that holds one, or an encoder's directory (config.json,\n\
+    after_help = "Takes an .onnx, .keras or .gguf file, a directory that holds one, or an encoder's directory (config.json,\n\
 tokenizer.json, model.safetensors). Pickles, joblib files and others that run code when opened are refused:\n\
 export to ONNX first."
 )]

@@ -190,21 +190,33 @@ fn nothing_known(trained: &Trained, place: usize) -> Value {
     }
 }
 
+/// What stands for nothing known of an input of a model made elsewhere, or as the request says; one row.
+pub(super) fn baseline_elements(
+    model: &Model,
+    place: usize,
+    name: &str,
+    own: &Tensor,
+    explain: &Explain,
+) -> Result<Tensor, PredictError> {
+    let baseline = match explain.baseline(name) {
+        Some(asked) => model.bind_input(place, asked).map_err(bad_baseline)?,
+        None => zeros(own.data()),
+    };
+    if baseline.len() != own.data().len() || baseline.data_type() != own.data().data_type() {
+        let (asked, own) = (baseline.len(), own.data().len());
+        return Err(bad_request(format!(
+            "the baseline of `{name}` has {asked} elements, the instance {own}"
+        )));
+    }
+    Tensor::new(own.shape().to_vec(), baseline).map_err(mismatch)
+}
+
 fn elements<'a>(model: &'a Model, inputs: &Tensors, explain: &Explain) -> Result<Game<'a>, PredictError> {
     explain.check_baselines(&inputs.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>())?;
     let mut start = 0;
     let mut parts = Vec::with_capacity(inputs.len());
     for (place, (name, own)) in inputs.iter().enumerate() {
-        let baseline = match explain.baseline(name) {
-            Some(asked) => model.bind_input(place, asked).map_err(bad_baseline)?,
-            None => zeros(own.data()),
-        };
-        if baseline.len() != own.data().len() || baseline.data_type() != own.data().data_type() {
-            let (asked, own) = (baseline.len(), own.data().len());
-            return Err(bad_request(format!(
-                "the baseline of `{name}` has {asked} elements, the instance {own}"
-            )));
-        }
+        let (_, baseline) = baseline_elements(model, place, name, own, explain)?.into_parts();
         let by_token =
             own.data().len() == 1 && matches!(own.data(), Data::Text(_)) && only_text(&baseline).is_empty();
         let tokens = if by_token { Some(bounded(words(only_text(own.data())))?) } else { None };

@@ -20,7 +20,7 @@ pub enum Method {
         /// Random orders in which the parts join, 1 to 50.
         path_count: u32,
     },
-    /// Integrated gradients, for networks trained here on numbers or texts.
+    /// Integrated gradients, for networks trained here and for those made elsewhere of the same layers.
     IntegratedGradients {
         /// Steps from the baseline to the instance, 1 to 100.
         step_count: u32,

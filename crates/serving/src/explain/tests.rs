@@ -54,7 +54,7 @@ fn what_does_not_fit_is_refused_with_its_reason() {
         (with(Method::SampledShapley { path_count: 0 }), "path count must be 1 to 50, not 0"),
         (with(Method::SampledShapley { path_count: 51 }), "path count must be 1 to 50, not 51"),
         (with(Method::IntegratedGradients { step_count: 101 }), "step count must be 1 to 100, not 101"),
-        (with(GRADIENTS), "need a network trained here; use sampled Shapley"),
+        (with(GRADIENTS), "has no gradients; use sampled Shapley"),
         (Explain { output: Some("2".into()), ..with(SHAPLEY) }, "`2` is not the index of an output"),
         (Explain { output: Some("cat".into()), ..with(SHAPLEY) }, "`cat` is not the index of an output"),
         (

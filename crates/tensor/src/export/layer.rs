@@ -1,6 +1,6 @@
 //! [`Layer`]: one layer of a sequential network, with its weights.
 
-use super::Activation;
+use super::{Activation, Padding};
 
 /// One layer, as inference runs it. `Dropout` has no entry: at inference it does nothing.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,13 +88,4 @@ pub enum Layer {
         /// The new shape without the batch dimension.
         shape: Vec<usize>,
     },
-}
-
-/// What a window that overhangs the edge of an image means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Padding {
-    /// Only whole windows: the output shrinks.
-    Valid,
-    /// The output has `ceil(size / stride)` cells; where the padding is odd, the extra cell is after.
-    Same,
 }

@@ -1,0 +1,547 @@
+//! A configuration to nodes: sequences and graphs of layers, networks within networks laid out flat.
+
+use std::collections::HashMap;
+
+use super::read::{self, COUNT_MAX, Source};
+use super::weights::{Budget, snake};
+use super::{Input, KerasError, Model, Named, Node, Output, Place};
+use crate::Value;
+use crate::hdf5::{File, Group};
+use crate::spec::SpecError;
+use crate::spec::fields::{brief, count_of};
+
+/// The most layers of a network, and the most applications of them.
+const LAYERS_MAX: usize = 4096;
+const NODES_MAX: usize = 16_384;
+/// How deep networks lie within networks.
+const DEPTH_MAX: usize = 16;
+/// The most dimensions of an input.
+const RANK_MAX: usize = 8;
+
+/// Reads the network that `config` describes, with the weights in `file`.
+pub(super) fn read(config: &Value, file: &File<'_>) -> Result<Model, KerasError> {
+    let root = file.root()?;
+    let mut builder = Builder {
+        model: Model { inputs: Vec::new(), layers: Vec::new(), nodes: Vec::new(), outputs: Vec::new() },
+        budget: Budget(file.byte_count()),
+        applied: 0,
+    };
+    let network = builder.network("the model", config, Some(&root), 0)?;
+    builder.finish(&network)?;
+    Ok(builder.model)
+}
+
+/// A network whose layers have been read.
+struct Network<'v> {
+    /// For messages.
+    at: String,
+    form: Form<'v>,
+}
+
+enum Form<'v> {
+    Sequence { input: Option<Input>, items: Vec<Item<'v>> },
+    Graph(Graph<'v>),
+}
+
+struct Graph<'v> {
+    layers: HashMap<String, Item<'v>>,
+    inputs: Vec<(&'v str, Option<Input>)>,
+    outputs: Vec<(String, Reference<'v>)>,
+}
+
+/// One of the layers of a network.
+struct Item<'v> {
+    name: String,
+    /// For messages: its name and its class.
+    at: String,
+    value: &'v Value,
+    applied: Applied<'v>,
+}
+
+/// What stands in a network: a layer, or another network.
+enum Applied<'v> {
+    Input,
+    Layer(usize),
+    Network(Box<Network<'v>>),
+    /// A plain operation, which serves masks alone.
+    Operation(&'v str),
+}
+
+/// The output of a layer's application.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Reference<'v> {
+    layer: &'v str,
+    node: usize,
+}
+
+struct Builder {
+    model: Model,
+    budget: Budget,
+    /// How often something has been applied.
+    applied: usize,
+}
+
+impl Builder {
+    /// Reads the layers of the network `value`, whose weights are in `group`.
+    fn network<'v>(
+        &mut self,
+        at: &str,
+        value: &'v Value,
+        group: Option<&Group<'_>>,
+        depth: usize,
+    ) -> Result<Network<'v>, SpecError> {
+        let wrong = |message: &str| SpecError::new(at, message);
+        if depth > DEPTH_MAX {
+            return Err(wrong("networks lie too deep within each other"));
+        }
+        let class = text(value, "class_name").unwrap_or_default();
+        let own = text(value, "module").is_none_or(of_keras);
+        let config = value.get("config").ok_or_else(|| wrong("it has no `config`"))?;
+        let layers = match config.get("layers") {
+            Some(Value::List(layers)) if own && matches!(class, "Sequential" | "Functional" | "Model") => {
+                layers
+            }
+            _ if own && matches!(class, "Sequential" | "Functional" | "Model") => {
+                return Err(wrong("it has no `layers`"));
+            }
+            _ => {
+                let message = format!(
+                    "`{class}` is not supported: only Sequential and Functional models are, of Keras' own layers; \
+                     export it with `model.export(\"model.onnx\", format=\"onnx\")` and import that file"
+                );
+                return Err(SpecError::new(at, message));
+            }
+        };
+        let weights = group.map(|group| group.group("layers")).transpose();
+        let weights = weights.map_err(|e| SpecError::new(at, format!("its weights: {e}")))?.flatten();
+        let sequence = class == "Sequential";
+        let mut counts: HashMap<String, usize> = HashMap::new();
+        let mut read = Vec::with_capacity(layers.len());
+        for layer in layers {
+            let class = text(layer, "class_name").ok_or_else(|| wrong("a layer has no `class_name`"))?;
+            let config = layer.get("config").ok_or_else(|| wrong("a layer has no `config`"))?;
+            let name = text(layer, "name").or(text(config, "name")).unwrap_or_default();
+            let at = format!("layer `{name}` ({class})");
+            let module = text(layer, "module").unwrap_or("keras.layers");
+            if module.starts_with("keras.src.ops") {
+                read.push(Item {
+                    name: name.to_owned(),
+                    at,
+                    value: layer,
+                    applied: Applied::Operation(class),
+                });
+                continue;
+            }
+            if class == "InputLayer" && sequence {
+                read.push(Item { name: name.to_owned(), at, value: layer, applied: Applied::Input });
+                continue;
+            }
+            let place = counts.entry(snake(class)).or_default();
+            let saved = if *place == 0 { snake(class) } else { format!("{}_{place}", snake(class)) };
+            *place += 1;
+            let own = weights.as_ref().map(|weights| weights.group(&saved)).transpose();
+            let own = own.map_err(|e| SpecError::new(&at, format!("its weights: {e}")))?.flatten();
+            let applied = match class {
+                "InputLayer" => Applied::Input,
+                "Sequential" | "Functional" | "Model" => {
+                    Applied::Network(Box::new(self.network(&at, layer, own.as_ref(), depth + 1)?))
+                }
+                _ if !of_keras(module) => return Err(read::unknown(&at)),
+                _ => Applied::Layer(self.layer(&at, class, config, own.as_ref())?),
+            };
+            read.push(Item { name: name.to_owned(), at, value: layer, applied });
+        }
+        let form = match sequence {
+            true => {
+                let mut input = None;
+                let mut items = Vec::with_capacity(read.len());
+                for item in read {
+                    match item.applied {
+                        Applied::Input => input = Some(input_of(&item)?),
+                        _ => items.push(item),
+                    }
+                }
+                if input.is_none() && depth == 0 {
+                    let shape = config.get("build_input_shape");
+                    let shape =
+                        shape.ok_or_else(|| wrong("it was never built: call it on an example first"))?;
+                    let shape = row_shape(at, shape)?;
+                    input = Some(Input { name: "input".to_owned(), shape, integers: false });
+                }
+                Form::Sequence { input, items }
+            }
+            false => Form::Graph(graph(at, config, read)?),
+        };
+        Ok(Network { at: at.to_owned(), form })
+    }
+
+    fn layer(
+        &mut self,
+        at: &str,
+        class: &str,
+        config: &Value,
+        group: Option<&Group<'_>>,
+    ) -> Result<usize, SpecError> {
+        if self.model.layers.len() >= LAYERS_MAX {
+            return Err(SpecError::new(
+                at,
+                format!("the model has more than {LAYERS_MAX} layers, the limit"),
+            ));
+        }
+        let source = Source { at: at.to_owned(), class, config, group };
+        let layer = read::read(&source, &mut self.budget)?;
+        self.model.layers.push(Named { name: at.to_owned(), layer });
+        Ok(self.model.layers.len() - 1)
+    }
+
+    /// Applies the whole network to inputs of its own.
+    fn finish(&mut self, network: &Network<'_>) -> Result<(), SpecError> {
+        let inputs = match &network.form {
+            Form::Sequence { input, .. } => input.iter().cloned().collect(),
+            Form::Graph(graph) => {
+                let own = |(_, input): &(&str, Option<Input>)| input.clone();
+                graph.inputs.iter().filter_map(own).collect::<Vec<_>>()
+            }
+        };
+        if inputs.is_empty() {
+            return Err(SpecError::new(&network.at, "it has no inputs"));
+        }
+        let places: Vec<Place> = (0..inputs.len()).collect();
+        self.model.inputs = inputs;
+        self.model.outputs = self.apply(network, &places)?;
+        Ok(())
+    }
+
+    /// Adds the nodes of `network` over `inputs`.
+    fn apply(&mut self, network: &Network<'_>, inputs: &[Place]) -> Result<Vec<Output>, SpecError> {
+        match &network.form {
+            Form::Sequence { items, .. } => {
+                let mut place = *single(&network.at, inputs)?;
+                let mut name = "output".to_owned();
+                for item in items {
+                    place = self.apply_one(&item.at, &item.applied, &[place], None)?;
+                    name.clone_from(&item.name);
+                }
+                Ok(vec![Output { name, place }])
+            }
+            Form::Graph(graph) => self.apply_graph(&network.at, graph, inputs),
+        }
+    }
+
+    fn apply_one(
+        &mut self,
+        at: &str,
+        applied: &Applied<'_>,
+        inputs: &[Place],
+        mask: Option<Place>,
+    ) -> Result<Place, SpecError> {
+        self.applied += 1;
+        if self.applied > NODES_MAX {
+            let message = format!("the model applies layers more than {NODES_MAX} times, the limit");
+            return Err(SpecError::new(at, message));
+        }
+        match applied {
+            Applied::Layer(layer) => {
+                self.model.nodes.push(Node { layer: *layer, inputs: inputs.to_vec(), mask });
+                Ok(self.model.inputs.len() + self.model.nodes.len() - 1)
+            }
+            Applied::Network(network) => {
+                let outputs = self.apply(network, inputs)?;
+                single(at, &outputs).map(|output| output.place)
+            }
+            Applied::Input => Err(SpecError::new(at, "an input cannot be applied")),
+            Applied::Operation(class) => {
+                let message = format!(
+                    "the plain operation `{class}` is not supported; use a layer for it, or export the network with \
+                     `model.export(\"model.onnx\", format=\"onnx\")`"
+                );
+                Err(SpecError::new(at, message))
+            }
+        }
+    }
+
+    /// Adds the nodes that the graph's outputs need, each after what it takes.
+    fn apply_graph(
+        &mut self,
+        at: &str,
+        graph: &Graph<'_>,
+        inputs: &[Place],
+    ) -> Result<Vec<Output>, SpecError> {
+        if inputs.len() != graph.inputs.len() {
+            let (found, wanted) = (inputs.len(), graph.inputs.len());
+            return Err(SpecError::new(at, format!("it takes {wanted} inputs, not {found}")));
+        }
+        let mut done: HashMap<Reference<'_>, Option<Place>> = HashMap::new();
+        for ((name, _), place) in graph.inputs.iter().zip(inputs) {
+            done.insert(Reference { layer: name, node: 0 }, Some(*place));
+        }
+        let mut open: Vec<Reference<'_>> =
+            graph.outputs.iter().rev().map(|(_, reference)| *reference).collect();
+        while let Some(&next) = open.last() {
+            if matches!(done.get(&next), Some(Some(_))) {
+                open.pop();
+                continue;
+            }
+            let call = graph.call(at, next)?;
+            let missing: Vec<_> =
+                call.needs().filter(|need| !matches!(done.get(need), Some(Some(_)))).collect();
+            if missing.is_empty() {
+                let place = |reference: &Reference<'_>| done.get(reference).copied().flatten();
+                let taken: Vec<Place> = call.inputs.iter().filter_map(place).collect();
+                let mask = call.mask.as_ref().and_then(place);
+                let item = graph.layers.get(next.layer).ok_or_else(|| lost(at, next.layer))?;
+                let place = self.apply_one(&item.at, &item.applied, &taken, mask)?;
+                done.insert(next, Some(place));
+                open.pop();
+            } else if done.insert(next, None).is_some() {
+                // Seen before, and still waiting for itself.
+                let message = format!("its layers form a circle at `{}`", next.layer);
+                return Err(SpecError::new(at, message));
+            } else {
+                open.extend(missing);
+            }
+        }
+        let output = |(name, reference): &(String, Reference<'_>)| {
+            let place = done.get(reference).copied().flatten().ok_or_else(|| lost(at, reference.layer))?;
+            Ok(Output { name: name.clone(), place })
+        };
+        graph.outputs.iter().map(output).collect()
+    }
+}
+
+/// One application of a layer.
+struct Call<'v> {
+    inputs: Vec<Reference<'v>>,
+    mask: Option<Reference<'v>>,
+}
+
+impl<'v> Call<'v> {
+    fn needs(&self) -> impl Iterator<Item = Reference<'v>> {
+        self.inputs.iter().chain(&self.mask).copied()
+    }
+}
+
+impl<'v> Item<'v> {
+    /// Application number `place`, as the configuration has it.
+    fn node(&self, place: usize) -> Option<&'v Value> {
+        let Some(Value::List(nodes)) = self.value.get("inbound_nodes") else { return None };
+        match &self.applied {
+            // Number 0 is the graph as it was first made, of its own inputs.
+            Applied::Network(network) if matches!(network.form, Form::Graph(_)) => {
+                nodes.get(place.checked_sub(1)?)
+            }
+            _ => nodes.get(place),
+        }
+    }
+}
+
+impl<'v> Graph<'v> {
+    /// What the application `reference` takes.
+    fn call(&self, at: &str, reference: Reference<'v>) -> Result<Call<'v>, SpecError> {
+        let item = self.layers.get(reference.layer).ok_or_else(|| lost(at, reference.layer))?;
+        let node = item.node(reference.node).ok_or_else(|| lost(at, reference.layer))?;
+        let at = &item.at;
+        let mut inputs = Vec::new();
+        if let Value::List(_) = node {
+            older(at, node, &mut inputs)?;
+            return Ok(Call { inputs, mask: None });
+        }
+        tensors(at, node.get("args").unwrap_or(&Value::Null), &mut inputs)?;
+        let mut mask = None;
+        if let Some(Value::Record(options)) = node.get("kwargs") {
+            for (name, value) in options {
+                match (name.as_str(), value) {
+                    (_, Value::Null) | ("training", _) | ("mask", Value::List(_)) => {}
+                    ("mask", value) => mask = Some(self.ids(at, value)?),
+                    (name, _) => {
+                        return Err(SpecError::new(at, format!("its argument `{name}` is not supported")));
+                    }
+                }
+            }
+        }
+        if inputs.is_empty() {
+            return Err(SpecError::new(at, "it takes nothing"));
+        }
+        Ok(Call { inputs, mask })
+    }
+
+    /// The ids whose zeros the mask `value` leaves out.
+    fn ids(&self, at: &str, value: &'v Value) -> Result<Reference<'v>, SpecError> {
+        let other = || SpecError::new(at, "only the mask of an embedding's ids is supported");
+        let mask = tensor(value).ok_or_else(other)?;
+        let item = self.layers.get(mask.layer).ok_or_else(other)?;
+        if !matches!(item.applied, Applied::Operation("NotEqual")) {
+            return Err(other());
+        }
+        match item.node(mask.node).and_then(|node| node.get("args")) {
+            Some(Value::List(args)) if args.len() == 2 && args[1] == Value::Number(0.0) => {
+                tensor(&args[0]).ok_or_else(other)
+            }
+            _ => Err(other()),
+        }
+    }
+}
+
+/// The layers of a graph by name, and its ends.
+fn graph<'v>(at: &str, config: &'v Value, items: Vec<Item<'v>>) -> Result<Graph<'v>, SpecError> {
+    let (mut layers, mut named) = (HashMap::new(), HashMap::new());
+    for item in items {
+        if matches!(item.applied, Applied::Input) {
+            named.insert(item.name.clone(), input_of(&item)?);
+        }
+        if let Some(twice) = layers.insert(item.name.clone(), item) {
+            return Err(SpecError::new(at, format!("two of its layers are called `{}`", twice.name)));
+        }
+    }
+    let ends = |side: &str| {
+        let missing = || SpecError::new(at, format!("its `{side}` cannot be read"));
+        let mut ends = Vec::new();
+        references(config.get(side).ok_or_else(missing)?, None, &mut ends).ok_or_else(missing)?;
+        Ok::<_, SpecError>(ends)
+    };
+    let inputs = ends("input_layers")?;
+    let inputs =
+        inputs.into_iter().map(|(_, reference)| (reference.layer, named.get(reference.layer).cloned()));
+    let mut outputs: Vec<(String, Reference<'_>)> = Vec::new();
+    for (key, reference) in ends("output_layers")? {
+        let name = key.unwrap_or(reference.layer).to_owned();
+        let same = outputs
+            .iter()
+            .filter(|(other, _)| *other == name || other.starts_with(&format!("{name}:")))
+            .count();
+        outputs.push((if same > 0 { format!("{name}:{same}") } else { name }, reference));
+    }
+    Ok(Graph { layers, inputs: inputs.collect(), outputs })
+}
+
+/// Adds `[layer, node, tensor]`, alone, in lists or under names, to `found`.
+fn references<'v>(
+    value: &'v Value,
+    key: Option<&'v str>,
+    found: &mut Vec<(Option<&'v str>, Reference<'v>)>,
+) -> Option<()> {
+    match value {
+        Value::List(list) => match reference(list) {
+            Some(one) => found.push((key, one)),
+            None => list.iter().try_for_each(|value| references(value, key, found))?,
+        },
+        Value::Record(fields) => {
+            fields.iter().try_for_each(|(name, value)| references(value, Some(name), found))?;
+        }
+        _ => return None,
+    }
+    Some(())
+}
+
+/// `[layer, node, tensor]`, where the tensor is the layer's only one.
+fn reference(list: &[Value]) -> Option<Reference<'_>> {
+    match list {
+        [Value::Text(layer), Value::Number(node), Value::Number(tensor), ..] if *tensor == 0.0 => {
+            let node = count_of("", &Value::Number(*node), 0, NODES_MAX).ok()?;
+            Some(Reference { layer, node })
+        }
+        _ => None,
+    }
+}
+
+/// A tensor, as Keras 3 writes it among arguments.
+fn tensor(value: &Value) -> Option<Reference<'_>> {
+    match value.get("config").and_then(|config| config.get("keras_history")) {
+        Some(Value::List(history)) if text(value, "class_name") == Some("__keras_tensor__") => {
+            reference(history)
+        }
+        _ => None,
+    }
+}
+
+/// Adds the tensors among arguments to `found`.
+fn tensors<'v>(at: &str, value: &'v Value, found: &mut Vec<Reference<'v>>) -> Result<(), SpecError> {
+    match value {
+        Value::List(list) => list.iter().try_for_each(|value| tensors(at, value, found)),
+        value => match tensor(value) {
+            Some(reference) => {
+                found.push(reference);
+                Ok(())
+            }
+            None => Err(SpecError::new(at, format!("its argument {} is not supported", brief(value)))),
+        },
+    }
+}
+
+/// Adds the tensors of an application as Keras 2 writes it, `[[layer, node, tensor, options], …]`, to `found`.
+fn older<'v>(at: &str, value: &'v Value, found: &mut Vec<Reference<'v>>) -> Result<(), SpecError> {
+    let wrong = || SpecError::new(at, "its `inbound_nodes` cannot be read");
+    let Value::List(list) = value else { return Err(wrong()) };
+    for item in list {
+        let Value::List(item) = item else { return Err(wrong()) };
+        found.push(reference(item).ok_or_else(wrong)?);
+        if let Some(Value::Record(options)) = item.get(3)
+            && let Some((name, _)) = options.iter().find(|(_, value)| *value != Value::Null)
+        {
+            return Err(SpecError::new(at, format!("its argument `{name}` is not supported")));
+        }
+    }
+    if found.is_empty() { Err(wrong()) } else { Ok(()) }
+}
+
+/// What an input layer says.
+fn input_of(item: &Item<'_>) -> Result<Input, SpecError> {
+    let at = &item.at;
+    let config = item.value.get("config").unwrap_or(&Value::Null);
+    for option in ["sparse", "ragged"] {
+        if config.get(option) == Some(&Value::Bool(true)) {
+            return Err(SpecError::new(at, format!("`{option}` inputs are not supported")));
+        }
+    }
+    let shape = config.get("batch_shape").or(config.get("batch_input_shape"));
+    let shape = row_shape(at, shape.ok_or_else(|| SpecError::new(at, "it has no `batch_shape`"))?)?;
+    let integers = match text(config, "dtype") {
+        None | Some("float32" | "float64" | "float16" | "bfloat16") => false,
+        Some("int8" | "int16" | "int32" | "int64" | "uint8" | "uint16" | "uint32" | "uint64") => true,
+        Some(other) => return Err(SpecError::new(at, format!("inputs of type `{other}` are not supported"))),
+    };
+    Ok(Input { name: item.name.clone(), shape, integers })
+}
+
+/// A shape without its first dimension, the batch.
+fn row_shape(at: &str, value: &Value) -> Result<Vec<usize>, SpecError> {
+    let dims = match value {
+        Value::List(list) => list.clone(),
+        Value::Numbers(numbers) => numbers.iter().map(|n| Value::Number(*n)).collect(),
+        _ => Vec::new(),
+    };
+    let Some((_, row)) = dims.split_first().filter(|(_, row)| row.len() <= RANK_MAX) else {
+        return Err(SpecError::new(at, format!("its shape must have 1 to {} dimensions", RANK_MAX + 1)));
+    };
+    let dim = |value: &Value| match value {
+        Value::Null => Err(SpecError::new(
+            at,
+            "its shape has an open dimension besides the batch; give the input a fixed shape and save it again",
+        )),
+        value => count_of(at, value, 1, COUNT_MAX),
+    };
+    row.iter().map(dim).collect()
+}
+
+/// Whether a class of this module is Keras' own.
+fn of_keras(module: &str) -> bool {
+    module == "keras" || module.starts_with("keras.")
+}
+
+fn text<'v>(value: &'v Value, name: &str) -> Option<&'v str> {
+    match value.get(name) {
+        Some(Value::Text(text)) => Some(text),
+        _ => None,
+    }
+}
+
+fn single<'s, T>(at: &str, list: &'s [T]) -> Result<&'s T, SpecError> {
+    match list {
+        [only] => Ok(only),
+        _ => Err(SpecError::new(at, "it must take and give one value each")),
+    }
+}
+
+fn lost(at: &str, layer: &str) -> SpecError {
+    SpecError::new(at, format!("it speaks of `{layer}`, which is not there"))
+}

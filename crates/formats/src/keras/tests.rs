@@ -1,0 +1,203 @@
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use super::weights::snake;
+use super::*;
+use crate::hdf5::File;
+
+#[test]
+fn classes_have_the_names_that_keras_gives_their_weights() {
+    for (class, name) in [
+        ("Dense", "dense"),
+        ("Conv2DTranspose", "conv2d_transpose"),
+        ("MaxPooling2D", "max_pooling2d"),
+        ("GlobalAveragePooling1D", "global_average_pooling1d"),
+        ("LSTM", "lstm"),
+        ("LeakyReLU", "leaky_re_lu"),
+        ("PReLU", "p_re_lu"),
+        ("TimeDistributed", "time_distributed"),
+    ] {
+        assert_eq!(snake(class), name);
+    }
+}
+
+/// The model that `config` describes, with a weights file of which nothing is read.
+fn read(config: &str) -> Result<Model, String> {
+    // A file whose root is an empty group.
+    let mut bytes = b"\x89HDF\r\n\x1a\n\x03\x08\x08\x00".to_vec();
+    bytes.extend([0u64, u64::MAX, 64, 48].iter().flat_map(|w| w.to_le_bytes()));
+    bytes.extend([0; 4]);
+    bytes.extend(b"OHDR\x02\x00\x00");
+    bytes.extend([0; 9]);
+    let config = serde_json::from_str(config).unwrap();
+    graph::read(&config, &File::new(&bytes).unwrap()).map_err(|e| e.to_string())
+}
+
+fn sequential(layers: &str) -> Result<Model, String> {
+    let input = r#"{"class_name": "InputLayer", "config": {"name": "x", "batch_shape": [null, 4], "dtype": "float32"}}"#;
+    read(&format!(
+        r#"{{"class_name": "Sequential", "config": {{"name": "s", "layers": [{input}, {layers}]}}}}"#
+    ))
+}
+
+/// A graph of layers without weights: name, class, and the names of what it takes.
+fn functional(layers: &[(&str, &str, &[&str])], output: &str) -> Result<Model, String> {
+    let tensor = |name: &&str| {
+        format!(r#"{{"class_name": "__keras_tensor__", "config": {{"keras_history": ["{name}", 0, 0]}}}}"#)
+    };
+    let layer = |(name, class, inputs): &(&str, &str, &[&str])| {
+        let config = match *class {
+            "InputLayer" => format!(r#"{{"name": "{name}", "batch_shape": [null, 4]}}"#),
+            _ => format!(r#"{{"name": "{name}"}}"#),
+        };
+        let args: Vec<String> = inputs.iter().map(tensor).collect();
+        let nodes = match inputs.is_empty() {
+            true => String::new(),
+            false => format!(r#"{{"args": [[{}]], "kwargs": {{}}}}"#, args.join(", ")),
+        };
+        format!(
+            r#"{{"class_name": "{class}", "name": "{name}", "config": {config}, "inbound_nodes": [{nodes}]}}"#
+        )
+    };
+    let layers: Vec<String> = layers.iter().map(layer).collect();
+    read(&format!(
+        r#"{{"class_name": "Functional", "config": {{"layers": [{}], "input_layers": ["x", 0, 0],
+            "output_layers": ["{output}", 0, 0]}}}}"#,
+        layers.join(", ")
+    ))
+}
+
+#[test]
+fn a_graph_becomes_nodes_in_an_order_that_can_be_computed() {
+    let layers: &[(&str, &str, &[&str])] = &[
+        ("sum", "Add", &["b", "a"]),
+        ("b", "ReLU", &["a"]),
+        ("x", "InputLayer", &[]),
+        ("unused", "Flatten", &["x"]),
+        ("a", "Flatten", &["x"]),
+    ];
+    let model = functional(layers, "sum").unwrap();
+    assert_eq!(model.inputs, [Input { name: "x".into(), shape: vec![4], integers: false }]);
+    let taken: Vec<_> = model.nodes.iter().map(|node| node.inputs.clone()).collect();
+    assert_eq!(taken, [vec![0], vec![1], vec![2, 1]]);
+    assert_eq!(model.outputs, [Output { name: "sum".into(), place: 3 }]);
+}
+
+#[test]
+fn a_sequence_without_an_input_has_the_shape_that_it_was_built_with() {
+    let layers = r#"[{"class_name": "Flatten", "config": {"name": "f"}}]"#;
+    let config = |built: &str| {
+        format!(r#"{{"class_name": "Sequential", "config": {{"name": "s", {built} "layers": {layers}}}}}"#)
+    };
+    let model = read(&config(r#""build_input_shape": [null, 2, 3],"#)).unwrap();
+    assert_eq!(model.inputs, [Input { name: "input".into(), shape: vec![2, 3], integers: false }]);
+    assert!(read(&config("")).unwrap_err().contains("never built"));
+}
+
+#[test]
+fn circles_and_loose_ends_are_refused() {
+    let circle: &[(&str, &str, &[&str])] =
+        &[("x", "InputLayer", &[]), ("a", "Add", &["x", "b"]), ("b", "ReLU", &["a"])];
+    assert!(functional(circle, "b").unwrap_err().contains("form a circle"));
+    let itself: &[(&str, &str, &[&str])] = &[("x", "InputLayer", &[]), ("a", "Add", &["x", "a"])];
+    assert!(functional(itself, "a").unwrap_err().contains("form a circle"));
+    assert!(
+        functional(&[("x", "InputLayer", &[])], "gone").unwrap_err().contains("`gone`, which is not there")
+    );
+    let twice: &[(&str, &str, &[&str])] = &[("x", "InputLayer", &[]), ("x", "InputLayer", &[])];
+    assert!(functional(twice, "x").unwrap_err().contains("two of its layers are called `x`"));
+}
+
+#[test]
+fn what_is_not_honoured_is_refused_by_name() {
+    for (layers, named) in [
+        (
+            r#"{"class_name": "Lambda", "config": {"name": "l", "function": {}}}"#,
+            "layer `l` (Lambda): holds Python code",
+        ),
+        (
+            r#"{"class_name": "Activation", "config": {"activation": {"class_name": "__lambda__", "config": {}}}}"#,
+            "holds Python code",
+        ),
+        (
+            r#"{"class_name": "MultiHeadAttention", "config": {"name": "m"}}"#,
+            "(MultiHeadAttention): this layer is not",
+        ),
+        (
+            r#"{"class_name": "Dense", "module": "mine", "config": {"name": "d"}}"#,
+            "(Dense): this layer is not",
+        ),
+        (r#"{"class_name": "ReLU", "config": {"name": "r", "wiggle": 2}}"#, "wiggle: is not an option"),
+        (
+            r#"{"class_name": "Activation", "config": {"activation": "sparsemax"}}"#,
+            "`sparsemax` is not supported",
+        ),
+        (r#"{"class_name": "Flatten", "config": {"data_format": "channels_first"}}"#, "`channels_first`"),
+        (r#"{"class_name": "Flatten", "config": {"dtype": "mixed_float16"}}"#, "`mixed_float16`"),
+        (r#"{"class_name": "Dense", "config": {"units": 1e12}}"#, "units: expected a whole number"),
+        (r#"{"class_name": "Dense", "config": {"units": 3}}"#, "its kernel is not among the weights"),
+    ] {
+        let error = sequential(layers).unwrap_err();
+        assert!(error.contains(named), "{error}");
+    }
+    let subclassed = read(r#"{"class_name": "Mine", "module": "builtins", "config": {}}"#).unwrap_err();
+    assert!(subclassed.contains("`Mine` is not supported"), "{subclassed}");
+}
+
+#[test]
+fn networks_within_networks_do_not_multiply_for_ever() {
+    // Each level applies the one below it four times: 4^16 applications if nobody counted.
+    let mut inner =
+        r#"{"class_name": "Sequential", "name": "n0", "config": {"name": "n0", "layers": []}}"#.to_owned();
+    for level in 1..=12 {
+        let layers = vec![inner; 4].join(", ");
+        inner = format!(
+            r#"{{"class_name": "Sequential", "name": "n{level}", "config": {{"name": "n{level}", "layers": [{layers}]}}}}"#
+        );
+        if inner.len() > 1 << 20 {
+            break;
+        }
+    }
+    assert!(sequential(&inner).unwrap_err().contains("the limit"));
+}
+
+const GRAPH: &[u8] = include_bytes!("../../../../fuzz/corpus/keras/graph");
+const SEQUENCE: &[u8] = include_bytes!("../../../../fuzz/corpus/keras/sequence");
+
+#[test]
+fn whole_archives_are_read_with_their_weights() {
+    for bytes in [GRAPH, SEQUENCE] {
+        let model = Model::from_bytes(bytes.to_vec()).unwrap();
+        let Layer::Dense { kernel, bias: Some(bias), .. } = &model.layers[0].layer else {
+            panic!("{:?}", model.layers[0])
+        };
+        assert_eq!(
+            (kernel.shape.as_slice(), kernel.values.as_slice()),
+            (&[2, 2][..], &[0.0, 1.0, 2.0, 3.0][..])
+        );
+        assert_eq!(bias.values, [1.0, 1.0]);
+    }
+}
+
+#[test]
+fn many_members_are_found_in_their_heap() {
+    let bytes: &[u8] = include_bytes!("../../../../fuzz/corpus/keras/links");
+    let layers = File::new(bytes).unwrap().root().unwrap().group("layers").unwrap().unwrap();
+    assert_eq!(layers.names().count(), 12);
+    assert!((1..12).all(|i| layers.group(&format!("dense_{i}")).unwrap().is_some()));
+}
+
+#[test]
+fn archives_that_are_cut_off_or_changed_do_no_harm() {
+    for bytes in [GRAPH, SEQUENCE] {
+        for length in 0..bytes.len() {
+            assert!(Model::from_bytes(bytes[..length].to_vec()).is_err());
+        }
+        for at in 0..bytes.len() {
+            for value in [0, 0x7f, 0xff] {
+                let mut changed = bytes.to_vec();
+                changed[at] = value;
+                let _ = Model::from_bytes(changed);
+            }
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! [`keras()`]: the network of a Keras archive to an ONNX graph.
+
+mod activation;
+mod convolution;
+mod merge;
+mod recurrent;
+mod shape;
+
+use formats::keras::{Array, Kind, Layer, Model};
+
+use rten_onnx::onnx::DataType;
+
+use super::writer::{Step, Value, Writer, float, int};
+
+/// A network whose layers and weights do not fit together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{at}: {reason}")]
+pub struct KerasExportError {
+    /// Which layer, or the model.
+    pub at: String,
+    /// What does not fit.
+    pub reason: String,
+}
+
+/// The most bytes of weights that layers applied several times may add up to.
+const WEIGHTS_BYTES_MAX: usize = 8 << 30;
+
+/// Writes `model` as an ONNX model with a dynamic batch dimension; its inputs and outputs have their names in the
+/// archive, integers are int32, all else float32. The same network gives the same bytes.
+///
+/// # Errors
+/// If a layer does not take what those before it give, or has weights of a wrong size.
+pub fn keras(model: &Model) -> Result<Vec<u8>, KerasExportError> {
+    let whole = |reason: String| KerasExportError { at: "the model".to_owned(), reason };
+    let inputs: Vec<Value> =
+        model.inputs.iter().map(|input| Value::input(&input.name, &input.shape, input.integers)).collect();
+    let names: Vec<&str> = model.outputs.iter().map(|output| output.name.as_str()).collect();
+    let mut writer = Writer::new(&inputs, &names).map_err(whole)?;
+    let mut values = inputs;
+    let mut bytes = 0usize;
+    for node in &model.nodes {
+        let missing = || whole("a node of it stands before what it takes".to_owned());
+        let named = model.layers.get(node.layer).ok_or_else(missing)?;
+        let of = |place: &usize| values.get(*place).cloned();
+        let taken = node.inputs.iter().map(of).collect::<Option<Vec<_>>>().ok_or_else(missing)?;
+        let mask = node.mask.map(|place| of(&place).ok_or_else(missing)).transpose()?;
+        let wrong = |reason| KerasExportError { at: named.name.clone(), reason };
+        writer.keras_layer(&named.layer, taken, mask).map_err(wrong)?;
+        bytes = bytes.saturating_add(weight_bytes(&named.layer));
+        if bytes > WEIGHTS_BYTES_MAX {
+            return Err(wrong(format!(
+                "the weights of all layers pass {WEIGHTS_BYTES_MAX} bytes, the limit"
+            )));
+        }
+        values.push(writer.at.clone());
+    }
+    let outputs = names.into_iter().zip(&model.outputs);
+    let outputs = outputs.map(|(name, output)| Some((name, values.get(output.place)?.clone())));
+    let outputs = outputs.collect::<Option<Vec<_>>>();
+    let outputs = outputs.ok_or_else(|| whole("an output of it comes from nowhere".to_owned()))?;
+    writer.finish(outputs).map_err(whole)
+}
+
+impl Writer {
+    /// Applies `layer` to `taken`; `mask` are ids whose zeros mark steps that do not count.
+    fn keras_layer(&mut self, layer: &Layer, taken: Vec<Value>, mask: Option<Value>) -> Step {
+        match layer {
+            Layer::Merge(merge) => return self.merge(*merge, taken),
+            Layer::Concatenate { axis } => return self.concatenate(*axis, taken),
+            _ => {}
+        }
+        let several = taken.len();
+        let [only] = <[Value; 1]>::try_from(taken).map_err(|_| format!("takes one value, not {several}"))?;
+        self.at = only;
+        let table = matches!(layer, Layer::Embedding { .. });
+        self.become_integers(table);
+        if let Some(mask) = mask {
+            self.at.ids = Some(mask.name);
+        }
+        match layer {
+            Layer::Identity => Ok(()),
+            Layer::Dense { kernel, bias, activation } => {
+                let &[_, units] = kernel.shape.as_slice() else { return Err(misshapen("kernel", kernel)) };
+                self.fits("kernel", kernel, &[self.channels()?, units])?;
+                self.dense(units, &kernel.values, values(bias.as_ref()))?;
+                self.function(*activation);
+                Ok(())
+            }
+            Layer::Activation(activation) => {
+                if matches!(activation, formats::keras::Activation::Softmax) && self.at.ids.is_some() {
+                    return Err("a softmax over masked steps is not supported".to_owned());
+                }
+                self.function(*activation);
+                Ok(())
+            }
+            Layer::PRelu { alpha } => self.prelu(alpha),
+            Layer::Flatten => self.flatten(),
+            Layer::Reshape { shape } => self.reshape_to(shape),
+            Layer::Permute { dims } => self.permute(dims),
+            Layer::RepeatVector { n } => self.repeat(*n),
+            Layer::Conv { .. }
+            | Layer::ConvTranspose { .. }
+            | Layer::DepthwiseConv { .. }
+            | Layer::SeparableConv { .. } => {
+                self.at.ids = None;
+                self.any_convolution(layer)
+            }
+            Layer::Pooling { kind, window } => {
+                self.at.ids = None;
+                match kind {
+                    Kind::Max => self.pooling("MaxPool", window, vec![]),
+                    Kind::Average => self.pooling("AveragePool", window, vec![int("count_include_pad", 0)]),
+                }
+            }
+            Layer::GlobalPooling { kind, rank, keep } => self.global_pooling(*kind, *rank, *keep),
+            Layer::ZeroPadding { sides } => self.zero_padding(sides),
+            Layer::Cropping { sides } => self.cropping(sides),
+            Layer::UpSampling { size, bilinear } => self.up_sampling(size, *bilinear),
+            Layer::Rescaling { scale, offset } => {
+                self.with_channels("Mul", "scale", scale)?;
+                if offset.iter().any(|offset| *offset != 0.0) {
+                    self.with_channels("Add", "offset", offset)?;
+                }
+                Ok(())
+            }
+            Layer::Normalization { mean, variance, invert } => {
+                let deviation: Vec<f32> = variance.iter().map(|v| v.sqrt().max(1e-7)).collect();
+                if *invert {
+                    self.with_channels("Mul", "deviation", &deviation)?;
+                    return self.with_channels("Add", "mean", mean);
+                }
+                self.with_channels("Sub", "mean", mean)?;
+                self.with_channels("Div", "deviation", &deviation)
+            }
+            Layer::BatchNormalization { gamma, beta, mean, variance, epsilon, axis } => {
+                self.last(*axis)?;
+                let (gamma, beta) = (values(gamma.as_ref()), values(beta.as_ref()));
+                self.batch_normalization(gamma, beta, &mean.values, &variance.values, *epsilon)
+            }
+            Layer::LayerNormalization { gamma, beta, epsilon, axis } => {
+                self.last(*axis)?;
+                self.layer_normalization(gamma.as_ref(), beta.as_ref(), *epsilon)
+            }
+            Layer::Embedding { table, mask_zero } => {
+                let &[rows, width] = table.shape.as_slice() else { return Err(misshapen("table", table)) };
+                self.embedding(rows, width, &table.values, *mask_zero)
+            }
+            Layer::Recurrent(recurrent) => self.recurrent(recurrent),
+            Layer::Bidirectional { forward, backward, merge } => {
+                self.bidirectional(forward, backward, *merge)
+            }
+            Layer::Merge(_) | Layer::Concatenate { .. } => Err("takes several values".to_owned()),
+        }
+    }
+
+    /// Makes the value integers, or floats.
+    pub(super) fn become_integers(&mut self, integers: bool) {
+        if self.at.integers != integers {
+            let element = if integers { DataType::INT32 } else { DataType::FLOAT };
+            self.apply("Cast", &[], vec![int("to", i64::from(element.0))]);
+            self.at.integers = integers;
+        }
+    }
+
+    /// Applies `op` to the value and to one number, or to one for each channel.
+    fn with_channels(&mut self, op: &str, name: &str, numbers: &[f32]) -> Step {
+        match numbers {
+            [one] => {
+                let channels = self.channels()?;
+                self.per_channel(op, name, &vec![*one; channels])
+            }
+            numbers => self.per_channel(op, name, numbers),
+        }
+    }
+
+    fn layer_normalization(&mut self, gamma: Option<&Array>, beta: Option<&Array>, epsilon: f32) -> Step {
+        self.lay_channels_last();
+        let channels = self.channels()?;
+        let scale = match gamma {
+            Some(gamma) => self.weights("gamma", &[channels], &gamma.values)?,
+            None => self.weights("gamma", &[channels], &vec![1.0; channels])?,
+        };
+        let shift = beta.map(|beta| self.weights("beta", &[channels], &beta.values)).transpose()?;
+        let mut operands = vec![scale.as_str()];
+        operands.extend(shift.as_deref());
+        self.apply("LayerNormalization", &operands, vec![int("axis", -1), float("epsilon", epsilon)]);
+        Ok(())
+    }
+
+    /// Refuses an axis, the batch being axis 0, that is not the last.
+    fn last(&self, axis: i64) -> Step {
+        match axis == -1 || axis == self.at.shape.len() as i64 {
+            true => Ok(()),
+            false => Err(format!("works along axis {axis}; only the last axis is supported")),
+        }
+    }
+
+    fn fits(&self, what: &str, array: &Array, shape: &[usize]) -> Step {
+        match array.shape == shape {
+            true => Ok(()),
+            false => Err(format!("its {what} has shape {:?} where {shape:?} is needed", array.shape)),
+        }
+    }
+}
+
+fn misshapen(what: &str, array: &Array) -> String {
+    format!("its {what} has the shape {:?}", array.shape)
+}
+
+fn values(array: Option<&Array>) -> Option<&[f32]> {
+    array.map(|array| array.values.as_slice())
+}
+
+/// Bytes that a layer's weights take in the graph.
+fn weight_bytes(layer: &Layer) -> usize {
+    let arrays: Vec<&Array> = match layer {
+        Layer::Dense { kernel, .. }
+        | Layer::Conv { kernel, .. }
+        | Layer::ConvTranspose { kernel, .. }
+        | Layer::DepthwiseConv { kernel, .. } => vec![kernel],
+        Layer::SeparableConv { depthwise, pointwise, .. } => vec![depthwise, pointwise],
+        Layer::Embedding { table, .. } => vec![table],
+        Layer::Recurrent(one) => vec![&one.kernel, &one.recurrent],
+        Layer::Bidirectional { forward, backward, .. } => {
+            vec![&forward.kernel, &forward.recurrent, &backward.kernel, &backward.recurrent]
+        }
+        _ => Vec::new(),
+    };
+    arrays.iter().fold(0, |bytes, array| bytes.saturating_add(array.values.len().saturating_mul(4)))
+}

@@ -1,0 +1,181 @@
+"""Networks that between them have every layer that is read from archives; weights are drawn, not trained."""
+
+import keras
+import numpy as np
+from keras import layers
+
+
+def drawn(model: keras.Model, seed: int = 1) -> keras.Model:
+    """The model with other weights than those it began with, so that none of them is 0 or 1 by chance."""
+    random = np.random.default_rng(seed)
+    for weight in model.weights:
+        if "seed" in weight.path:
+            continue
+        value = random.normal(scale=0.4, size=weight.shape)
+        if "variance" in weight.path:
+            value = np.abs(value) + 0.5
+        weight.assign(value.astype(np.float32))
+    return model
+
+
+def inputs(model: keras.Model) -> dict:
+    """What the model takes, by name."""
+    return {tensor._keras_history.operation.name: tensor for tensor in model.inputs}
+
+
+def rows(model: keras.Model, count: int = 3, seed: int = 2) -> dict[str, np.ndarray]:
+    """Rows for each input of the model; ids from 0 to 9, some of them 0."""
+    random = np.random.default_rng(seed)
+    arrays = {}
+    for name, tensor in inputs(model).items():
+        shape = (count, *tensor.shape[1:])
+        if "int" in tensor.dtype:
+            arrays[name] = random.integers(0, 10, shape).astype(np.int32)
+        else:
+            arrays[name] = random.normal(size=shape).astype(np.float32)
+    return arrays
+
+
+def sequential(*stack) -> keras.Model:
+    return drawn(keras.Sequential(list(stack)))
+
+
+def dense():
+    return sequential(
+        keras.Input((6,)),
+        layers.Normalization(mean=[0.5] * 6, variance=[2.0] * 6),
+        layers.Dense(16, activation="relu"),
+        layers.Dropout(0.5),
+        layers.BatchNormalization(),
+        layers.Dense(8, activation="tanh", use_bias=False),
+        layers.GaussianNoise(0.1),
+        layers.Dense(3, activation="softmax"),
+    )
+
+
+ACTIVATIONS = [
+    "celu", "elu", "exponential", "gelu", "hard_sigmoid", "hard_silu", "hard_tanh", "leaky_relu", "linear",
+    "log_sigmoid", "log_softmax", "mish", "relu", "relu6", "selu", "sigmoid", "silu", "softmax", "softplus",
+    "softsign", "tanh", "tanh_shrink",
+]
+
+
+def activations():
+    x = keras.Input((4, 5), name="x")
+    scaled = layers.Rescaling(4.0, offset=0.5)(x)
+    given = {name: layers.Activation(name)(scaled) for name in ACTIVATIONS}
+    given |= {
+        "relu_layer": layers.ReLU(max_value=2.5)(scaled),
+        "relu_sloped": layers.ReLU(negative_slope=0.1)(scaled),
+        "leaky_layer": layers.LeakyReLU(0.2)(scaled),
+        "elu_layer": layers.ELU(0.7)(scaled),
+        "softmax_layer": layers.Softmax()(scaled),
+        "prelu": layers.PReLU()(scaled),
+        "prelu_shared": layers.PReLU(shared_axes=[1])(scaled),
+    }
+    return drawn(keras.Model(x, given))
+
+
+def image():
+    return sequential(
+        keras.Input((12, 10, 3)),
+        layers.Rescaling(1 / 255),
+        layers.Conv2D(4, 3, padding="same", activation="relu"),
+        layers.BatchNormalization(),
+        layers.MaxPooling2D(2),
+        layers.Conv2D(6, (3, 2), strides=2, padding="same", use_bias=False),
+        layers.ReLU(),
+        layers.SpatialDropout2D(0.3),
+        layers.Flatten(),
+        layers.Dense(4, activation="softmax"),
+    )
+
+
+def residual():
+    """What networks of images are made of nowadays, with two ends."""
+    x = keras.Input((9, 8, 4), name="picture")
+    wide = layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2, activation="relu")(x)
+    same = layers.SeparableConv2D(8, 3, padding="same")(wide)
+    y = layers.Add()([wide, same])
+    y = layers.ZeroPadding2D(((1, 0), (0, 2)))(y)
+    y = layers.Conv2D(8, 3, dilation_rate=2, groups=2)(y)
+    y = layers.UpSampling2D((2, 3))(y)
+    y = layers.Cropping2D(((1, 2), (0, 1)))(y)
+    y = layers.AveragePooling2D(3, strides=2, padding="same")(y)
+    y = layers.Concatenate()([y, layers.Conv2D(3, 1)(y)])
+    y = layers.LayerNormalization()(y)
+    y = layers.Conv2DTranspose(5, 3, strides=2, padding="same")(y)
+    y = layers.Conv2DTranspose(4, 2, strides=3)(y)
+    y = layers.UpSampling2D(2, interpolation="bilinear")(y)
+    most = layers.GlobalMaxPooling2D()(y)
+    mean = layers.GlobalAveragePooling2D(keepdims=True)(y)
+    gated = layers.Multiply()([y, mean])
+    return drawn(keras.Model(x, [layers.Dense(2, name="scores")(most), layers.GlobalAveragePooling2D(name="mean")(gated)]))
+
+
+def steps():
+    x = keras.Input((16, 3))
+    y = layers.Conv1D(4, 3, padding="causal", activation="elu")(x)
+    y = layers.MaxPooling1D(2)(y)
+    y = layers.SeparableConv1D(6, 3, padding="same")(y)
+    y = layers.AveragePooling1D(2, strides=1)(y)
+    y = layers.ZeroPadding1D((1, 2))(y)
+    y = layers.Cropping1D(1)(y)
+    y = layers.UpSampling1D(2)(y)
+    y = layers.Conv1DTranspose(3, 4, strides=2)(y)
+    y = layers.DepthwiseConv1D(3)(y)
+    both = layers.Concatenate(axis=1)([y, layers.Permute((1, 2))(y)])
+    flat = layers.Reshape((-1,))(both)
+    turned = layers.Permute((2, 1))(y)
+    again = layers.RepeatVector(3)(layers.GlobalAveragePooling1D()(y))
+    return drawn(keras.Model(x, [flat, turned, again]))
+
+
+def shared():
+    """One layer and one network, each applied to two inputs, then all ways to make one of two."""
+    a, b = keras.Input((5,), name="a"), keras.Input((5,), name="b")
+    once = layers.Dense(4, activation="sigmoid")
+    inner = keras.Sequential([keras.Input((4,)), layers.Dense(4, activation="tanh"), layers.Dense(4)])
+    c, d = inner(once(a)), inner(once(b))
+    merged = [
+        layers.Add()([c, d]),
+        layers.Subtract()([c, d]),
+        layers.Multiply()([c, d]),
+        layers.Average()([c, d, c]),
+        layers.Maximum()([c, d]),
+        layers.Minimum()([c, d]),
+    ]
+    x = keras.Input((24,))
+    outer = keras.Model(x, layers.Dense(2)(layers.ActivityRegularization(l2=0.1)(x)), name="outer")
+    return drawn(keras.Model([a, b], outer(layers.Concatenate()(merged))))
+
+
+def words():
+    return sequential(
+        keras.Input((7,), dtype="int32"),
+        layers.Embedding(10, 6, mask_zero=True),
+        layers.Dropout(0.2),
+        layers.GlobalAveragePooling1D(),
+        layers.Dense(3),
+    )
+
+
+def graph_of_words():
+    """The mask of ids, as a graph of layers has it: an argument."""
+    ids = keras.Input((7,), dtype="int32", name="ids")
+    y = layers.Embedding(10, 6, mask_zero=True)(ids)
+    y = layers.BatchNormalization()(y)
+    return drawn(keras.Model(ids, layers.Dense(2)(layers.GlobalAveragePooling1D()(y))))
+
+
+def recurrent():
+    ids = keras.Input((9,), name="ids")
+    y = layers.Embedding(10, 5)(ids)
+    y = layers.Bidirectional(layers.LSTM(4, return_sequences=True))(y)
+    y = layers.GRU(6, return_sequences=True)(y)
+    last = layers.LSTM(3, go_backwards=True)(y)
+    both = layers.Bidirectional(layers.GRU(3), merge_mode="sum")(y)
+    return drawn(keras.Model(ids, layers.Concatenate()([last, both])))
+
+
+NETWORKS = [dense, activations, image, residual, steps, shared, words, graph_of_words, recurrent]

@@ -1,0 +1,32 @@
+"""Every layer answers as Keras does, within 1e-4."""
+
+import zipfile
+
+import numpy as np
+import pytest
+
+import networks
+
+
+@pytest.mark.parametrize("make", networks.NETWORKS, ids=lambda make: make.__name__)
+def test_answers_are_those_of_keras(serve, make):
+    model = make()
+    network = serve(make.__name__, model)
+    arrays = networks.rows(model)
+    if make is networks.recurrent:
+        # Ids that come as floats, which Keras cuts to whole numbers.
+        arrays = {"ids": np.abs(arrays["ids"] * 4).clip(0, 9.9).astype(np.float32)}
+    network.agrees(arrays)
+
+
+def test_a_packed_archive_is_the_same(serve, server, tmp_path):
+    network = serve("plain", networks.dense())
+    packed = tmp_path / "packed.keras"
+    with zipfile.ZipFile(network.file) as plain, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in plain.namelist():
+            archive.writestr(name, plain.read(name))
+    server.serves(packed, "packed")
+    arrays = networks.rows(network.model)
+    np.testing.assert_array_equal(
+        *(next(iter(server.infer(name, arrays).values())) for name in ("plain", "packed")),
+    )
