@@ -184,8 +184,11 @@ def test_another_project_sees_nothing(server, client):
 def test_roles_are_checked(server, client):
     batch = until(client, begin(client, text([GOOD])))
     viewer = server.client(server.new_key("viewer"))
-    assert viewer.files.content(batch.output_file_id).text and viewer.batches.retrieve(batch.id)
+    assert viewer.files.retrieve(batch.output_file_id).bytes and viewer.batches.retrieve(batch.id)
+    deployer = server.client(server.new_key("deployer"))
+    assert deployer.files.content(batch.output_file_id).text
     for ask in (
+        lambda: viewer.files.content(batch.output_file_id),
         lambda: upload(viewer, b"{}"),
         lambda: viewer.files.delete(batch.input_file_id),
         lambda: viewer.batches.cancel(batch.id),

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use crate::audit::{self, Audit};
 use crate::jobs::Runner;
 use crate::keys::{KeyRing, keep_uses};
 use crate::loader::{Loader, Parts};
+use crate::oidc::{self, Oidc};
 use crate::operations::Running;
 use crate::publisher::Publisher;
 use crate::storage::{Storage, StorageOptions, blocking};
@@ -20,7 +22,7 @@ use crate::store::{self, MetadataStore, SqliteStore};
 use crate::web::SourceOptions;
 use crate::{
     Catalogue, Datasets, Endpoints, Error, ErrorCode, Evaluations, Files, Job, JobKind, JobOptions, Jobs,
-    Keys, Model, Models, Operations, Result,
+    Keys, Model, Models, Operations, Principal, Result, Timestamp,
 };
 
 /// How often idle models are looked for, at most and at least.
@@ -38,6 +40,8 @@ pub struct Options {
     pub storage: StorageOptions,
     /// How jobs use the machine.
     pub jobs: JobOptions,
+    /// The file that says which identity providers are believed, and what for.
+    pub oidc: Option<PathBuf>,
     /// Where models are pulled from.
     pub sources: SourceOptions,
     /// How language models are loaded.
@@ -53,7 +57,7 @@ impl Options {
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
         let (storage, jobs, sources) = Default::default();
         let (language, router) = (serving::LanguageOptions::default(), serving::Router::new());
-        Options { data_dir: data_dir.into(), workers, storage, jobs, sources, language, router }
+        Options { data_dir: data_dir.into(), workers, storage, jobs, oidc: None, sources, language, router }
     }
 }
 
@@ -70,6 +74,7 @@ struct Inner {
     storage: Storage,
     artifacts: Artifacts,
     audit: Audit,
+    oidc: Arc<Oidc>,
     keys: KeyRing,
     running: Running,
     loader: Loader,
@@ -93,11 +98,16 @@ impl Control {
         let store: Arc<dyn MetadataStore> = Arc::new(store);
         let audit = Audit::open(&options.data_dir, Arc::clone(&store)).await?;
         let keys = KeyRing::open(&options.data_dir, &*store).await?;
+        let oidc = match &options.oidc {
+            Some(path) => Oidc::open(path).await?,
+            None => Oidc::default(),
+        };
         let inner = Inner {
             storage: Storage::open(&options.data_dir, &options.storage)?,
             artifacts: Artifacts::open(&options.data_dir)?,
             store,
             audit,
+            oidc: Arc::new(oidc),
             keys,
             running: Running::default(),
             loader: Loader::new(options.workers, options.language),
@@ -116,6 +126,7 @@ impl Control {
         control.let_rest();
         tokio::spawn(keep_uses(control.downgrade()));
         tokio::spawn(audit::keep_writing(control.downgrade()));
+        tokio::spawn(oidc::keep_reading(control.downgrade(), Arc::clone(&control.inner.oidc)));
         Ok(control)
     }
 
@@ -208,6 +219,12 @@ impl Control {
     /// The keys.
     pub fn keys(&self) -> Keys {
         Keys::new(self.clone())
+    }
+
+    /// Whose credential this is, coming from `from`: a key, or a token of an identity provider. Touches memory only.
+    pub fn authenticate(&self, credential: &str, from: IpAddr) -> Option<Arc<Principal>> {
+        let known = self.keys().authenticate(credential, from);
+        known.or_else(|| self.inner.oidc.principal(credential, Timestamp::now()).map(Arc::new))
     }
 
     /// Who did what, and who was refused.

@@ -319,7 +319,7 @@ impl Server {
             _ => None,
         };
         let near = from.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        let principal = key(&head.headers).map(|key| self.app.control.keys().authenticate(key, near));
+        let principal = key(&head.headers).map(|key| self.app.control.authenticate(key, near));
         let principal = match (route.map(|r| r.access), principal) {
             (Some(Access::Public), principal) => principal.flatten(),
             (_, Some(Some(principal))) => Some(principal),

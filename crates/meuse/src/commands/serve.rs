@@ -37,6 +37,9 @@ pub struct Serve {
     /// Private key of the certificate (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
+    /// Which identity providers' tokens are taken in place of keys (TOML): issuer, audience, algorithm, keys, grants
+    #[arg(long, value_name = "FILE")]
+    pub oidc: Option<PathBuf>,
     /// Let requests name files below this directory as file://… (may be given several times)
     #[arg(long, value_name = "DIR")]
     pub files: Vec<PathBuf>,
@@ -121,6 +124,7 @@ impl Serve {
     fn options(&self) -> control::Options {
         let mut options = control::Options::new(&self.data);
         options.storage.file_roots.clone_from(&self.files);
+        options.oidc.clone_from(&self.oidc);
         options.sources = self.sources.options();
         options.language.context_max = self.context;
         options.language.memory_max = self.model_memory.saturating_mul(1 << 20);
