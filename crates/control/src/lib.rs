@@ -2,6 +2,7 @@
 //!
 //! The nouns are one file each; [`Control`] is the door through which `api` and `meuse` come in.
 
+mod account;
 mod answerer;
 pub mod artifact;
 pub mod audit;
@@ -21,6 +22,7 @@ mod file;
 mod files;
 mod job;
 mod jobs;
+mod jwt;
 mod keys;
 mod loader;
 mod model;
@@ -42,6 +44,7 @@ mod traffic;
 mod training;
 mod web;
 
+pub use account::address as account_address;
 pub use answerer::{Answered, Answerer, Asked, BatchEnding, Closed, LineChecker, LineFault};
 pub use artifact::Artifacts;
 pub use audit::Audit;
@@ -62,7 +65,8 @@ pub use job::{Job, JobError, JobKind, JobState};
 pub use jobs::{
     CRASHES_MAX, JobCollection, JobOptions, Jobs, NewBatch, NewEvaluation, NewRequestBatch, NewTraining,
 };
-pub use keys::{KeyInfo, Keys, NewKey, Secret};
+pub use jwt::{Algorithm, Jwt};
+pub use keys::{KeyInfo, Keys, NewKey, Secret, write_private};
 pub use model::{ContainerSpec, ExplanationMethod, ExplanationSpec, Model, ServingStatus, Version};
 pub use models::{AliasChange, ArtifactSource, ModelPatch, Models, UploadModel};
 pub use name::{ModelName, NameError, Parent, VersionRef, is_id};
