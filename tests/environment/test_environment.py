@@ -7,10 +7,11 @@ import subprocess
 
 import numpy as np
 import pytest
+import requests
 
 from conftest import PROJECT
-from models import linear_onnx, linear_scores
-from served import BINARY, environment
+from models import FEATURES, SLOPES, linear_onnx, linear_scores, numbers_onnx
+from served import BINARY, Server, environment
 
 ROWS = [[1.0, 0.0, 0.0, 0.0], [0.2, -0.4, 0.6, 0.8]]
 
@@ -25,6 +26,90 @@ def test_a_script_runs_unchanged(run, tmp_path, options):
     assert found["explained"] == len(ROWS) and found["models"] == ["linear"]
     assert found["deployed"] and found["by_raw_model"] == found["model"]
     assert found["objects"] == ["model.onnx"]
+
+
+def test_a_dedicated_endpoint_answers_at_its_own_address(run, tmp_path):
+    found = run("dedicated.py", str(linear_onnx(tmp_path / "model")), json.dumps(ROWS))
+    assert found["dns"] == "us-central1-aiplatform.googleapis.com"
+    expected, (chosen, by_whom) = linear_scores(ROWS), found["chosen"]
+    for answer in [found["predictions"], found["raw"], found["streamed"], found["invoked"], found["invoked_stream"][0], chosen]:
+        assert np.allclose(answer, expected, rtol=1e-5), found
+    assert by_whom and found["elsewhere"] == 404
+
+
+def test_without_tls_no_endpoint_is_dedicated(tmp_path):
+    """It would be called at an address where nobody speaks TLS."""
+    server = Server(tmp_path / "data")
+    try:
+        path = "/v1/projects/default/locations/us-central1/endpoints"
+        body = {"displayName": "x", "dedicatedEndpointEnabled": True}
+        refused = server.ask("POST", path, json=body)
+        assert refused.status_code == 400 and "TLS" in refused.json()["error"]["message"]
+        here = server.json("env", "vertex", "--data-dir", server.data)
+        made = server.ask("POST", path, json=body).json()["response"]
+        address = made["dedicatedEndpointDns"]
+        assert address == server.url.replace("http://127.0.0.1", "localhost")
+        read = requests.get(
+            f"https://{address}/v1/{made['name']}", headers={"authorization": f"Bearer {server.key}"},
+            verify=here["REQUESTS_CA_BUNDLE"], timeout=60,
+        )
+        assert read.json()["name"] == made["name"]
+    finally:
+        assert server.stop() == 0, server.stderr()
+
+
+def with_rows(directory: pathlib.Path, truth) -> pathlib.Path:
+    """Rows for the model in a directory, beside it: what `truth` says of the features is right."""
+    features = np.random.default_rng(7).normal(size=(200, FEATURES)).astype(np.float32)
+    lines = [",".join([*(f"x{i}" for i in range(FEATURES)), "truth"])]
+    lines += [",".join([*map(str, row), str(answer)]) for row, answer in zip(features.tolist(), truth(features))]
+    (directory / "rows.csv").write_text("\n".join(lines) + "\n")
+    return directory
+
+
+def test_a_model_is_evaluated_by_the_librarys_own_call(run, tmp_path):
+    names = np.array(["ant", "bee", "cat"])
+    # Every fifth answer is another one than the model's.
+    shift = np.arange(200) % 5 == 0
+    classes = lambda x: names[(linear_scores(x).argmax(axis=1) + shift) % 3]  # noqa: E731
+    numbers = lambda x: (x @ SLOPES)[:, 0] + 2.5  # noqa: E731
+    found = run(
+        "evaluating.py", str(with_rows(linear_onnx(tmp_path / "classes"), classes)),
+        str(with_rows(numbers_onnx(tmp_path / "numbers", 0.5), numbers)),
+    )
+    measured = found["classes"]
+    assert measured["state"] == "PIPELINE_STATE_SUCCEEDED" and measured["listed"], measured
+    assert measured["shown"] == "classes figures" and measured["pipelines"] == ["classes pipeline"]
+    assert measured["metrics"]["accuracy"] == pytest.approx(0.8)
+    specs = measured["metrics"]["confusionMatrix"]["annotationSpecs"]
+    assert [spec["displayName"] for spec in specs] == list(names)
+    assert found["numbers"]["metrics"]["rootMeanSquaredError"] == pytest.approx(2.0, rel=1e-5)
+    assert "evaluation-regression-pipeline-" in found["numbers"]["job"]
+    assert "2 class labels" in found["wrong"] and "3 classes" in found["wrong"]
+    assert "evaluation_prediction_label_column" in found["unheeded"]
+
+
+def test_pipelines_of_containers_are_refused(server):
+    path = f"/v1/projects/{PROJECT}/locations/us-central1/pipelineJobs"
+    job = {"displayName": "x", "pipelineSpec": {"pipelineInfo": {"name": "mine"}}, "runtimeConfig": {}}
+    refused = server.ask("POST", path, json=job)
+    assert refused.status_code == 501 and "mine" in refused.json()["error"]["message"]
+    name = "evaluation-classification-pipeline"
+    job["pipelineSpec"]["pipelineInfo"]["name"] = name
+    for parameters, said in [
+        ({}, "model_name"),
+        ({"model_name": "x", "evaluation_prediction_score_column": "s"}, "evaluation_prediction_score_column"),
+        ({"model_name": "x", "batch_predict_gcs_source_uris": "gs://a/b"}, "batch_predict_gcs_source_uris"),
+        ({"model_name": "x", "batch_predict_instances_format": "bigquery"}, "batch_predict_instances_format"),
+        ({"model_name": f"projects/{PROJECT}/locations/us-central1/models/none"}, "none"),
+    ]:
+        job["runtimeConfig"] = {"parameterValues": parameters}
+        refused = server.ask("POST", path, json=job)
+        assert refused.status_code in (400, 404) and said in refused.json()["error"]["message"], refused.text
+    templates = "/vertex-evaluation/pipeline-templates"
+    assert server.ask("GET", f"{templates}/{name}/1.0.0").json()["pipelineInfo"]["name"] == name
+    unknown = server.ask("GET", f"{templates}/evaluation-feature-attribution-classification-pipeline/1.0.0")
+    assert unknown.status_code == 404
 
 
 def test_the_shell_reads_the_variables(server, variables):

@@ -63,7 +63,8 @@ pub use files::{FILE_BYTES_MAX, FileReader, FileWriter, Files};
 pub use jiff::Timestamp;
 pub use job::{Job, JobError, JobKind, JobState};
 pub use jobs::{
-    CRASHES_MAX, JobCollection, JobOptions, Jobs, NewBatch, NewEvaluation, NewRequestBatch, NewTraining,
+    CRASHES_MAX, JobCollection, JobOptions, Jobs, NewBatch, NewEvaluation, NewPipeline, NewRequestBatch,
+    NewTraining,
 };
 pub use jwt::{Algorithm, Jwt};
 pub use keys::{KeyInfo, Keys, NewKey, Secret, write_private};

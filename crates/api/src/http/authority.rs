@@ -52,13 +52,16 @@ pub(crate) enum AuthorityError {
     Certificate(#[from] rcgen::Error),
 }
 
+/// Certificates by the name that they are for, with when they were made.
+type Leaves = HashMap<Option<String>, (Instant, Arc<CertifiedKey>)>;
+
 /// A certificate authority, and the certificates that it has made.
 pub(crate) struct Authority {
     certificate: String,
     issuer: Issuer<'static, KeyPair>,
     /// The server's own key, which lives as long as the process.
     key: KeyPair,
-    leaves: Mutex<HashMap<Option<String>, (Instant, Arc<CertifiedKey>)>>,
+    leaves: Mutex<Leaves>,
 }
 
 impl fmt::Debug for Authority {
@@ -175,11 +178,11 @@ fn set_time(about: &mut CertificateParams, days: u32) {
 
 /// Whether `host`, in lower case, is one of those of Google's that come here.
 pub(super) fn is_cloud(host: &str) -> bool {
-    let named = |domain: &&str| {
+    let is_in = |domain: &&str| {
         host.strip_suffix(*domain)
             .is_some_and(|rest| rest.is_empty() || rest.ends_with('.') && rest.len() > 1)
     };
-    DOMAINS.iter().any(|domain| named(&domain))
+    DOMAINS.iter().any(is_in)
         && host.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.'))
 }
 

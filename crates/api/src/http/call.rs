@@ -142,6 +142,18 @@ impl Call {
         format!("{scheme}://{}", self.header("host").or(authority).unwrap_or("localhost"))
     }
 
+    /// Where this client reaches the server with TLS, `host` or `host:port`: as it does now, or, from this machine, by the
+    /// local authority.
+    pub fn reached(&self) -> Option<String> {
+        let base = self.base();
+        if let Some(authority) = base.strip_prefix("https://") {
+            return Some(authority.strip_suffix(":443").unwrap_or(authority).to_owned());
+        }
+        self.app.authorities.current()?;
+        let (host, port) = base.strip_prefix("http://")?.rsplit_once(':')?;
+        matches!(host, "127.0.0.1" | "localhost" | "[::1]").then(|| format!("localhost:{port}"))
+    }
+
     /// The query's fields, decoded, in the order written.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ mod generate;
 mod grpc;
 mod models;
 mod operations;
+mod pipeline_jobs;
 mod pipelines;
 mod predict;
 mod pull;
