@@ -11,7 +11,7 @@ import requests
 
 from conftest import PROJECT
 from models import FEATURES, SLOPES, linear_onnx, linear_scores, numbers_onnx
-from served import BINARY, Server, environment
+from served import BINARY, Server, environment, model_file
 
 ROWS = [[1.0, 0.0, 0.0, 0.0], [0.2, -0.4, 0.6, 0.8]]
 
@@ -35,6 +35,16 @@ def test_a_dedicated_endpoint_answers_at_its_own_address(run, tmp_path):
     for answer in [found["predictions"], found["raw"], found["streamed"], found["invoked"], found["invoked_stream"][0], chosen]:
         assert np.allclose(answer, expected, rtol=1e-5), found
     assert by_whom and found["elsewhere"] == 404
+
+
+def test_a_language_model_answers(server, run):
+    server.command("import", model_file("smollm2-135m"), "--name", "speaker", "--project", PROJECT)
+    server.command("deploy", "speaker", "--project", PROJECT)
+    found = run("speaking.py")
+    assert found["whole"] and found["whole"] == found["streamed"] == found["raw"] and found["deployed"]
+    events = [json.loads(line.removeprefix("data: ")) for line in found["lines"] if line.startswith("data: {")]
+    said = "".join(event["choices"][0]["delta"].get("content") or "" for event in events if event["choices"])
+    assert said == found["raw"] and found["lines"][-1] == "data: [DONE]"
 
 
 def test_without_tls_no_endpoint_is_dedicated(tmp_path):

@@ -29,6 +29,8 @@ mod model;
 mod models;
 mod name;
 mod network;
+mod note;
+mod notes;
 mod operation;
 mod operations;
 mod principal;
@@ -72,6 +74,8 @@ pub use model::{ContainerSpec, ExplanationMethod, ExplanationSpec, Model, Servin
 pub use models::{AliasChange, ArtifactSource, ModelPatch, Models, UploadModel};
 pub use name::{ModelName, NameError, Parent, VersionRef, is_id};
 pub use network::{Network, NetworkError};
+pub use note::{Note, NoteKind};
+pub use notes::Notes;
 pub use operation::{Operation, OperationKind, OperationResult};
 pub use operations::Operations;
 pub use principal::{ALL_PROJECTS, Principal};

@@ -20,6 +20,7 @@ mod explanation;
 mod fields;
 mod generate;
 mod grpc;
+mod metadata;
 mod models;
 mod operations;
 mod pipeline_jobs;

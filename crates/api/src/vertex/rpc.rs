@@ -15,8 +15,8 @@ use serde_json::{Map, Value};
 use super::fields;
 use super::schema::{Binding, BodyRule, Procedure, Schema, SchemaError, canonical, put_text, sendable};
 use super::{
-    PROTOCOL, batch, datasets, endpoints, evaluations, explain, grpc, models, operations, pipeline_jobs,
-    pipelines, predict, pull,
+    PROTOCOL, batch, datasets, endpoints, evaluations, explain, grpc, metadata, models, operations,
+    pipeline_jobs, pipelines, predict, pull,
 };
 use crate::Fault;
 use crate::http::{Access, App, Call, Handler, Permission, Route, Template, handler, json_reply};
@@ -92,6 +92,7 @@ pub(super) fn routes() -> Result<Vec<Route>, SchemaError> {
         batch::served(),
         evaluations::served(),
         datasets::served(),
+        metadata::served(),
         pipelines::served(),
         pipeline_jobs::served(),
         operations::served(),
