@@ -32,7 +32,9 @@ impl Keys {
     pub async fn create_account(&self, new: NewKey, public_key: &[u8]) -> Result<KeyInfo> {
         // A sequence (0x30) whose length takes two bytes (0x82): all such keys begin so.
         if !PUBLIC_KEY_BYTES.contains(&public_key.len()) || !public_key.starts_with(&[0x30, 0x82]) {
-            return Err(Error::invalid("the public key must be RSA, 2048 to 4096 bits, in DER as PKCS #1 has it"));
+            return Err(Error::invalid(
+                "the public key must be RSA, 2048 to 4096 bits, in DER as PKCS #1 has it",
+            ));
         }
         Ok(self.make(new, Some(STANDARD.encode(public_key))).await?.0)
     }
@@ -112,7 +114,8 @@ mod tests {
 
     async fn account(control: &Control) -> Principal {
         let key = [&[0x30, 0x82][..], &[7; 268]].concat();
-        let new = NewKey { networks: vec!["127.0.0.0/8".parse().unwrap()], ..NewKey::new("p", Role::Deployer) };
+        let new =
+            NewKey { networks: vec!["127.0.0.0/8".parse().unwrap()], ..NewKey::new("p", Role::Deployer) };
         let info = control.keys().create_account(new, &key).await.unwrap();
         Principal { key_id: info.id, project: info.project, role: info.role, models: None }
     }

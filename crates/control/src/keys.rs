@@ -505,7 +505,9 @@ impl Keys {
         let end = now.checked_add(overlap).map_err(|e| Error::internal("adding to a time", e))?;
         let key = store::modify::<StoredKey>(self.control.store(), id, None, |key| {
             if key.info.public_key.is_some() {
-                return Err(Error::precondition(format!("{id} is a service account, which has no secret to rotate")));
+                return Err(Error::precondition(format!(
+                    "{id} is a service account, which has no secret to rotate"
+                )));
             }
             key.former = (!overlap.is_zero()).then_some(key.hash);
             key.hash = hash;

@@ -51,7 +51,8 @@ async fn answer(call: Call) -> Result<Response, Fault> {
         )
         .because("invalid_grant")
     };
-    let (token, time) = keys.issue_token(&account.ok_or_else(refused)?);
+    let account = account.ok_or_else(refused)?;
+    let (token, time) = keys.issue_token(&account);
     let reply = json!({"access_token": token.expose(), "expires_in": time.as_secs(), "token_type": "Bearer"});
     let mut reply = json_reply(StatusCode::OK, &reply)?;
     reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

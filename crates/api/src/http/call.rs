@@ -1,6 +1,7 @@
 //! [`Call`]: one request on its way to a handler.
 
 use std::borrow::Cow;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 

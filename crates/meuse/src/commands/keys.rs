@@ -135,7 +135,8 @@ impl List {
             output.value(&json!({ "keys": keys }));
             return Ok(());
         }
-        let mut table = Table::new(&["ID", "KIND", "PROJECT", "ROLE", "BOUND TO", "EXPIRES", "CREATED", "LAST USED"]);
+        let mut table =
+            Table::new(&["ID", "KIND", "PROJECT", "ROLE", "BOUND TO", "EXPIRES", "CREATED", "LAST USED"]);
         for key in &keys {
             let text = |field: &str| key.get(field).and_then(Value::as_str).unwrap_or_default();
             let expires = if text("expires").is_empty() { "never" } else { text("expires") };
