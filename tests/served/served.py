@@ -37,6 +37,8 @@ def environment() -> dict[str, str]:
 class Server:
     """`meuse serve` on one data directory, with its key; killed and started again at will."""
 
+    listen = "127.0.0.1:0"
+
     def __init__(self, data: pathlib.Path, *options: str):
         self.data, self.options = data, options
         self.log = open(data.parent / f"{data.name}.log", "a+")
@@ -44,7 +46,7 @@ class Server:
 
     def start(self):
         self.process = subprocess.Popen(
-            [BINARY, "serve", "--data", self.data, "--listen", "127.0.0.1:0", *self.options],
+            [BINARY, "serve", "--data", self.data, "--listen", self.listen, *self.options],
             stdout=subprocess.PIPE, stderr=self.log, text=True, env=environment(),
         )
         self.url = self._address()

@@ -9,6 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 FEATURES = 4
 WEIGHTS = np.array([[1, -1, 0], [0, 2, -1], [-2, 0, 1], [0.5, 0.5, -0.5]], dtype=np.float32)
 BIAS = np.array([0.1, -0.2, 0.3], dtype=np.float32)
+SLOPES = np.array([[0.5], [1.5], [-0.75], [2.0]], dtype=np.float32)
 
 
 def linear_onnx(path: pathlib.Path, scale: float = 1.0) -> pathlib.Path:
@@ -34,6 +35,20 @@ def linear_scores(rows, scale: float = 1.0) -> np.ndarray:
     logits = np.asarray(rows, dtype=np.float32) @ (WEIGHTS * np.float32(scale)) + BIAS
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
+
+
+def numbers_onnx(path, offset: float):
+    """x · SLOPES + offset, one number a row."""
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["product"]), helper.make_node("Add", ["product", "b"], ["value"])]
+    graph = helper.make_graph(
+        nodes, "numbers",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", FEATURES])],
+        [helper.make_tensor_value_info("value", TensorProto.FLOAT, ["n", 1])],
+        [numpy_helper.from_array(SLOPES, "w"), numpy_helper.from_array(np.array([offset], dtype=np.float32), "b")],
+    )
+    path.mkdir(parents=True)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path / "model.onnx")
+    return path
 
 
 TOPICS = {

@@ -6,33 +6,16 @@ import json
 import time
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from scipy.stats import binomtest
 from sklearn import metrics as reference
 
-from models import FEATURES, linear_onnx, linear_scores
+from models import FEATURES, SLOPES, linear_onnx, linear_scores, numbers_onnx
 
 LOCAL_IMAGE = "gcr.io/cloud-aiplatform/prediction/sklearn-cpu.1-0:latest"
-SLOPES = np.array([[0.5], [1.5], [-0.75], [2.0]], dtype=np.float32)
 REGRESSION = "gs://google-cloud-aiplatform/schema/modelevaluation/regression_metrics_1.0.0.yaml"
 EXACT = dict(rel=1e-9, abs=1e-12)
-
-
-def numbers_onnx(path, offset: float):
-    """x · SLOPES + offset, one number a row."""
-    nodes = [helper.make_node("MatMul", ["x", "w"], ["product"]), helper.make_node("Add", ["product", "b"], ["value"])]
-    graph = helper.make_graph(
-        nodes, "numbers",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", FEATURES])],
-        [helper.make_tensor_value_info("value", TensorProto.FLOAT, ["n", 1])],
-        [numpy_helper.from_array(SLOPES, "w"), numpy_helper.from_array(np.array([offset], dtype=np.float32), "b")],
-    )
-    path.mkdir(parents=True)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path / "model.onnx")
-    return path
 
 
 def upload(aip, name, paths):

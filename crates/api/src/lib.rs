@@ -1,12 +1,13 @@
 //! The only crate that knows HTTP and wire JSON: one folder a protocol, none importing another.
 //!
 //! [`http`] is the server: connections, limits, routes, keys. [`vertex`], [`openai`], [`anthropic`], [`ollama`], [`kserve`], [`tfserving`], [`mlflow`],
-//! [`storage`] and [`admin`] are protocols: they turn wire requests into calls of `control` and `serving` and turn the answers back.
+//! [`storage`], [`cloud`] and [`admin`] are protocols: they turn wire requests into calls of `control` and `serving` and turn the answers back.
 //! What protocols share lies beside them: [`language`] between requests and language models, [`embedding`] between these
 //! and encoders, [`models`] to list both, [`rows`] for predictions in rows and columns, [`fields`] to read JSON, [`stream`] to write it piece by piece.
 
 pub mod admin;
 pub mod anthropic;
+pub mod cloud;
 mod embedding;
 mod fault;
 mod fields;
@@ -35,7 +36,9 @@ pub use fault::{Code, Fault};
 /// If the embedded API description cannot be read: a defect.
 pub(crate) fn routes() -> Result<http::Routes, vertex::SchemaError> {
     let mut routes = http::Routes::default();
-    for route in health::routes().into_iter().chain(admin::routes()).chain(storage::routes()) {
+    for route in
+        health::routes().into_iter().chain(admin::routes()).chain(cloud::routes()).chain(storage::routes())
+    {
         routes.add(route);
     }
     let predicting = kserve::routes().into_iter().chain(tfserving::routes()).chain(mlflow::routes());

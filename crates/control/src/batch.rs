@@ -37,10 +37,11 @@ pub struct BatchJob {
 }
 
 /// A row file's format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RowFormat {
     /// Comma-separated, with a header line (RFC 4180).
+    #[default]
     Csv,
     /// One JSON value a line.
     Jsonl,

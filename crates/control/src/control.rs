@@ -22,7 +22,7 @@ use crate::store::{self, MetadataStore, SqliteStore};
 use crate::web::SourceOptions;
 use crate::{
     Catalogue, Datasets, Endpoints, Error, ErrorCode, Evaluations, Files, Job, JobKind, JobOptions, Jobs,
-    Keys, Model, Models, Operations, Principal, Result, Timestamp,
+    Keys, Model, Models, Notes, Operations, Principal, Result, Timestamp,
 };
 
 /// How often idle models are looked for, at most and at least.
@@ -185,6 +185,11 @@ impl Control {
     /// Named sets of labelled rows.
     pub fn datasets(&self) -> Datasets {
         Datasets::new(self.clone())
+    }
+
+    /// What clients keep of their own work.
+    pub fn notes(&self) -> Notes {
+        Notes::new(self.clone())
     }
 
     /// Figures of versions.

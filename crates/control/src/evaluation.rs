@@ -60,6 +60,12 @@ pub struct EvaluationJob {
     /// The version that it is compared with.
     #[serde(default)]
     pub against: Option<Against>,
+    /// What the classes are called, in the order of the scores, where the client says.
+    #[serde(default)]
+    pub class_labels: Vec<String>,
+    /// The pipeline that the client believes to run, as it wrote it, to be read back.
+    #[serde(default)]
+    pub pipeline: Option<serde_json::Value>,
     /// Rows measured so far.
     pub rows: u64,
     /// The evaluation made, by resource name.

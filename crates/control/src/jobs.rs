@@ -29,6 +29,7 @@ use formats::spec::TrainSpec;
 
 pub(crate) use runner::Runner;
 
+use crate::check;
 use crate::name::fresh_id;
 use crate::operation::OperationKind;
 use crate::storage::ObjectUri;
@@ -63,6 +64,8 @@ pub enum JobCollection {
     Batch,
     /// `evaluationJobs`.
     Evaluation,
+    /// `pipelineJobs`: evaluations that clients ask for as pipelines.
+    Pipeline,
     /// `modelPulls`.
     Pull,
     /// `requestBatches`.
@@ -76,6 +79,7 @@ impl JobCollection {
             JobCollection::Training => "trainingPipelines",
             JobCollection::Batch => "batchPredictionJobs",
             JobCollection::Evaluation => "evaluationJobs",
+            JobCollection::Pipeline => "pipelineJobs",
             JobCollection::Pull => "modelPulls",
             JobCollection::Requests => "requestBatches",
         }
@@ -181,7 +185,7 @@ pub struct NewRequestBatch {
 }
 
 /// An evaluation to create.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct NewEvaluation {
     /// What people call it.
     pub display_name: String,
@@ -197,6 +201,21 @@ pub struct NewEvaluation {
     pub slice_by: Vec<String>,
     /// The version to compare it with on the same rows, by resource name as `model`.
     pub against: Option<String>,
+    /// What the classes are called, in the order of the scores; as the model says when empty.
+    pub class_labels: Vec<String>,
+    /// The pipeline as which it is asked for.
+    pub pipeline: Option<NewPipeline>,
+}
+
+/// The pipeline as which a client asks for an evaluation.
+#[derive(Debug, Clone, Default)]
+pub struct NewPipeline {
+    /// The job's id; generated when absent.
+    pub id: Option<String>,
+    /// The owner's labels.
+    pub labels: BTreeMap<String, String>,
+    /// The pipeline as the client wrote it, to be read back.
+    pub as_written: serde_json::Value,
 }
 
 impl Jobs {
@@ -289,12 +308,17 @@ impl Jobs {
             Some(name) => Some(self.against(parent, name, &model, version).await?),
             None => None,
         };
+        let collection =
+            if new.pipeline.is_some() { JobCollection::Pipeline } else { JobCollection::Evaluation };
+        let NewPipeline { id, labels, as_written } = new.pipeline.clone().unwrap_or_default();
+        check::labels(&labels)?;
+        check::json("the pipeline", &as_written)?;
         let now = Timestamp::now();
         let mut job = blank(
             parent,
-            JobCollection::Evaluation,
+            collection,
             new.display_name,
-            BTreeMap::new(),
+            labels,
             JobKind::Evaluation(EvaluationJob {
                 model: model.name.clone(),
                 version,
@@ -303,10 +327,16 @@ impl Jobs {
                 target: new.target,
                 slice_by: new.slice_by,
                 against,
+                class_labels: new.class_labels,
+                pipeline: new.pipeline.map(|_| as_written),
                 rows: 0,
                 result: None,
             }),
         )?;
+        if let Some(id) = id {
+            check::id("pipeline_job_id", &id)?;
+            job.name = parent.child(collection.as_str(), &id);
+        }
         let mut operation = Operation {
             name: operation_name(&model.name, &job.name),
             target: model.name,

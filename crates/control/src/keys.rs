@@ -63,6 +63,9 @@ pub struct KeyInfo {
     /// When it was last used, to the minute.
     #[serde(default)]
     pub last_used: Option<Timestamp>,
+    /// Of a service account, whose holder signs instead of showing a secret: the public half of their key, in base64.
+    #[serde(default)]
+    pub public_key: Option<String>,
 }
 
 /// What to make a key for.
@@ -119,6 +122,10 @@ impl NewKey {
 pub struct Secret(String);
 
 impl Secret {
+    pub(crate) fn new(text: String) -> Self {
+        Secret(text)
+    }
+
     /// The key itself, to hand to its holder.
     pub fn expose(&self) -> &str {
         &self.0
@@ -140,7 +147,7 @@ pub struct Keys {
 /// A key is `mk_`, its id, `_` and its secret.
 const PREFIX: &str = "mk_";
 /// Digits of an id: 64 bits in hexadecimal.
-const ID_LENGTH: usize = 16;
+pub(crate) const ID_LENGTH: usize = 16;
 /// Bytes of a secret, and of the pepper.
 const SECRET_BYTES: usize = 32;
 /// Bytes of a key at most: anything longer is not looked at.
@@ -161,11 +168,19 @@ struct StoredKey {
 /// HMAC-SHA256 under the pepper of a key's id and secret.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
-struct Hash([u8; 32]);
+pub(crate) struct Hash([u8; 32]);
 
 impl Hash {
+    pub(crate) fn new(hash: [u8; 32]) -> Self {
+        Hash(hash)
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// Compares in constant time.
-    fn is(&self, other: &Hash) -> bool {
+    pub(crate) fn is(&self, other: &Hash) -> bool {
         self.0.ct_eq(&other.0).into()
     }
 }
@@ -211,9 +226,9 @@ impl Record for StoredKey {
 }
 
 /// A key in memory.
-struct Held {
+pub(crate) struct Held {
     stored: StoredKey,
-    principal: Arc<Principal>,
+    pub(crate) principal: Arc<Principal>,
     /// When it was last used, in seconds of Unix time, to the grain; 0 for never.
     used_s: AtomicI64,
 }
@@ -246,10 +261,23 @@ impl Held {
         let is_current = self.stored.hash.is(given);
         let is_former = self.stored.former.is_some_and(|former| former.is(given))
             && info.former_expires.is_some_and(|end| now < end);
-        (is_current || is_former) && info.expires.is_none_or(|expires| now < expires)
+        is_current || is_former
     }
 
-    fn note_use(&self, now: Timestamp) {
+    /// Whether it works now for who comes from `from`, and shows that it is theirs.
+    fn admits(&self, from: IpAddr, now: Timestamp) -> bool {
+        let info = &self.stored.info;
+        let is_near = info.networks.is_empty() || info.networks.iter().any(|network| network.contains(from));
+        is_near && info.expires.is_none_or(|expires| now < expires)
+    }
+
+    /// The public half of a service account's key, if it works now for who comes from `from`.
+    pub(crate) fn public_key(&self, from: IpAddr, now: Timestamp) -> Option<Vec<u8>> {
+        let key = self.stored.info.public_key.as_ref()?;
+        if self.admits(from, now) { STANDARD.decode(key).ok() } else { None }
+    }
+
+    pub(crate) fn note_use(&self, now: Timestamp) {
         let now_s = now.as_second() / USE_GRAIN_S * USE_GRAIN_S;
         if self.used_s.load(Ordering::Relaxed) < now_s {
             self.used_s.store(now_s, Ordering::Relaxed);
@@ -261,7 +289,7 @@ impl Held {
 pub(crate) struct KeyRing {
     /// Keyed with the pepper.
     mac: Hmac<Sha256>,
-    keys: RwLock<HashMap<String, Held>>,
+    pub(crate) keys: RwLock<HashMap<String, Held>>,
     /// Held while a key is changed in the store and then here, so that both see changes in one order.
     changing: Mutex<()>,
 }
@@ -285,7 +313,7 @@ impl KeyRing {
         Ok(ring)
     }
 
-    fn hash(&self, id: &str, secret: &str) -> Hash {
+    pub(crate) fn hash(&self, id: &str, secret: &str) -> Hash {
         let mut mac = self.mac.clone();
         mac.update(id.as_bytes());
         mac.update(b"_");
@@ -308,6 +336,7 @@ impl KeyRing {
             rotate_time: None,
             former_expires: None,
             last_used: None,
+            public_key: None,
         };
         Ok((StoredKey { info, hash, former: None, etag: String::new() }, secret))
     }
@@ -340,9 +369,7 @@ impl KeyRing {
         let given = self.hash(id, secret);
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         let held = keys.get(id)?;
-        let info = &held.stored.info;
-        let is_near = info.networks.is_empty() || info.networks.iter().any(|network| network.contains(from));
-        if !(held.accepts(&given, now) && is_near) {
+        if !(held.accepts(&given, now) && held.admits(from, now)) {
             return None;
         }
         held.note_use(now);
@@ -397,7 +424,10 @@ fn lost_pepper(path: &Path, what: &str) -> Error {
 }
 
 /// Puts a file in place, whole and readable by its owner alone.
-fn write_private(path: &Path, content: &[u8]) -> Result<()> {
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write_private(path: &Path, content: &[u8]) -> Result<()> {
     let staged = path.with_extension("new");
     let write = || -> std::io::Result<()> {
         // Left by a crash, perhaps with another mode.
@@ -429,9 +459,19 @@ impl Keys {
     /// # Errors
     /// If the project is malformed, `expires` has passed, or another role than an invoker's is to be bound to models.
     pub async fn create(&self, new: NewKey) -> Result<(KeyInfo, Secret)> {
+        self.make(new, None).await
+    }
+
+    pub(crate) fn ring(&self) -> &KeyRing {
+        self.control.key_ring()
+    }
+
+    /// The same for both kinds. Nobody gets to see the secret of one that has a public key.
+    pub(crate) async fn make(&self, new: NewKey, public_key: Option<String>) -> Result<(KeyInfo, Secret)> {
         new.check()?;
         let ring = self.control.key_ring();
-        let (key, secret) = ring.draw(new)?;
+        let (mut key, secret) = ring.draw(new)?;
+        key.info.public_key = public_key;
         Ok((ring.keep(self.control.store(), key).await?, secret))
     }
 
@@ -464,6 +504,11 @@ impl Keys {
         let now = Timestamp::now();
         let end = now.checked_add(overlap).map_err(|e| Error::internal("adding to a time", e))?;
         let key = store::modify::<StoredKey>(self.control.store(), id, None, |key| {
+            if key.info.public_key.is_some() {
+                return Err(Error::precondition(format!(
+                    "{id} is a service account, which has no secret to rotate"
+                )));
+            }
             key.former = (!overlap.is_zero()).then_some(key.hash);
             key.hash = hash;
             key.info.rotate_time = Some(now);
@@ -501,10 +546,11 @@ impl Keys {
         Ok(())
     }
 
-    /// Whose key this is, coming from `from`; `None` if it is nobody's, expired, or not to be used from there. Touches
-    /// memory only.
+    /// Whose key or token this is, coming from `from`; `None` if it is nobody's, expired, or not to be used from there.
+    /// Touches memory only.
     pub fn authenticate(&self, key: &str, from: IpAddr) -> Option<Arc<Principal>> {
-        self.control.key_ring().authenticate(key, from, Timestamp::now())
+        let (ring, now) = (self.ring(), Timestamp::now());
+        ring.authenticate(key, from, now).or_else(|| ring.token_holder(key, from, now))
     }
 
     /// Writes down when keys were last used. What cannot be written is tried again the next time.

@@ -2,6 +2,7 @@
 //!
 //! The nouns are one file each; [`Control`] is the door through which `api` and `meuse` come in.
 
+mod account;
 mod answerer;
 pub mod artifact;
 pub mod audit;
@@ -28,6 +29,8 @@ mod model;
 mod models;
 mod name;
 mod network;
+mod note;
+mod notes;
 mod oidc;
 mod operation;
 mod operations;
@@ -44,6 +47,7 @@ mod traffic;
 mod training;
 mod web;
 
+pub use account::address as account_address;
 pub use answerer::{Answered, Answerer, Asked, BatchEnding, Closed, LineChecker, LineFault};
 pub use artifact::Artifacts;
 pub use audit::Audit;
@@ -62,14 +66,17 @@ pub use files::{FILE_BYTES_MAX, FileReader, FileWriter, Files};
 pub use jiff::Timestamp;
 pub use job::{Job, JobError, JobKind, JobState};
 pub use jobs::{
-    CRASHES_MAX, JobCollection, JobOptions, Jobs, NewBatch, NewEvaluation, NewRequestBatch, NewTraining,
+    CRASHES_MAX, JobCollection, JobOptions, Jobs, NewBatch, NewEvaluation, NewPipeline, NewRequestBatch,
+    NewTraining,
 };
 pub use jwt::{Algorithm, Jwt};
-pub use keys::{KeyInfo, Keys, NewKey, Secret};
+pub use keys::{KeyInfo, Keys, NewKey, Secret, write_private};
 pub use model::{ContainerSpec, ExplanationMethod, ExplanationSpec, Model, ServingStatus, Version};
 pub use models::{AliasChange, ArtifactSource, ModelPatch, Models, UploadModel};
 pub use name::{ModelName, NameError, Parent, VersionRef, is_id};
 pub use network::{Network, NetworkError};
+pub use note::{Note, NoteKind};
+pub use notes::Notes;
 pub use oidc::Oidc;
 pub use operation::{Operation, OperationKind, OperationResult};
 pub use operations::Operations;

@@ -54,6 +54,8 @@ pub enum Command {
     Keys(commands::keys::Keys),
     /// Read and verify the log of who did what
     Audit(commands::audit::Audit),
+    /// Print the environment in which programs written for a cloud come to this server
+    Env(commands::env::Env),
     /// Measure a language model under load, or this machine
     Bench(commands::bench::Bench),
     /// Check this machine, the data directory and the server, and say what to do

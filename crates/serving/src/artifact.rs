@@ -1,6 +1,7 @@
 //! Finding the model in an artifact directory.
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use formats::manifest::{MANIFEST_FILE, MODEL_FILE, Manifest, ManifestError};
@@ -174,7 +175,11 @@ pub(crate) fn find(dir: &Path) -> Result<Artifact, LoadError> {
         }
         [only] if is(only, ".keras") => Ok(Artifact::Keras(dir.join(only))),
         [only] => Ok(Artifact::Onnx(dir.join(only))),
-        [] => Err(refusal(&files)),
+        [] => match files.as_slice() {
+            // Google's library names the one file that it uploads after a framework; what it is, it says itself.
+            [only] if is_graph(&dir.join(only)) => Ok(Artifact::Onnx(dir.join(only))),
+            _ => Err(refusal(&files)),
+        },
         several if let Some(graph) = usual_graph(dir, several) => Ok(Artifact::Onnx(dir.join(graph))),
         several => Err(LoadError::SeveralModels { found: quoted(several) }),
     }
@@ -190,6 +195,14 @@ fn usual_graph<'f>(dir: &Path, models: &[&'f String]) -> Option<&'f str> {
 /// Whether the name of a file ends so.
 fn is(file: &str, end: &str) -> bool {
     file.to_ascii_lowercase().ends_with(end)
+}
+
+/// Whether a file begins as ONNX graphs do: with the version of the format, and then with one of the fields that follow it.
+/// No format that is refused by its name begins so.
+fn is_graph(path: &Path) -> bool {
+    let mut begin = [0; 3];
+    let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut begin));
+    read.is_ok() && matches!(begin, [0x08, 3..=30, 0x12 | 0x1a | 0x22 | 0x2a | 0x32 | 0x3a | 0x42])
 }
 
 /// Whether a file is a language model, and not the second or a later part of one: `…-00002-of-00005.gguf`.
@@ -315,6 +328,16 @@ mod tests {
             let error = found(files).unwrap_err();
             assert!(error.contains(advice), "{files:?}: {error}");
         }
+    }
+
+    #[test]
+    fn one_file_is_what_it_says_whatever_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("model.bst"), [0x08, 8, 0x12, 0]).unwrap();
+        assert!(matches!(find(dir.path()), Ok(Artifact::Onnx(path)) if path.ends_with("model.bst")));
+        // That of a SavedModel.
+        fs::write(dir.path().join("model.bst"), [0x08, 1, 0x12, 0]).unwrap();
+        assert!(matches!(find(dir.path()), Err(LoadError::Refused { .. })));
     }
 
     #[test]

@@ -37,7 +37,7 @@ struct RotateKey {
 /// A key as it is shown: the secret part only in the answer to its creation and its rotation.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct KeyReply<'a> {
+pub(super) struct KeyReply<'a> {
     id: &'a str,
     project: &'a str,
     role: &'static str,
@@ -54,12 +54,15 @@ struct KeyReply<'a> {
     former_expires: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_used: Option<Timestamp>,
+    /// Of a service account: how Google's libraries know it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<&'a str>,
 }
 
 impl<'a> KeyReply<'a> {
-    fn new(info: &'a KeyInfo, key: Option<&'a str>) -> Self {
+    pub(super) fn new(info: &'a KeyInfo, key: Option<&'a str>) -> Self {
         KeyReply {
             id: &info.id,
             project: &info.project,
@@ -71,6 +74,7 @@ impl<'a> KeyReply<'a> {
             rotate_time: info.rotate_time,
             former_expires: info.former_expires,
             last_used: info.last_used,
+            email: info.public_key.is_some().then(|| control::account_address(&info.id)),
             key,
         }
     }

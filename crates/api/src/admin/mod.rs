@@ -1,6 +1,7 @@
 //! What the command line needs and Vertex has not: [`keys`], the [`audit`] log, and the catalogue of models.
 
 mod audit;
+mod cloud;
 mod keys;
 
 use http::{Method, StatusCode};
@@ -13,17 +14,7 @@ use crate::vertex::PROTOCOL;
 
 /// The routes of this protocol.
 pub fn routes() -> Vec<Route> {
-    let route = |method, pattern: &str, permission: Permission, handler: Handler| {
-        Template::parse(pattern).map(|template| Route {
-            method,
-            template,
-            pattern: pattern.to_owned(),
-            access: Access::Needs(permission),
-            protocol: PROTOCOL,
-            handler,
-        })
-    };
-    [
+    let routes = [
         route(Method::POST, "/admin/v1/keys", Administer, handler(keys::create)),
         route(Method::GET, "/admin/v1/keys", Administer, handler(keys::list)),
         route(Method::POST, "/admin/v1/keys/{key}:rotate", Administer, handler(keys::rotate)),
@@ -31,10 +22,14 @@ pub fn routes() -> Vec<Route> {
         route(Method::GET, "/admin/v1/audit", Audit, handler(audit::export)),
         route(Method::GET, "/admin/v1/audit:verify", Audit, handler(audit::verify)),
         route(Method::GET, "/admin/v1/catalogue", Read, handler(catalogue)),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+    ];
+    routes.into_iter().chain(cloud::routes()).flatten().collect()
+}
+
+fn route(method: Method, pattern: &str, permission: Permission, handler: Handler) -> Option<Route> {
+    let (template, pattern) = (Template::parse(pattern)?, pattern.to_owned());
+    let access = Access::Needs(permission);
+    Some(Route { method, template, pattern, access, protocol: PROTOCOL, handler })
 }
 
 /// What can be pulled by a name, and the memory that this machine has for a model.

@@ -7,7 +7,7 @@ use http::header::AUTHORIZATION;
 /// Who may call a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Anyone. For health and nothing that tells of a project.
+    /// Anyone. For health, for what brings a credential in its body, and for nothing that tells of a project.
     Public,
     /// Keys whose role grants this.
     Needs(Permission),

@@ -1,6 +1,7 @@
 //! [`Call`]: one request on its way to a handler.
 
 use std::borrow::Cow;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use control::{Control, Principal};
 use http::request::Parts;
 use tokio::sync::Semaphore;
 
+use super::authority::Authorities;
 use super::path::{Segments, percent_decode};
 use super::tls::Secure;
 use super::{Limits, Metrics, RequestBody, Template};
@@ -27,6 +29,8 @@ pub struct App {
     pub(crate) preparing: Arc<Semaphore>,
     /// How its answers stand against others', as engines of language models take it.
     pub(crate) priority: i8,
+    /// Whom programs on this machine that were written for Google's cloud trust.
+    pub(crate) authorities: Arc<Authorities>,
 }
 
 impl App {
@@ -34,7 +38,8 @@ impl App {
     pub fn new(control: Control, router: serving::Router) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let preparing = Arc::new(Semaphore::new(processors));
-        App { control, router, limits: Limits::default(), preparing, priority: 0 }
+        let authorities = Arc::new(Authorities::open(&control.options().data_dir));
+        App { control, router, limits: Limits::default(), preparing, priority: 0, authorities }
     }
 
     /// The same for requests that nobody waits for: they are prepared by `preparing`, may take `time`, and their
@@ -46,9 +51,14 @@ impl App {
             limits: Limits { predict_timeout: time, answer_timeout: time, ..self.limits.clone() },
             preparing: Arc::clone(preparing),
             priority: llm::BACKGROUND,
+            authorities: Arc::clone(&self.authorities),
         }
     }
 }
+
+/// Where a request comes from.
+#[derive(Clone, Copy)]
+pub(super) struct Peer(pub(super) IpAddr);
 
 /// One request: authenticated, authorised, matched to a route, its body not yet read.
 pub struct Call {
@@ -133,6 +143,18 @@ impl Call {
         format!("{scheme}://{}", self.header("host").or(authority).unwrap_or("localhost"))
     }
 
+    /// Where this client reaches the server with TLS, `host` or `host:port`: as it does now, or, from this machine, by the
+    /// local authority.
+    pub fn reached(&self) -> Option<String> {
+        let base = self.base();
+        if let Some(authority) = base.strip_prefix("https://") {
+            return Some(authority.strip_suffix(":443").unwrap_or(authority).to_owned());
+        }
+        self.app.authorities.current()?;
+        let (host, port) = base.strip_prefix("http://")?.rsplit_once(':')?;
+        matches!(host, "127.0.0.1" | "localhost" | "[::1]").then(|| format!("localhost:{port}"))
+    }
+
     /// The query's fields, decoded, in the order written.
     ///
     /// # Errors
@@ -146,6 +168,11 @@ impl Call {
             .map(|part| part.split_once('=').unwrap_or((part, "")))
             .map(|(name, value)| Ok((decode(name)?, decode(value)?)))
             .collect()
+    }
+
+    /// Where the request comes from; an address that is nobody's for one from within.
+    pub(crate) fn peer(&self) -> IpAddr {
+        self.head.extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0)
     }
 
     /// A request header, when it is text.

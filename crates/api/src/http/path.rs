@@ -124,7 +124,7 @@ fn check(segment: &str) -> Result<(), PathError> {
 }
 
 /// Decodes `%XX`, and `+` as a space where `form` says so. `None` for a broken escape or broken UTF-8.
-pub(super) fn percent_decode(raw: &str, form: bool) -> Option<Cow<'_, str>> {
+pub(crate) fn percent_decode(raw: &str, form: bool) -> Option<Cow<'_, str>> {
     let encoded = raw.contains('%') || (form && raw.contains('+'));
     if !encoded {
         return Some(Cow::Borrowed(raw));

@@ -22,9 +22,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::access::{Access, Permission, key};
+use super::account;
 use super::audit::{Trace, denied};
-use super::call::allow_project;
+use super::call::{Peer, allow_project};
 use super::connection::{Activity, Watched};
+use super::door::Door;
 use super::route::Found;
 use super::tls::{self, Secure, Stream, Tls};
 use super::{App, Call, Limits, Metrics, Protocol, RequestBody, Response, Route, Routes, Within, grpc};
@@ -40,10 +42,6 @@ const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n
 content-type: application/json\r\ncontent-length: 110\r\n\r\n\
 {\"error\":{\"code\":503,\"message\":\"too many connections; try again shortly\",\"status\":\"UNAVAILABLE\",\"details\":[]}}";
 
-/// Where a request comes from.
-#[derive(Clone, Copy)]
-struct Peer(IpAddr);
-
 /// Everything that answers, shared by all connections.
 struct Server {
     app: Arc<App>,
@@ -52,7 +50,7 @@ struct Server {
     metrics: Arc<Metrics>,
     bodies_held: Arc<AtomicUsize>,
     request_ids: RequestIds,
-    tls: Option<Arc<Tls>>,
+    door: Door,
     stopping: AtomicBool,
 }
 
@@ -60,7 +58,7 @@ struct Server {
 /// `shutdown` is ready; then takes no more connections, lets what runs finish for [`Limits::drain_timeout`], and returns.
 ///
 /// # Errors
-/// If the embedded API description cannot be read: a defect.
+/// If the embedded API description cannot be read, or the cryptography speaks no TLS: a defect.
 pub async fn serve(
     listener: TcpListener,
     tls: Option<Tls>,
@@ -68,6 +66,8 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
     let limits = Arc::new(app.limits.clone());
+    let tls = tls.map(Arc::new);
+    let door = Door::new(tls.clone(), Arc::clone(&app.authorities)).map_err(io::Error::other)?;
     let server = Arc::new(Server {
         app: Arc::new(app),
         routes: Arc::new(crate::routes().map_err(io::Error::other)?),
@@ -75,10 +75,10 @@ pub async fn serve(
         metrics: Arc::default(),
         bodies_held: Arc::default(),
         request_ids: RequestIds::new(),
-        tls: tls.map(Arc::new),
+        door,
         stopping: AtomicBool::new(false),
     });
-    let _renewing = server.tls.clone().map(renewing);
+    let _renewing = tls.map(renewing);
     crate::answer_batches(&server.app.control, &Within::new(&server.app, &server.routes));
     let (stop, stopping) = watch::channel(false);
     let mut connections = JoinSet::new();
@@ -160,9 +160,12 @@ async fn opened(
     peer: SocketAddr,
     stopping: &mut watch::Receiver<bool>,
 ) -> Option<Stream> {
-    let Some(tls) = &server.tls else { return Some(Stream::Plain(stream)) };
+    if server.door.is_plain(peer) {
+        return Some(Stream::Plain(stream));
+    }
+    let accepting = server.door.accept(stream, peer);
     tokio::select! {
-        opened = tokio::time::timeout(tls::HANDSHAKE, tls.accept(stream, peer)) => opened.ok().flatten(),
+        opened = tokio::time::timeout(tls::HANDSHAKE, accepting) => opened.ok().flatten(),
         _ = stopping.changed() => None,
     }
 }
@@ -319,7 +322,7 @@ impl Server {
             _ => None,
         };
         let near = from.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        let principal = key(&head.headers).map(|key| self.app.control.authenticate(key, near));
+        let principal = key(&head.headers).map(|key| account::principal(&self.app, key, near));
         let principal = match (route.map(|r| r.access), principal) {
             (Some(Access::Public), principal) => principal.flatten(),
             (_, Some(Some(principal))) => Some(principal),

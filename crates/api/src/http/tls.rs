@@ -1,7 +1,6 @@
 //! [`Tls`]: the server's certificate, and [`Stream`]: a connection with TLS or without.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,22 +11,16 @@ use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 /// How often the files are looked at.
 pub(super) const RENEWAL: Duration = Duration::from_secs(5);
 /// Time for a connection's first byte and its handshake.
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
-/// The first byte of a TLS connection: a handshake record (RFC 8446, section 5.1).
-const RECORD: u8 = 0x16;
-/// Answered to machines that come without TLS.
-const PLAIN: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: application/json\r\n\
-content-length: 112\r\n\r\n\
-{\"error\":{\"code\":400,\"message\":\"this server speaks TLS: use https\",\"status\":\"FAILED_PRECONDITION\",\"details\":[]}}";
-
 /// A certificate and its key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -54,7 +47,7 @@ type Changed = [Option<SystemTime>; 2];
 pub struct Tls {
     certificate: PathBuf,
     key: PathBuf,
-    current: ArcSwap<ServerConfig>,
+    current: ArcSwap<CertifiedKey>,
     seen: Mutex<Changed>,
 }
 
@@ -66,7 +59,7 @@ impl Tls {
     pub fn open(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Result<Tls, TlsError> {
         let (certificate, key) = (certificate.into(), key.into());
         let seen = Mutex::new(changed(&certificate, &key));
-        let current = ArcSwap::from_pointee(config(&certificate, &key)?);
+        let current = ArcSwap::from_pointee(read(&certificate, &key)?);
         Ok(Tls { certificate, key, current, seen })
     }
 
@@ -79,9 +72,9 @@ impl Tls {
             return;
         }
         *seen = found;
-        match config(&self.certificate, &self.key) {
-            Ok(config) => {
-                self.current.store(Arc::new(config));
+        match read(&self.certificate, &self.key) {
+            Ok(read) => {
+                self.current.store(Arc::new(read));
                 tracing::info!(certificate = %self.certificate.display(), "the certificate has been read again");
             }
             Err(error) => {
@@ -90,44 +83,37 @@ impl Tls {
         }
     }
 
-    /// The connection, once it is known how it speaks. Without TLS only this machine is let in. `None` for one that is
-    /// over.
-    pub(super) async fn accept(&self, stream: TcpStream, peer: SocketAddr) -> Option<Stream> {
-        let mut first = [0];
-        let read = stream.peek(&mut first).await.ok()?;
-        if read == 1 && first[0] == RECORD {
-            let acceptor = TlsAcceptor::from(self.current.load_full());
-            return match acceptor.accept(stream).await {
-                Ok(stream) => Some(Stream::Tls(Box::new(stream))),
-                Err(error) => {
-                    tracing::debug!(%error, "a handshake failed");
-                    None
-                }
-            };
-        }
-        if read == 0 {
-            return None;
-        }
-        if is_here(stream.local_addr().ok()?.ip(), peer.ip()) {
-            return Some(Stream::Plain(stream));
-        }
-        let mut stream = stream;
-        stream.write_all(PLAIN).await.ok()?;
-        let _ = stream.shutdown().await;
-        None
+    /// The certificate with its key, as last read.
+    pub(super) fn certified(&self) -> Arc<CertifiedKey> {
+        self.current.load_full()
     }
 }
 
-/// Whether a connection to the address `own` comes from this machine.
-fn is_here(own: IpAddr, peer: IpAddr) -> bool {
-    peer.to_canonical().is_loopback() || peer == own
+impl ResolvesServerCert for Tls {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.certified())
+    }
+}
+
+/// How TLS is spoken with the certificate that `certificates` chooses.
+///
+/// # Errors
+/// If the cryptography speaks no version of it: a defect.
+pub(super) fn speaking(
+    certificates: Arc<dyn ResolvesServerCert>,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let mut config = builder.with_no_client_auth().with_cert_resolver(certificates);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
 }
 
 fn changed(certificate: &Path, key: &Path) -> Changed {
     [certificate, key].map(|path| std::fs::metadata(path).and_then(|about| about.modified()).ok())
 }
 
-fn config(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
+fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
     let unusable = |path: &Path, what, message: String| TlsError::File {
         path: path.display().to_string(),
         what,
@@ -141,11 +127,7 @@ fn config(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
     }
     let private =
         PrivateKeyDer::from_pem_file(key).map_err(|e| unusable(key, "a private key", e.to_string()))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let mut config = builder.with_no_client_auth().with_single_cert(chain, private)?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
+    Ok(CertifiedKey::from_der(chain, private, &rustls::crypto::ring::default_provider())?)
 }
 
 /// Marks requests that came over TLS.
@@ -211,32 +193,5 @@ impl AsyncWrite for Stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_this_machine_may_come_without() {
-        let address = |text: &str| text.parse::<IpAddr>().unwrap_or(IpAddr::from([0, 0, 0, 0]));
-        for (own, peer, here) in [
-            ("127.0.0.1", "127.0.0.1", true),
-            ("::1", "::1", true),
-            ("192.0.2.7", "192.0.2.7", true),
-            ("::ffff:127.0.0.1", "::ffff:127.0.0.1", true),
-            ("192.0.2.7", "192.0.2.8", false),
-            ("192.0.2.7", "2001:db8::1", false),
-        ] {
-            assert_eq!(is_here(address(own), address(peer)), here, "{peer} to {own}");
-        }
-    }
-
-    #[test]
-    fn the_refusal_of_plain_connections_is_whole() {
-        let text = String::from_utf8_lossy(PLAIN);
-        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_default();
-        assert!(head.contains(&format!("content-length: {}", body.len())), "{text}");
     }
 }

@@ -5,6 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use control::storage::{BucketInfo, ObjectInfo};
 use serde_json::{Value, json};
 
+use crate::ids::project_number;
+
 /// `storage#bucket`.
 pub(super) fn bucket(info: &BucketInfo, base: &str) -> Value {
     let created = info.created.to_string();
@@ -16,7 +18,7 @@ pub(super) fn bucket(info: &BucketInfo, base: &str) -> Value {
         "location": info.location.to_uppercase(),
         "locationType": "region",
         "storageClass": "STANDARD",
-        "projectNumber": "0",
+        "projectNumber": project_number(&info.project),
         "metageneration": "1",
         "etag": "CAE=",
         "timeCreated": created,

@@ -13,8 +13,8 @@ use super::explanation::{self, SpecWire};
 use super::models::{take, take_text};
 use super::operations;
 use super::rpc::{Rpc, Served, page, procedure};
-use crate::Fault;
 use crate::http::Permission::{Read, Write};
+use crate::{Code, Fault};
 
 /// The procedures of this file.
 pub(super) fn served() -> Vec<Served> {
@@ -48,29 +48,41 @@ struct EndpointWire {
     description: String,
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    #[serde(default)]
+    dedicated_endpoint_enabled: bool,
 }
+
+/// The field of an endpoint whose predictions clients ask for at an address of its own.
+const DEDICATED: &str = "dedicatedEndpointEnabled";
 
 async fn create(mut rpc: Rpc) -> Result<Value, Fault> {
     let wire: CreateWire = rpc.read()?;
     let parent = Parent::parse(&wire.parent)?;
+    let dedicated = wire.endpoint.dedicated_endpoint_enabled;
+    if dedicated && rpc.reached.is_none() {
+        return Err(Fault::new(
+            Code::FailedPrecondition,
+            "a dedicated endpoint is asked over TLS: start the server with --tls-cert, or run `meuse env vertex` beside it",
+        ));
+    }
     let new = NewEndpoint {
         endpoint_id: wire.endpoint_id,
         display_name: wire.endpoint.display_name,
         description: wire.endpoint.description,
         labels: wire.endpoint.labels,
-        ..NewEndpoint::default()
+        as_written: if dedicated { json!({DEDICATED: true}) } else { Value::Null },
     };
     let operation = rpc.control().endpoints().create(&parent, new).await?;
     operations::to_wire(&rpc, &operation)
 }
 
 async fn get(rpc: Rpc) -> Result<Value, Fault> {
-    Ok(to_wire(&rpc.control().endpoints().get(rpc.text("name")).await?))
+    Ok(to_wire(&rpc, &rpc.control().endpoints().get(rpc.text("name")).await?))
 }
 
 async fn list(rpc: Rpc) -> Result<Value, Fault> {
     let endpoints = rpc.control().endpoints().list(&rpc.parent()?, &rpc.list_query()?).await?;
-    Ok(page("endpoints", endpoints, |endpoint| to_wire(&endpoint)))
+    Ok(page("endpoints", endpoints, |endpoint| to_wire(&rpc, &endpoint)))
 }
 
 async fn update(mut rpc: Rpc) -> Result<Value, Fault> {
@@ -82,7 +94,7 @@ async fn update(mut rpc: Rpc) -> Result<Value, Fault> {
     let name = take_text(&mut written, "name");
     let etag = Some(take_text(&mut written, "etag")).filter(|etag| !etag.is_empty());
     let patch = patch(&paths, written)?;
-    Ok(to_wire(&rpc.control().endpoints().update(&name, patch, etag.as_deref()).await?))
+    Ok(to_wire(&rpc, &rpc.control().endpoints().update(&name, patch, etag.as_deref()).await?))
 }
 
 fn patch(paths: &str, mut written: Map<String, Value>) -> Result<EndpointPatch, Fault> {
@@ -247,8 +259,8 @@ async fn mutate(mut rpc: Rpc) -> Result<Value, Fault> {
 }
 
 /// `google.cloud.aiplatform.v1.Endpoint`.
-pub(super) fn to_wire(endpoint: &Endpoint) -> Value {
-    json!({
+pub(super) fn to_wire(rpc: &Rpc, endpoint: &Endpoint) -> Value {
+    let mut wire = json!({
         "name": endpoint.name,
         "displayName": endpoint.display_name,
         "description": endpoint.description,
@@ -258,7 +270,15 @@ pub(super) fn to_wire(endpoint: &Endpoint) -> Value {
         "etag": endpoint.etag,
         "createTime": time(endpoint.create_time),
         "updateTime": time(endpoint.update_time),
-    })
+    });
+    if endpoint.as_written.get(DEDICATED) == Some(&Value::Bool(true)) {
+        wire[DEDICATED] = true.into();
+        // Every endpoint has the server's own: the path says which is meant.
+        if let Some(reached) = &rpc.reached {
+            wire["dedicatedEndpointDns"] = reached.clone().into();
+        }
+    }
+    wire
 }
 
 /// `google.cloud.aiplatform.v1.DeployedModel`.

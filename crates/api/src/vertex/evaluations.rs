@@ -188,6 +188,7 @@ async fn evaluate(call: Call, schema: Arc<Schema>, template: &Template) -> Resul
         target: wire.target_column,
         slice_by: wire.slice_by,
         against: wire.against,
+        ..NewEvaluation::default()
     };
     let (_, operation) = rpc.control().jobs().create_evaluation(&parent, new).await?;
     operations::to_wire(&rpc, &operation)

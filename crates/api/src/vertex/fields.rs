@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 /// Dotted paths from the request's top, each with what makes it harmless.
-const HARMLESS: [(&str, &str); 14] = [
+const HARMLESS: [(&str, &str); 15] = [
     ("serviceAccount", "no container runs, so none acts under an account"),
     ("model.pipelineJob", "a note of who made the model"),
     ("model.metadataSchemaUri", "describes metadata that is not read"),
@@ -18,6 +18,7 @@ const HARMLESS: [(&str, &str); 14] = [
     ("batchPredictionJob.serviceAccount", "no container runs, so none acts under an account"),
     ("batchPredictionJob.disableContainerLogging", "no container runs, so none logs"),
     ("batchPredictionJob.manualBatchTuningParameters", "rows are grouped by what the machine holds"),
+    ("pipelineJob.serviceAccount", "no container runs, so none acts under an account"),
     ("trainingPipeline.inputDataConfig.persistMlUseAssignment", "the split is a function of the seed"),
     ("modelEvaluation.dataItemSchemaUri", "a note on rows that are not read"),
     ("modelEvaluation.annotationSchemaUri", "a note on rows that are not read"),

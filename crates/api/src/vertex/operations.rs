@@ -121,7 +121,7 @@ pub(super) fn to_wire(rpc: &Rpc, operation: &Operation) -> Result<Value, Fault> 
     let mut wire = json!({"name": operation.name, "metadata": metadata, "done": operation.done});
     match &operation.outcome {
         Some(Ok(result)) => {
-            let (name, fields) = response(operation.kind, result);
+            let (name, fields) = response(rpc, operation.kind, result);
             wire["response"] = any(&message(schema, name)?, fields);
         }
         Some(Err(error)) => wire["error"] = status(error),
@@ -153,13 +153,13 @@ fn metadata_type(kind: OperationKind) -> &'static str {
 }
 
 /// The response's type and its fields.
-fn response(kind: OperationKind, result: &OperationResult) -> (&'static str, Value) {
+fn response(rpc: &Rpc, kind: OperationKind, result: &OperationResult) -> (&'static str, Value) {
     match result {
         OperationResult::Deleted => ("google.protobuf.Empty", json!({})),
         OperationResult::Version { model, version } => {
             ("UploadModelResponse", json!({"model": model, "modelVersionId": version.to_string()}))
         }
-        OperationResult::Endpoint(endpoint) => ("Endpoint", endpoints::to_wire(endpoint)),
+        OperationResult::Endpoint(endpoint) => ("Endpoint", endpoints::to_wire(rpc, endpoint)),
         OperationResult::Deployed(deployed) => {
             let name = if kind == OperationKind::MutateDeployedModel {
                 "MutateDeployedModelResponse"

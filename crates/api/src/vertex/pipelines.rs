@@ -205,7 +205,7 @@ fn progress(training: &TrainingJob) -> Result<Value, Fault> {
     }))
 }
 
-fn state(job: &Job) -> &'static str {
+pub(super) fn state(job: &Job) -> &'static str {
     match job.state {
         JobState::Pending => "PIPELINE_STATE_PENDING",
         JobState::Running if job.cancel_requested => "PIPELINE_STATE_CANCELLING",

@@ -109,7 +109,7 @@ async fn predict(call: Call, template: &Template) -> Result<Response, Fault> {
     }
     let instances = read(&bytes)?;
     drop(bytes);
-    let answer = ask(&app, &endpoint, instances).await?;
+    let answer = ask(&app, &endpoint, None, instances).await?;
     let reply = written(&reply(Rows(&answer.predictions), &answer.deployed), answer.predictions.len())?;
     metrics.predicted(began.elapsed());
     Ok(bytes_reply(StatusCode::OK, "application/json", reply))
@@ -156,10 +156,15 @@ fn unreadable(error: &serde_json::Error) -> Fault {
     Fault::invalid(format!("{what}: {error}"))
 }
 
-async fn ask(app: &App, endpoint: &str, instances: Vec<Value>) -> Result<Answer, Fault> {
+async fn ask(
+    app: &App,
+    endpoint: &str,
+    deployed: Option<&str>,
+    instances: Vec<Value>,
+) -> Result<Answer, Fault> {
     let deadline = Instant::now() + app.limits.predict_timeout;
-    let call = serving::Call { deadline, deployed: None };
-    app.router.predict(endpoint, instances, &call).await.map_err(|e| refused(app, endpoint, None, e))
+    let call = serving::Call { deadline, deployed };
+    app.router.predict(endpoint, instances, &call).await.map_err(|e| refused(app, endpoint, deployed, e))
 }
 
 /// What to tell a client whom the router refused: where a deployed model cannot be served, why.
@@ -256,11 +261,11 @@ fn check_content_type(content_type: Option<&str>) -> Result<(), Fault> {
     Err(Fault::invalid(message).with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE))
 }
 
-/// A raw prediction.
-pub(super) async fn raw(call: Call, endpoint: String) -> Result<Response, Fault> {
+/// A raw prediction, by the deployed model that is named or by the split.
+pub(super) async fn raw(call: Call, endpoint: String, deployed: Option<String>) -> Result<Response, Fault> {
     let Call { app, head, body, .. } = call;
     let (bytes, wrapped) = opened(body.read().await?, &head.headers)?;
-    let answer = ask(&app, &endpoint, read(&bytes)?).await?;
+    let answer = ask(&app, &endpoint, deployed.as_deref(), read(&bytes)?).await?;
     let mut bytes = written(&RawReply { predictions: Rows(&answer.predictions) }, answer.predictions.len())?;
     if wrapped {
         bytes = written(&HttpBody::of(JSON, &bytes), 0)?;
@@ -306,7 +311,7 @@ pub(super) async fn stream_raw(call: Call, endpoint: String) -> Result<Response,
     let (bytes, wrapped) = opened(body.read().await?, &head.headers)?;
     let mut left = read(&bytes)?.into_iter();
     // The first piece is made before the reply begins, so that its faults have a status of their own.
-    let answer = ask(&app, &endpoint, left.by_ref().take(STREAM_ROWS).collect()).await?;
+    let answer = ask(&app, &endpoint, None, left.by_ref().take(STREAM_ROWS).collect()).await?;
     let deployed = Arc::clone(&answer.deployed);
     let streaming = Streaming {
         app,

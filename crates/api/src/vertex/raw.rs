@@ -24,13 +24,40 @@ pub(super) fn routes(dialects: Dialects) -> Vec<Route> {
         routes.extend(route(path("rawPredict"), move |call, name| answer(call, name, dialects, false)));
         routes.extend(route(path("streamRawPredict"), move |call, name| answer(call, name, dialects, true)));
     }
+    for endpoint in ["endpoints/*", "endpoints/*/deployedModels/*"] {
+        let pattern = format!("/v1/{{endpoint=projects/*/locations/*/{endpoint}}}/invoke/{{path=**}}");
+        routes.extend(route(pattern, move |call, name| invoke(call, name, dialects)));
+    }
     routes
+}
+
+/// What the server in a model's container would be asked on a path of its own: here that of a raw prediction, or of the
+/// protocol whose path it is.
+async fn invoke(call: Call, name: String, dialects: Dialects) -> Result<Response, Fault> {
+    let (endpoint, deployed) = match name.split_once("/deployedModels/") {
+        Some((endpoint, deployed)) => (endpoint.to_owned(), Some(deployed.to_owned())),
+        None => (name, None),
+    };
+    let (_, path) = call.head.uri.path().split_once("/invoke/").unwrap_or_default();
+    match (call.app.router.speaks(&endpoint), path) {
+        (false, "predict") => predict::raw(call, endpoint, deployed).await,
+        (true, "v1/chat/completions" | "v1/messages") if deployed.is_none() => {
+            pass(call, &endpoint, dialects, false).await
+        }
+        (true, _) if deployed.is_some() => Err(Fault::unimplemented(
+            "which of an endpoint's language models answers is not to be chosen here: leave deployedModels out",
+        )),
+        (speaks, path) => {
+            let known = if speaks { "/v1/chat/completions and /v1/messages" } else { "/predict" };
+            Err(Fault::not_found(format!("this model answers no calls of /{path}, but of {known}")))
+        }
+    }
 }
 
 async fn answer(call: Call, name: String, dialects: Dialects, streams: bool) -> Result<Response, Fault> {
     let speaks = name.contains("/publishers/") || call.app.router.speaks(&name);
     match (speaks, streams) {
-        (false, false) => predict::raw(call, name).await,
+        (false, false) => predict::raw(call, name, None).await,
         (false, true) => predict::stream_raw(call, name).await,
         (true, _) => pass(call, &name, dialects, streams).await,
     }

@@ -15,8 +15,8 @@ use serde_json::{Map, Value};
 use super::fields;
 use super::schema::{Binding, BodyRule, Procedure, Schema, SchemaError, canonical, put_text, sendable};
 use super::{
-    PROTOCOL, batch, datasets, endpoints, evaluations, explain, grpc, models, operations, pipelines, predict,
-    pull,
+    PROTOCOL, batch, datasets, endpoints, evaluations, explain, grpc, metadata, models, operations,
+    pipeline_jobs, pipelines, predict, pull,
 };
 use crate::Fault;
 use crate::http::{Access, App, Call, Handler, Permission, Route, Template, handler, json_reply};
@@ -42,6 +42,8 @@ pub(super) struct Rpc {
     pub(super) schema: Arc<Schema>,
     pub(super) request: Map<String, Value>,
     pub(super) project: Option<String>,
+    /// Where the caller reaches this server with TLS, if it does: `host`, or `host:port`.
+    pub(super) reached: Option<String>,
 }
 
 type Answer = Pin<Box<dyn Future<Output = Result<Value, Fault>> + Send>>;
@@ -90,7 +92,9 @@ pub(super) fn routes() -> Result<Vec<Route>, SchemaError> {
         batch::served(),
         evaluations::served(),
         datasets::served(),
+        metadata::served(),
         pipelines::served(),
+        pipeline_jobs::served(),
         operations::served(),
     ]
     .into_iter()
@@ -115,6 +119,7 @@ pub(super) fn routes() -> Result<Vec<Route>, SchemaError> {
     }
     routes.push(evaluations::evaluate_route(&schema)?);
     routes.push(pull::route(&schema)?);
+    routes.extend(pipeline_jobs::template_route());
     Ok(routes)
 }
 
@@ -176,9 +181,9 @@ fn json_handler(
         let (schema, input, output) = (Arc::clone(&schema), input.clone(), output.clone());
         let (body, template, answer) = (body.clone(), Arc::clone(&template), Arc::clone(&answer));
         async move {
-            let (app, project) = (Arc::clone(&call.app), call.principal.as_ref().map(|p| p.project.clone()));
-            let request = request(&schema, &input, &body, &template, call).await?;
-            let reply = answer(Rpc { app, schema, request, project }).await?;
+            let mut rpc = Rpc::own(&call, Arc::clone(&schema), Map::new());
+            rpc.request = request(&schema, &input, &body, &template, call).await?;
+            let reply = answer(rpc).await?;
             json_reply(StatusCode::OK, &sendable(&output, &reply)?)
         }
     })
@@ -232,7 +237,7 @@ impl Rpc {
     /// A call of ours that is not in the description: `request` as it came.
     pub(super) fn own(call: &Call, schema: Arc<Schema>, request: Map<String, Value>) -> Self {
         let project = call.principal.as_ref().map(|p| p.project.clone());
-        Rpc { app: Arc::clone(&call.app), schema, request, project }
+        Rpc { app: Arc::clone(&call.app), schema, request, project, reached: call.reached() }
     }
 
     /// The control plane.

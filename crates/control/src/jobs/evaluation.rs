@@ -3,7 +3,7 @@
 //! The figures are accumulators, one set a thread, merged at the end: whatever way the rows are split,
 //! the outcome is the same. An evaluation that a crash interrupts begins again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use analysis::{Regression, RowError, Slices, as_written};
@@ -28,6 +28,9 @@ const SLICES_MAX: usize = 100;
 /// Reasons of rows left out that the evaluation shows.
 const REASONS_MAX: usize = 10;
 
+/// Labels that an error shows.
+const LABELS_SHOWN: usize = 20;
+
 /// Rows after which progress is noted.
 const PROGRESS_ROWS: u64 = 100_000;
 
@@ -38,6 +41,8 @@ struct Evaluator<'a> {
     slice_by: &'a [String],
     /// Columns that a model which takes columns in their order is not shown.
     hidden: &'a [String],
+    /// What the classes are called, where the client says.
+    labels: &'a [String],
     /// Measures that no thread is using.
     idle: Mutex<Vec<Measure>>,
 }
@@ -71,6 +76,7 @@ pub(super) fn run(context: &Context, job: &EvaluationJob) -> Result<Done> {
         target: target.clone(),
         slice_by: &job.slice_by,
         hidden: &job.slice_by,
+        labels: &job.class_labels,
         idle: Mutex::default(),
     };
     let other = match &job.against {
@@ -79,7 +85,8 @@ pub(super) fn run(context: &Context, job: &EvaluationJob) -> Result<Done> {
             let version = context.version(&against.model, against.version)?;
             let model = LoadedModel::load(context, &version)?;
             let idle = Mutex::default();
-            Some(Evaluator { model, target, slice_by: &[], hidden: &job.slice_by, idle })
+            let (hidden, labels) = (&job.slice_by[..], &job.class_labels[..]);
+            Some(Evaluator { model, target, slice_by: &[], hidden, labels, idle })
         }
     };
     let pairs = Pairs::default();
@@ -208,7 +215,7 @@ impl Evaluator<'_> {
                         .map(|column| block.cell(*row, column.unwrap_or(usize::MAX)).to_owned())
                         .collect(),
                 });
-                measure.observe(self.slice_by, &predictions, seen, &mut faults)?
+                measure.observe((self.slice_by, self.labels), &predictions, seen, &mut faults)?
             }
             Rows::Values(values) => self.measure_values(uri, values, &mut measure, &mut faults)?,
         };
@@ -264,7 +271,12 @@ impl Evaluator<'_> {
         let mut errors = Vec::new();
         for (start, predictions) in runs {
             let run = seen.get(start..start + predictions.len()).unwrap_or_default();
-            errors.extend(measure.observe(self.slice_by, &predictions, run.iter().cloned(), faults)?);
+            errors.extend(measure.observe(
+                (self.slice_by, self.labels),
+                &predictions,
+                run.iter().cloned(),
+                faults,
+            )?);
         }
         Ok(errors)
     }
@@ -303,7 +315,7 @@ impl Measure {
     /// Counts rows with their predictions; gives their errors. Rows whose truth cannot be used are faults.
     fn observe(
         &mut self,
-        slice_by: &[String],
+        (slice_by, labels): (&[String], &[String]),
         predictions: &Predictions,
         seen: impl Iterator<Item = Seen>,
         faults: &mut Vec<RowFault>,
@@ -311,7 +323,7 @@ impl Measure {
         if predictions.is_empty() {
             return Ok(Vec::new());
         }
-        self.begin(slice_by, predictions)?;
+        self.begin(slice_by, labels, predictions)?;
         let places: HashMap<&str, usize> =
             self.labels.iter().enumerate().map(|(place, label)| (label.as_str(), place)).collect();
         let mut errors = Vec::new();
@@ -328,15 +340,17 @@ impl Measure {
     }
 
     /// Decides, from the first predictions, what is measured.
-    fn begin(&mut self, slice_by: &[String], predictions: &Predictions) -> Result<()> {
+    fn begin(&mut self, slice_by: &[String], given: &[String], predictions: &Predictions) -> Result<()> {
         if self.figures.is_some() {
             return Ok(());
         }
         let figures = match (predictions.scores(0), predictions.value(0)) {
+            (None, Some(_)) if !given.is_empty() => {
+                return Err(Error::invalid("the model answers a number, and class labels are given for it"));
+            }
             (None, Some(_)) => Figures::Value(Regression::new()),
             (Some(scores), _) => {
-                let numbered = || (0..scores.len()).map(|class| class.to_string()).collect();
-                self.labels = predictions.labels().map_or_else(numbered, <[String]>::to_vec);
+                self.labels = labels(predictions.labels(), given, scores.len())?;
                 Figures::classes(self.labels.len(), analysis::Options::default())?
             }
             (None, None) => {
@@ -403,6 +417,31 @@ impl Measure {
             create_time: now,
             etag: String::new(),
         })
+    }
+}
+
+/// What the classes of a model are called: as it says itself, and the client must agree; else as `given`, or by their
+/// numbers.
+fn labels(own: Option<&[String]>, given: &[String], classes: usize) -> Result<Vec<String>> {
+    let list = |labels: &[String]| labels.iter().take(LABELS_SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    match own {
+        Some(own) => {
+            let known: HashSet<&String> = own.iter().collect();
+            if given.is_empty() || given.len() == own.len() && given.iter().all(|label| known.contains(label))
+            {
+                return Ok(own.to_vec());
+            }
+            let message =
+                format!("the class labels given are {}; the model's are {}", list(given), list(own));
+            Err(Error::invalid(message))
+        }
+        None if given.is_empty() => Ok((0..classes).map(|class| class.to_string()).collect()),
+        None if given.len() == classes => Ok(given.to_vec()),
+        None => {
+            let message =
+                format!("{} class labels are given, and the model has {classes} classes", given.len());
+            Err(Error::invalid(message))
+        }
     }
 }
 

@@ -50,6 +50,8 @@ pub enum Kind {
     File,
     /// That a job reads a file; its parent is the file, and a file that has one cannot be deleted.
     FileUse,
+    /// A [`crate::Note`]; its parent is its store and collection.
+    Note,
 }
 
 impl Kind {
@@ -69,6 +71,7 @@ impl Kind {
             Kind::Bucket => "bucket",
             Kind::File => "file",
             Kind::FileUse => "file_use",
+            Kind::Note => "note",
         }
     }
 }

@@ -356,7 +356,7 @@ async fn a_trained_classifier_is_predicted_evaluated_and_sliced() {
         format: RowFormat::Csv,
         target: None,
         slice_by: vec!["colour".to_owned()],
-        against: None,
+        ..NewEvaluation::default()
     };
     let (job, operation) = place.control.jobs().create_evaluation(&parent(), new).await.unwrap();
     let operation = place.control.operations().wait(&operation.name, PATIENCE).await.unwrap();
@@ -397,7 +397,7 @@ async fn a_model_from_elsewhere_is_evaluated_by_a_named_column() {
         format: RowFormat::Csv,
         target: target.map(str::to_owned),
         slice_by: Vec::new(),
-        against: None,
+        ..NewEvaluation::default()
     };
     let (job, operation) =
         place.control.jobs().create_evaluation(&parent(), new(Some("truth"))).await.unwrap();

@@ -135,13 +135,16 @@ impl List {
             output.value(&json!({ "keys": keys }));
             return Ok(());
         }
-        let mut table = Table::new(&["ID", "PROJECT", "ROLE", "BOUND TO", "EXPIRES", "CREATED", "LAST USED"]);
+        let mut table =
+            Table::new(&["ID", "KIND", "PROJECT", "ROLE", "BOUND TO", "EXPIRES", "CREATED", "LAST USED"]);
         for key in &keys {
             let text = |field: &str| key.get(field).and_then(Value::as_str).unwrap_or_default();
             let expires = if text("expires").is_empty() { "never" } else { text("expires") };
             let used = if text("lastUsed").is_empty() { "never".to_owned() } else { ago(text("lastUsed")) };
             let created = ago(text("createTime"));
-            table.row([text("id"), text("project"), text("role"), &bounds(key), expires, &created, &used]);
+            let kind = if text("email").is_empty() { "key" } else { "service account" };
+            let (bounds, role) = (bounds(key), text("role"));
+            table.row([text("id"), kind, text("project"), role, &bounds, expires, &created, &used]);
         }
         output.table(&table);
         Ok(())

@@ -7,6 +7,7 @@ pub mod chat;
 pub mod deploy;
 pub mod doctor;
 pub mod endpoints;
+pub mod env;
 pub mod evaluate;
 pub mod explain;
 pub mod import;
@@ -47,6 +48,7 @@ pub async fn run(command: Command, output: &Output) -> Result<()> {
         Command::Jobs(command) => command.run(output).await,
         Command::Keys(command) => command.run(output).await,
         Command::Audit(command) => command.run(output).await,
+        Command::Env(command) => command.run(output).await,
         Command::Bench(command) => command.run(output).await,
         Command::Doctor(command) => command.run(output).await,
     }

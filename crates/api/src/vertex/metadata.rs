@@ -1,0 +1,181 @@
+//! Metadata: what clients note of their own work, in the one store of a project and location. Artifacts, executions and
+//! contexts are kept and read back; how they hang together is not.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+
+use control::{Note, NoteKind, Parent};
+use serde_json::{Map, Value, json};
+
+use super::convert::{mask, time};
+use super::models::take_text;
+use super::rpc::{Rpc, Served, page, procedure};
+use crate::http::Permission::{Read, Write};
+use crate::{Code, Fault};
+
+/// The store that every project has.
+const STORE: &str = "metadataStores/default";
+
+/// The words of one kind: of the field in a request, of that with its id, of the list in a reply.
+#[derive(Clone, Copy)]
+struct Words {
+    kind: NoteKind,
+    field: &'static str,
+    id: &'static str,
+    list: &'static str,
+}
+
+const ARTIFACT: Words =
+    Words { kind: NoteKind::Artifact, field: "artifact", id: "artifactId", list: "artifacts" };
+const EXECUTION: Words =
+    Words { kind: NoteKind::Execution, field: "execution", id: "executionId", list: "executions" };
+const CONTEXT: Words = Words { kind: NoteKind::Context, field: "context", id: "contextId", list: "contexts" };
+
+/// The procedures of this file.
+pub(super) fn served() -> Vec<Served> {
+    let of = |words: Words, names: [&'static str; 5]| {
+        let [created, got, listed, updated, deleted] = names;
+        [
+            procedure(created, Write, with(words, create)),
+            procedure(got, Read, with(words, get)),
+            procedure(listed, Read, with(words, list)),
+            procedure(updated, Write, with(words, update)),
+            procedure(deleted, Write, with(words, delete)),
+        ]
+    };
+    let artifacts = [
+        "MetadataService.CreateArtifact",
+        "MetadataService.GetArtifact",
+        "MetadataService.ListArtifacts",
+        "MetadataService.UpdateArtifact",
+        "MetadataService.DeleteArtifact",
+    ];
+    let executions = [
+        "MetadataService.CreateExecution",
+        "MetadataService.GetExecution",
+        "MetadataService.ListExecutions",
+        "MetadataService.UpdateExecution",
+        "MetadataService.DeleteExecution",
+    ];
+    let contexts = [
+        "MetadataService.CreateContext",
+        "MetadataService.GetContext",
+        "MetadataService.ListContexts",
+        "MetadataService.UpdateContext",
+        "MetadataService.DeleteContext",
+    ];
+    let stores = [
+        procedure("MetadataService.CreateMetadataStore", Write, create_store),
+        procedure("MetadataService.GetMetadataStore", Read, get_store),
+        procedure("MetadataService.ListMetadataStores", Read, list_stores),
+    ];
+    let notes = [of(ARTIFACT, artifacts), of(EXECUTION, executions), of(CONTEXT, contexts)];
+    stores.into_iter().chain(notes.into_iter().flatten()).collect()
+}
+
+/// `answer` for the kind that `words` are of.
+fn with<F, Fut>(words: Words, answer: F) -> impl Fn(Rpc) -> Fut + Send + Sync + 'static
+where
+    F: Fn(Rpc, Words) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Value, Fault>> + Send + 'static,
+{
+    move |rpc| answer(rpc, words)
+}
+
+/// The project and location whose store `name` is.
+fn home(name: &str) -> Result<Parent, Fault> {
+    let (parent, rest) = Parent::split(name)?;
+    if rest == STORE {
+        return Ok(parent);
+    }
+    Err(Fault::not_found(format!("{name}: a project has one metadata store here, {parent}/{STORE}")))
+}
+
+async fn create_store(rpc: Rpc) -> Result<Value, Fault> {
+    let parent = rpc.parent()?;
+    let message =
+        format!("{parent}/{STORE} is there already, and a project has no other metadata store here");
+    Err(Fault::new(Code::AlreadyExists, message))
+}
+
+async fn get_store(rpc: Rpc) -> Result<Value, Fault> {
+    let parent = home(rpc.text("name"))?;
+    Ok(json!({"name": format!("{parent}/{STORE}")}))
+}
+
+async fn list_stores(rpc: Rpc) -> Result<Value, Fault> {
+    Ok(json!({"metadataStores": [{"name": format!("{}/{STORE}", rpc.parent()?)}]}))
+}
+
+async fn create(mut rpc: Rpc, words: Words) -> Result<Value, Fault> {
+    let parent = home(rpc.text("parent"))?;
+    let id = Some(rpc.text(words.id).to_owned()).filter(|id| !id.is_empty());
+    let content = object(rpc.request.remove(words.field));
+    Ok(to_wire(rpc.control().notes().create(&parent, words.kind, id, known(content)).await?))
+}
+
+async fn get(rpc: Rpc, words: Words) -> Result<Value, Fault> {
+    Ok(to_wire(rpc.control().notes().get(words.kind, rpc.text("name")).await?))
+}
+
+async fn list(rpc: Rpc, words: Words) -> Result<Value, Fault> {
+    let parent = home(rpc.text("parent"))?;
+    let notes = rpc.control().notes().list(&parent, words.kind, &rpc.list_query()?).await?;
+    Ok(page(words.list, notes, to_wire))
+}
+
+async fn update(mut rpc: Rpc, words: Words) -> Result<Value, Fault> {
+    if rpc.request.get("allowMissing") == Some(&Value::Bool(true)) {
+        return Err(Fault::unimplemented("field `allowMissing` has no effect on this server: leave it out"));
+    }
+    let paths = rpc.text("updateMask").to_owned();
+    let mut written = object(rpc.request.remove(words.field));
+    let name = take_text(&mut written, "name");
+    let etag = Some(take_text(&mut written, "etag")).filter(|etag| !etag.is_empty());
+    let mut written = known(written);
+    // Without a mask, as the library has it: what is written is what changes.
+    let patch: BTreeMap<String, Option<Value>> = match mask(&paths).next() {
+        None => written.into_iter().map(|(field, value)| (field, Some(value))).collect(),
+        Some(_) => mask(&paths)
+            .map(|path| {
+                let (field, _) = path.split_once('.').unwrap_or((path, ""));
+                (field.to_owned(), written.shift_remove(field))
+            })
+            .collect(),
+    };
+    Ok(to_wire(rpc.control().notes().update(words.kind, &name, patch, etag.as_deref()).await?))
+}
+
+async fn delete(rpc: Rpc, words: Words) -> Result<Value, Fault> {
+    let etag = Some(rpc.text("etag")).filter(|etag| !etag.is_empty());
+    rpc.control().notes().delete(words.kind, rpc.text("name"), etag).await?;
+    super::operations::deleted(&rpc, rpc.text("name"))
+}
+
+fn object(value: Option<Value>) -> Map<String, Value> {
+    match value {
+        Some(Value::Object(fields)) => fields,
+        _ => Map::new(),
+    }
+}
+
+/// What the client says, without what the server does.
+fn known(mut content: Map<String, Value>) -> Map<String, Value> {
+    for own in ["name", "etag", "createTime", "updateTime", "parentContexts"] {
+        content.shift_remove(own);
+    }
+    content
+}
+
+/// `google.cloud.aiplatform.v1.Artifact`, `Execution` or `Context`.
+fn to_wire(note: Note) -> Value {
+    let mut wire = note.content;
+    let own = [
+        ("name", note.name.into()),
+        ("etag", note.etag.into()),
+        ("createTime", time(note.create_time)),
+        ("updateTime", time(note.update_time)),
+    ];
+    wire.extend(own.map(|(name, value): (&str, Value)| (name.to_owned(), value)));
+    Value::Object(wire)
+}
