@@ -41,7 +41,7 @@ pub(crate) fn without_tokens(body: &[u8]) -> Vec<u8> {
 }
 
 /// The value with what stands for numbers that JSON does not have and for bytes in base64 (`{"b64": …}`) put in place.
-/// Of a model trained here a cell may come in a list of one.
+/// Of a model with columns a cell may come in a list of one.
 pub(crate) fn unwrapped(model: &Model, value: Value) -> Result<Value, Fault> {
     Ok(match value {
         Value::Record(fields) => match fields.as_slice() {

@@ -6,6 +6,7 @@ mod format;
 pub mod gguf;
 pub mod manifest;
 mod map;
+pub mod processing;
 pub mod rows;
 pub mod safetensors;
 pub mod spec;

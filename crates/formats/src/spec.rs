@@ -16,7 +16,7 @@ mod activation;
 mod early_stopping;
 mod error;
 mod feature;
-mod fields;
+pub(crate) mod fields;
 mod initializer;
 mod keras;
 mod layer;

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use formats::manifest::{MANIFEST_FILE, MODEL_FILE, Manifest, ManifestError};
+use formats::processing::{Processing, ProcessingError};
 use formats::safetensors::{Description, ModelDirectory};
 use llm::encoder::LoadedEncoder;
 
@@ -60,6 +61,9 @@ pub enum LoadError {
         /// Why.
         source: tensor::LoadError,
     },
+    /// A file that says what is done to inputs and outputs cannot be used.
+    #[error(transparent)]
+    Processing(#[from] ProcessingError),
     /// A language model's or an encoder's file cannot be served, or not on this machine.
     #[error("`{file}`: {}", with_causes(&**source))]
     Language {
@@ -84,7 +88,7 @@ pub enum LoadError {
     /// The system gives no thread for a language model's engine, or an encoder's.
     #[error("the model's engine cannot be started: {0}")]
     Engine(std::io::Error),
-    /// The parts of a model trained here contradict each other.
+    /// The parts of the artifact contradict each other.
     #[error("the artifact contradicts itself: {reason}")]
     Inconsistent {
         /// How.
@@ -174,6 +178,18 @@ fn usual_graph<'f>(dir: &Path, models: &[&'f String]) -> Option<&'f str> {
     let usual = ["onnx/model.onnx", "model.onnx"];
     let found = usual.into_iter().find_map(|name| models.iter().find(|file| **file == name))?;
     (Description::is_at(dir) && models.iter().all(|file| is_onnx(file))).then_some(found)
+}
+
+/// What is done to the inputs and outputs of the network in the file `onnx`, and the directory that says so: that of the
+/// artifact, or else the file's own.
+pub(crate) fn processing(dir: &Path, onnx: &Path) -> Result<Option<(Processing, PathBuf)>, LoadError> {
+    let own = onnx.parent().filter(|own| *own != dir);
+    for place in std::iter::once(dir).chain(own) {
+        if let Some(processing) = Processing::at(place)? {
+            return Ok(Some((processing, place.to_owned())));
+        }
+    }
+    Ok(None)
 }
 
 fn is_onnx(file: &str) -> bool {

@@ -17,6 +17,7 @@ mod bind;
 mod cost;
 mod counters;
 mod dormant;
+mod declared;
 mod embedder;
 mod error;
 mod explain;
@@ -34,6 +35,7 @@ mod predictor;
 mod router;
 mod rows;
 mod runtime;
+mod scores;
 mod split;
 
 pub use artifact::LoadError;
