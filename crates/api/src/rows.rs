@@ -90,9 +90,11 @@ fn lone(value: Value) -> Value {
     }
 }
 
-/// Rows from columns: an object of lists by input, or the one input's list.
+/// Rows from columns: an object of lists by input, or the one input's list. What stands for numbers and bytes is put in place.
 pub(crate) fn of_columns(model: &Model, columns: Value) -> Result<Vec<Value>, Fault> {
-    let Value::Record(fields) = columns else { return items("inputs", columns) };
+    let Value::Record(fields) = columns else {
+        return items("inputs", columns)?.into_iter().map(|row| unwrapped(model, row)).collect();
+    };
     let known = |name: &String| model.ports().inputs.iter().any(|spec| spec.name == *name);
     if let Some((name, _)) = fields.iter().find(|(name, _)| !known(name)) {
         let taken: Vec<String> =

@@ -70,7 +70,10 @@ impl Processing {
     ) -> Result<Self, SpecError> {
         if text.len() > DOCUMENT_BYTES_MAX {
             let n = text.len();
-            return Err(SpecError::new("", format!("{n} bytes are beyond the limit of {DOCUMENT_BYTES_MAX}")));
+            return Err(SpecError::new(
+                "",
+                format!("{n} bytes are beyond the limit of {DOCUMENT_BYTES_MAX}"),
+            ));
         }
         // Only `true` and `false` are booleans: a label may be called `no`.
         let options = serde_saphyr::options! { strict_booleans: true };

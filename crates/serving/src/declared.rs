@@ -97,7 +97,8 @@ impl Declared {
                 Declared { columns, step: Step::Text(TextInput::new(text, directory, signature)?) }
             }
             Input::Table(table) => {
-                let kind = |categories: bool| if categories { ColumnKind::Category } else { ColumnKind::Number };
+                let kind =
+                    |categories: bool| if categories { ColumnKind::Category } else { ColumnKind::Number };
                 let columns = table.columns.iter().map(|c| column(&c.name, kind(c.categories.is_some())));
                 let columns = columns.collect();
                 Declared { columns, step: Step::Table(TableInput::new(table, signature)?) }
@@ -207,7 +208,10 @@ impl Declared {
             Value::Record(fields) if fields.iter().any(|(name, _)| known(name)) || !self.is_picture() => {
                 if let Some((name, _)) = fields.iter().find(|(name, _)| !known(name)) {
                     let name: String = name.chars().take(80).collect();
-                    return Err(format!("field `{name}` is not an input of the model, which takes {}", self.taken()));
+                    return Err(format!(
+                        "field `{name}` is not an input of the model, which takes {}",
+                        self.taken()
+                    ));
                 }
                 let cell = |column: &InputColumn| {
                     let missing = || format!("field `{}` is missing", column.name);
@@ -216,8 +220,12 @@ impl Declared {
                 self.columns.iter().map(cell).collect()
             }
             Value::List(list) if list.len() == count => Ok(list.iter().map(Cell::from).collect()),
-            Value::Numbers(list) if list.len() == count => Ok(list.iter().map(|n| Cell::Number(*n)).collect()),
-            Value::List(_) | Value::Numbers(_) => Err(format!("expected a list of {count}: {}", self.taken())),
+            Value::Numbers(list) if list.len() == count => {
+                Ok(list.iter().map(|n| Cell::Number(*n)).collect())
+            }
+            Value::List(_) | Value::Numbers(_) => {
+                Err(format!("expected a list of {count}: {}", self.taken()))
+            }
             only if count == 1 => Ok(vec![Cell::from(only)]),
             other => Err(format!("expected an object with {}, found {}", self.taken(), other.kind())),
         }
@@ -241,7 +249,8 @@ fn finish(filling: Vec<Filling>, rows: usize) -> Result<Tensors, PredictError> {
     let tensor = |input: Filling| {
         let shape = std::iter::once(rows).chain(input.row).collect();
         let tensor = Tensor::new(shape, input.data);
-        let tensor = tensor.map_err(|e| PredictError::Failed { message: format!("`{}`: {e}", input.name) })?;
+        let tensor =
+            tensor.map_err(|e| PredictError::Failed { message: format!("`{}`: {e}", input.name) })?;
         Ok((input.name, tensor))
     };
     filling.into_iter().map(tensor).collect()
@@ -249,11 +258,14 @@ fn finish(filling: Vec<Filling>, rows: usize) -> Result<Tensors, PredictError> {
 
 /// The input called `name`, or the only one.
 fn find<'a>(signature: &'a Signature, name: Option<&str>) -> Result<&'a TensorSpec, String> {
-    let listed = || signature.inputs.iter().take(8).map(|spec| format!("`{spec}`")).collect::<Vec<_>>().join(", ");
+    let listed =
+        || signature.inputs.iter().take(8).map(|spec| format!("`{spec}`")).collect::<Vec<_>>().join(", ");
     match (signature.inputs.as_slice(), name) {
         ([only], None) => Ok(only),
         ([only], Some(name)) if only.name == name => Ok(only),
-        ([_], Some(name)) => Err(format!("`{name}` is not an input of the network, which takes {}", listed())),
+        ([_], Some(name)) => {
+            Err(format!("`{name}` is not an input of the network, which takes {}", listed()))
+        }
         _ => Err(format!("the network takes {}: one input can be made, not several", listed())),
     }
 }

@@ -205,7 +205,9 @@ impl Serialize for PredictionRow<'_> {
                 map.serialize_entry("scores", predictions.scores(i).unwrap_or_default())?;
                 map.end()
             }
-            (Form::Ranked(ranked), _) => ranked.best(predictions.scores(i).unwrap_or_default()).serialize(serializer),
+            (Form::Ranked(ranked), _) => {
+                ranked.best(predictions.scores(i).unwrap_or_default()).serialize(serializer)
+            }
             (Form::Value, _) => {
                 let mut map = serializer.serialize_map(Some(1))?;
                 map.serialize_entry("value", &predictions.value(i))?;

@@ -24,14 +24,16 @@ impl Scores {
         if output.tensor.is_none() && output.labels.is_none() {
             return Ok(None);
         }
-        let listed = signature.outputs.iter().take(8).map(|spec| format!("`{spec}`")).collect::<Vec<_>>().join(", ");
+        let listed =
+            signature.outputs.iter().take(8).map(|spec| format!("`{spec}`")).collect::<Vec<_>>().join(", ");
         let spec = match (&output.tensor, signature.outputs.as_slice()) {
             (Some(name), all) => all.iter().find(|spec| spec.name == *name),
             (None, [only]) => Some(only),
             (None, _) => return Err(format!("the network gives {listed}: say which as `output.tensor`")),
         };
         let named = output.tensor.as_deref().unwrap_or_default();
-        let spec = spec.ok_or_else(|| format!("`{named}` is not an output of the network, which gives {listed}"))?;
+        let spec =
+            spec.ok_or_else(|| format!("`{named}` is not an output of the network, which gives {listed}"))?;
         let labels = output.labels.as_ref().map(Vec::len);
         if let Some(labels) = labels {
             let width = spec.shape.iter().skip(1).try_fold(1usize, |n, dim| match dim {
@@ -39,7 +41,9 @@ impl Scores {
                 Dim::Any => None,
             });
             if spec.data_type != DataType::F32 || width.is_some_and(|width| width != labels) {
-                return Err(format!("there are {labels} labels, and the output `{spec}` is not as many scores"));
+                return Err(format!(
+                    "there are {labels} labels, and the output `{spec}` is not as many scores"
+                ));
             }
         }
         let form = match output.labels {
@@ -52,13 +56,18 @@ impl Scores {
     /// The one output that is told, a score a label where there are labels.
     pub(crate) fn of(&self, outputs: Tensors) -> Result<Tensors, RuntimeError> {
         let told = outputs.into_iter().find(|(name, _)| *name == self.name);
-        let (name, tensor) = told.ok_or_else(|| RuntimeError::new(format!("the network gave no `{}`", self.name)))?;
+        let (name, tensor) =
+            told.ok_or_else(|| RuntimeError::new(format!("the network gave no `{}`", self.name)))?;
         let Some(labels) = self.labels else { return Ok(vec![(name, tensor)]) };
         let (rows, width) = (tensor.rows(), tensor.row_len());
         let (_, data) = tensor.into_parts();
         let mut scores = match data {
             Data::F32(scores) if width == labels => scores,
-            _ => return Err(RuntimeError::new(format!("the network gave {width} scores for {labels} labels"))),
+            _ => {
+                return Err(RuntimeError::new(format!(
+                    "the network gave {width} scores for {labels} labels"
+                )));
+            }
         };
         if self.softmax {
             scores.chunks_exact_mut(labels.max(1)).for_each(softmax);
@@ -123,7 +132,8 @@ mod tests {
         let two = signature(&[("y", &[Dim::Any, Dim::Fixed(2)]), ("z", &[Dim::Any])]);
         let refusal = |output| Scores::new(output, &two).err().unwrap();
         assert!(refusal(labelled(&["a", "b"], false)).contains("say which as `output.tensor`"));
-        let named = |tensor: &str, labels: &[&str]| Output { tensor: Some(tensor.into()), ..labelled(labels, false) };
+        let named =
+            |tensor: &str, labels: &[&str]| Output { tensor: Some(tensor.into()), ..labelled(labels, false) };
         assert!(refusal(named("w", &["a"])).contains("`w` is not an output"));
         assert!(refusal(named("y", &["a"])).contains("1 labels, and the output `y: float32[?, 2]`"));
         assert!(Scores::new(named("y", &["a", "b"]), &two).unwrap().is_some());

@@ -81,10 +81,12 @@ impl Processing {
 fn beside(directory: &Path, file: &str) -> Result<Vec<u8>, SpecError> {
     let at = "output.labels";
     let mut components = Path::new(file).components();
-    if !matches!((components.next(), components.next()), (Some(Component::Normal(name)), None) if name == file) {
+    if !matches!((components.next(), components.next()), (Some(Component::Normal(name)), None) if name == file)
+    {
         return Err(SpecError::new(at, "expected a list, or the name of a file beside this one"));
     }
-    read(directory, file)?.ok_or_else(|| SpecError::new(at, format!("there is no file `{file}` beside this one")))
+    read(directory, file)?
+        .ok_or_else(|| SpecError::new(at, format!("there is no file `{file}` beside this one")))
 }
 
 /// A small file, if it is there.

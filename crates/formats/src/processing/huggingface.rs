@@ -50,9 +50,7 @@ pub(super) fn image(value: &Value) -> Result<Input, SpecError> {
     };
     let filter = match fields.count("resample", 0, 5)? {
         None => Filter::Bilinear,
-        Some(number) => {
-            filter_of_pillow(number).ok_or_else(|| fields.error("resample", "is no filter"))?
-        }
+        Some(number) => filter_of_pillow(number).ok_or_else(|| fields.error("resample", "is no filter"))?,
     };
     let factor = fields.number("rescale_factor", 1e-9, 1e9)?.unwrap_or(1.0 / 255.0);
     let (mean, std) = (numbers(&mut fields, "image_mean")?, numbers(&mut fields, "image_std")?);
@@ -121,7 +119,10 @@ pub(super) fn output(config: &Value) -> Result<Option<Output>, SpecError> {
     }
     let several = Value::Text("multi_label_classification".to_owned());
     if config.get("problem_type") == Some(&several) {
-        return Err(SpecError::new("problem_type", format!("several labels at once are not supported: {INSTEAD}")));
+        return Err(SpecError::new(
+            "problem_type",
+            format!("several labels at once are not supported: {INSTEAD}"),
+        ));
     }
     let labels = Some(checked(at, labels)?);
     Ok(Some(Output { labels, softmax: true, ..Output::default() }))

@@ -177,11 +177,7 @@ const FILTERS: [(&str, Filter); 6] = [
 ];
 
 /// One of a few words; the first where the field is absent.
-fn one_of<T: Copy>(
-    fields: &mut Fields<'_>,
-    name: &'static str,
-    words: &[(&str, T)],
-) -> Result<T, SpecError> {
+fn one_of<T: Copy>(fields: &mut Fields<'_>, name: &'static str, words: &[(&str, T)]) -> Result<T, SpecError> {
     let usual = words.first().map_or("", |(word, _)| word);
     let given = fields.text(name)?.unwrap_or(usual);
     words.iter().find(|(word, _)| *word == given).map(|(_, value)| *value).ok_or_else(|| {

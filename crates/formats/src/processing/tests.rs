@@ -20,7 +20,9 @@ fn at(files: &[(&str, &str)]) -> Result<Option<Processing>, String> {
 
 #[test]
 fn a_short_document_has_the_usual_defaults() {
-    let read = read("image: {resize: {shortest: 256}, crop: 224}\noutput: {labels: labels.txt, softmax: true}").unwrap();
+    let read =
+        read("image: {resize: {shortest: 256}, crop: 224}\noutput: {labels: labels.txt, softmax: true}")
+            .unwrap();
     let Some(Input::Image(image)) = read.input else { unreachable!() };
     assert_eq!((image.resize, image.crop), (Some(Resize::Shortest(256)), Some([224, 224])));
     assert_eq!((image.filter, image.layout, image.channels), (Filter::Bilinear, Layout::Nchw, Channels::Rgb));
@@ -75,7 +77,8 @@ fn what_transformers_writes_is_recognised() {
     assert_eq!((image.filter, image.rescale, image.mean), (Filter::Bicubic, 0.5, vec![0.5; 3]));
     assert_eq!((read.output.labels.unwrap(), read.output.softmax), (vec!["cat".into(), "dog".into()], true));
     let square = r#"{"feature_extractor_type": "ViTFeatureExtractor", "size": 224, "resample": 2}"#;
-    let Some(Input::Image(image)) = at(&[("preprocessor_config.json", square)]).unwrap().unwrap().input else {
+    let Some(Input::Image(image)) = at(&[("preprocessor_config.json", square)]).unwrap().unwrap().input
+    else {
         unreachable!()
     };
     assert_eq!(image.size(), [224, 224]);

@@ -37,7 +37,7 @@ pub struct Explain {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "instance"])]
     pub image: Option<PathBuf>,
     /// Write the image here, its areas shaded red where they speak for the label and blue where against it (PNG)
-    #[arg(long, value_name = "FILE", requires = "image")]
+    #[arg(long, value_name = "FILE")]
     pub heatmap: Option<PathBuf>,
     /// How: Shapley values by sampling (any model); gradients along the way from nothing to the instance
     /// (networks trained here); leave-one-out, or its fast approximation hidden (language models)
@@ -147,8 +147,9 @@ impl Explain {
         let explained = ask(&client, &endpoint, &instance, wanted).await?;
         if let Some(path) = &self.heatmap {
             let drawn = explained.heat_map().ok_or_else(|| {
-                Failure::new("this model's explanation has no picture")
-                    .next("models made elsewhere whose processing declares an image have one; leave --heatmap out")
+                Failure::new("this model's explanation has no picture").next(
+                    "models made elsewhere whose processing declares an image have one; leave --heatmap out",
+                )
             })?;
             std::fs::write(path, drawn?).map_err(on_file(path, "writing"))?;
             output.note(format!("Wrote {}.", path.display()));
@@ -274,7 +275,8 @@ impl Explained {
 
     /// The picture of the first column that has one.
     fn heat_map(&self) -> Option<Result<Vec<u8>>> {
-        let features = self.reply.pointer("/explanations/0/attributions/0/featureAttributions")?.as_object()?;
+        let features =
+            self.reply.pointer("/explanations/0/attributions/0/featureAttributions")?.as_object()?;
         let drawn = features.values().find_map(|share| share.get("b64_png"))?.as_str()?;
         Some(STANDARD.decode(drawn).map_err(|_| Failure::new("the server's picture cannot be read")))
     }

@@ -117,7 +117,8 @@ fn named(document: &Path) -> Result<Vec<String>> {
     let files = RefCell::new(Vec::new());
     let read = |file: &str| {
         files.borrow_mut().push(file.to_owned());
-        std::fs::read(document.with_file_name(file)).map_err(|e| SpecError::new("output.labels", e.to_string()))
+        std::fs::read(document.with_file_name(file))
+            .map_err(|e| SpecError::new("output.labels", e.to_string()))
     };
     let read = Processing::from_yaml(&text, read)
         .map_err(|e| Failure::usage(format!("{}: {e}", document.display())))?;

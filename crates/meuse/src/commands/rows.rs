@@ -68,9 +68,7 @@ pub(crate) fn image_columns(path: &Path) -> Result<Vec<String>> {
             0 => decoder.finish(),
             _ => decoder.push(buffer.get(..n).unwrap_or_default()),
         }
-        if let Some(block) =
-            decoder.take(1).map_err(|e| Failure::new(format!("{}: {e}", path.display())))?
-        {
+        if let Some(block) = decoder.take(1).map_err(|e| Failure::new(format!("{}: {e}", path.display())))? {
             let lies = |cell: &str| is_file_name(cell) && directory.join(cell).is_file();
             let columns = block.names().iter().enumerate().filter(|(at, _)| lies(block.cell(0, *at)));
             return Ok(columns.map(|(_, name)| name.clone()).collect());
@@ -103,7 +101,8 @@ pub(crate) async fn reachable(client: &Client, path_or_uri: &str) -> Result<Stri
         let directory = path.parent().unwrap_or(Path::new(""));
         for column in image_columns(path)? {
             // What is not there becomes a failed row.
-            for name in files_named(path, &column)?.into_iter().filter(|name| directory.join(name).is_file()) {
+            for name in files_named(path, &column)?.into_iter().filter(|name| directory.join(name).is_file())
+            {
                 client.put_beside(&uri, &name, &directory.join(&name)).await?;
             }
         }

@@ -72,11 +72,16 @@ fn file(value: &Value) -> Result<(&str, Option<&str>), String> {
             ("b64" | "content", Value::Text(text)) if file.is_none() => file = Some(text.as_str()),
             ("mimeType" | "mime_type", Value::Text(text)) => claimed = Some(text.as_str()),
             ("b64" | "content" | "mimeType" | "mime_type", other) => {
-                return Err(format!("the field `{name}` must be a string beside no other, found {}", other.kind()));
+                return Err(format!(
+                    "the field `{name}` must be a string beside no other, found {}",
+                    other.kind()
+                ));
             }
             _ => {
                 let name: String = name.chars().take(80).collect();
-                return Err(format!("the field `{name}` is not known; an image is {{\"b64\": …}} or {{\"content\": …}}"));
+                return Err(format!(
+                    "the field `{name}` is not known; an image is {{\"b64\": …}} or {{\"content\": …}}"
+                ));
             }
         }
     }

@@ -66,7 +66,8 @@ impl TableInput {
             [Filling { data: Data::I32(all), .. }] => {
                 let whole = |n: &f64| {
                     let fits = n.fract() == 0.0 && n.abs() <= f64::from(i32::MAX);
-                    fits.then_some(*n as i32).ok_or_else(|| format!("{n} is not an integer that the network takes"))
+                    fits.then_some(*n as i32)
+                        .ok_or_else(|| format!("{n} is not an integer that the network takes"))
                 };
                 all.extend(row.iter().map(whole).collect::<Result<Vec<i32>, String>>()?);
             }

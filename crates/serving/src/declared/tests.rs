@@ -25,7 +25,8 @@ fn value(json: &str) -> Value {
 }
 
 /// One red pixel, as Pillow writes it.
-const RED: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC";
+const RED: &str =
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC";
 
 #[test]
 fn pictures_come_in_every_form_that_clients_send() {
@@ -74,12 +75,20 @@ fn what_the_network_does_not_take_is_refused_at_load() {
     let images = "image: {resize: [1, 2]}";
     let two = signature(&[("x", DataType::F32, &[3, 1, 2]), ("y", DataType::F32, &[1])]);
     for (document, own, said) in [
-        (images, signature(&[("x", DataType::F32, &[1, 2, 3])]), "rows of shape [3, 1, 2], which the input `x"),
+        (
+            images,
+            signature(&[("x", DataType::F32, &[1, 2, 3])]),
+            "rows of shape [3, 1, 2], which the input `x",
+        ),
         (images, signature(&[("x", DataType::Text, &[3, 1, 2])]), "does not take"),
         (images, two, "one input can be made, not several"),
         ("image: {crop: 1, input: z}", signature(&[("x", DataType::F32, &[3, 1, 1])]), "`z` is not an input"),
         ("text: {}", signature(&[("input_ids", DataType::I32, &[128])]), "no file `tokenizer.json`"),
-        ("text: {tokenizer: ../t.json}", signature(&[("input_ids", DataType::I32, &[128])]), "is not the name"),
+        (
+            "text: {tokenizer: ../t.json}",
+            signature(&[("input_ids", DataType::I32, &[128])]),
+            "is not the name",
+        ),
         ("text: {}", signature(&[("x", DataType::I32, &[128])]), "is none of `input_ids`"),
         ("table: {columns: [a]}", signature(&[("x", DataType::F32, &[2])]), "rows of shape [1]"),
     ] {

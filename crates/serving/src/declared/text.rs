@@ -44,7 +44,10 @@ impl TextInput {
             let parts = [(&text.ids, Part::Id), (&text.mask, Part::Mask), (&text.types, Part::Type)];
             let part = parts.into_iter().find(|(name, _)| **name == spec.name);
             let (_, part) = part.ok_or_else(|| {
-                format!("the network's input `{spec}` is none of `{}`, `{}`, `{}`", text.ids, text.mask, text.types)
+                format!(
+                    "the network's input `{spec}` is none of `{}`, `{}`, `{}`",
+                    text.ids, text.mask, text.types
+                )
             })?;
             takes(spec, &[text.max_length])?;
             inputs.push((spec.name.clone(), part));
@@ -52,9 +55,8 @@ impl TextInput {
         if !inputs.iter().any(|(_, part)| matches!(part, Part::Id)) {
             return Err(format!("the network has no input `{}` for tokens", text.ids));
         }
-        let bytes = read(directory, &text.tokenizer)?.ok_or_else(|| {
-            format!("there is no file `{}` beside the model", text.tokenizer)
-        })?;
+        let bytes = read(directory, &text.tokenizer)?
+            .ok_or_else(|| format!("there is no file `{}` beside the model", text.tokenizer))?;
         let settings = read(directory, SETTINGS_FILE)?;
         let spec = TokenizerSpec::from_json(&bytes, settings.as_deref(), None).map_err(|e| e.to_string())?;
         let pad = spec.pad.and_then(|pad| i32::try_from(pad).ok()).unwrap_or(0);
@@ -100,14 +102,17 @@ impl TextInput {
 /// A file of the artifact by its plain name, if it is there.
 fn read(directory: &Path, file: &str) -> Result<Option<Vec<u8>>, String> {
     let mut components = Path::new(file).components();
-    if !matches!((components.next(), components.next()), (Some(Component::Normal(name)), None) if name == file) {
+    if !matches!((components.next(), components.next()), (Some(Component::Normal(name)), None) if name == file)
+    {
         return Err(format!("`{file}` is not the name of a file beside the model"));
     }
     let (path, unreadable) = (directory.join(file), |e| format!("`{file}` cannot be read: {e}"));
     match fs::metadata(&path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(unreadable(e)),
-        Ok(about) if about.len() > FILE_BYTES_MAX => Err(format!("`{file}` has more than {FILE_BYTES_MAX} bytes")),
+        Ok(about) if about.len() > FILE_BYTES_MAX => {
+            Err(format!("`{file}` has more than {FILE_BYTES_MAX} bytes"))
+        }
         Ok(_) => fs::read(&path).map(Some).map_err(unreadable),
     }
 }

@@ -11,8 +11,8 @@ use super::areas::Areas;
 use super::front::Front;
 use super::request::{Attribution, Explain, cut};
 use super::{bad_baseline, bad_request, mismatch, no_rows};
-use crate::error::PredictError;
 use crate::declared::Declared;
+use crate::error::PredictError;
 use crate::model::Model;
 use crate::plan::empty;
 

@@ -61,7 +61,9 @@ mod tests {
         let big = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x08\0\0";
         assert_eq!((noted(little), noted(big)), (6, 8));
         assert_eq!(noted(&[&b"Exif\0\0"[..], little].concat()), 6);
-        for broken in [&b""[..], b"II*\0", b"II*\0\xff\xff\xff\xff", &little[..14], b"II*\0\x08\0\0\0\xff\xff"] {
+        for broken in
+            [&b""[..], b"II*\0", b"II*\0\xff\xff\xff\xff", &little[..14], b"II*\0\x08\0\0\0\xff\xff"]
+        {
             assert_eq!(noted(broken), 1, "{broken:?}");
         }
     }

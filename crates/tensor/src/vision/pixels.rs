@@ -171,7 +171,12 @@ mod tests {
     #[test]
     fn the_camera_is_heeded_where_it_is_asked_for() {
         let standing = picture(1, 2, vec![1, 2, 3, 4, 5, 6]);
-        let turned = Image { orientation: Orientation::Exif, mean: vec![], std: vec![], ..image(Channels::Rgb, Layout::Nhwc) };
+        let turned = Image {
+            orientation: Orientation::Exif,
+            mean: vec![],
+            std: vec![],
+            ..image(Channels::Rgb, Layout::Nhwc)
+        };
         assert_eq!(row(turned, &standing), [4.0, 5.0, 6.0, 1.0, 2.0, 3.0]);
     }
 

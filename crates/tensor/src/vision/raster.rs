@@ -52,7 +52,9 @@ impl Raster {
             let from = ((top.from + row) * self.width + left.from) * channels;
             let to = ((top.to + row) * width + left.to) * channels;
             let length = left.length * channels;
-            if let (Some(from), Some(to)) = (self.bytes.get(from..from + length), bytes.get_mut(to..to + length)) {
+            if let (Some(from), Some(to)) =
+                (self.bytes.get(from..from + length), bytes.get_mut(to..to + length))
+            {
                 to.copy_from_slice(from);
             }
         }
@@ -89,7 +91,8 @@ mod tests {
 
     #[test]
     fn the_middle_is_cut_out_or_framed() {
-        let line = |bytes: &[u8]| Raster { width: bytes.len(), height: 1, channels: 1, bytes: bytes.to_vec() };
+        let line =
+            |bytes: &[u8]| Raster { width: bytes.len(), height: 1, channels: 1, bytes: bytes.to_vec() };
         assert_eq!(line(&[1, 2, 3, 4, 5]).cropped([1, 2]).bytes, [2, 3]);
         assert_eq!(line(&[1, 2]).cropped([1, 5]).bytes, [0, 0, 1, 2, 0]);
         assert_eq!(line(&[1, 2]).cropped([2, 2]).bytes, [0, 0, 1, 2]);
@@ -98,6 +101,9 @@ mod tests {
 
     #[test]
     fn brightness_is_pillows() {
-        assert_eq!([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]].map(brightness), [76, 150, 29, 255]);
+        assert_eq!(
+            [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]].map(brightness),
+            [76, 150, 29, 255]
+        );
     }
 }

@@ -81,9 +81,8 @@ fn along_columns(raster: &Raster, height: usize, filter: Filter) -> Raster {
 const HALF: i32 = 1 << (PLACES - 1);
 
 fn sum<'a>(weighed: impl Iterator<Item = (&'a u8, &'a i32)>) -> u8 {
-    let add = |sum: i32, (pixel, weight): (&u8, &i32)| {
-        sum.wrapping_add(i32::from(*pixel).wrapping_mul(*weight))
-    };
+    let add =
+        |sum: i32, (pixel, weight): (&u8, &i32)| sum.wrapping_add(i32::from(*pixel).wrapping_mul(*weight));
     clipped(weighed.fold(HALF, add))
 }
 
