@@ -58,7 +58,7 @@ def test_tensorflow_serving_and_mlflow_take_bytes_in_base64(server, orientation,
 
 def test_kserve_takes_a_tensor_of_bytes(server, orientation, file, expected):
     metadata = server.ask("GET", f"/v2/models/{orientation}").json()
-    assert metadata["platform"] == "onnx"
+    assert metadata["platform"] in ("onnx", "onnxruntime_onnx")
     assert metadata["inputs"] == [{"name": "image", "datatype": "BYTES", "shape": [-1, 1]}]
     tensor = {"name": "image", "shape": [1, 1], "datatype": "BYTES"}
     header = json.dumps({"inputs": [tensor | {"parameters": {"binary_data_size": len(file) + 4}}]}).encode()
