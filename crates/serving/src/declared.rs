@@ -165,16 +165,25 @@ impl Declared {
         Ok((finish(filling, rows)?, faults))
     }
 
+    /// The most rows that may be made at a time.
+    pub(crate) fn rows_max(&self) -> usize {
+        (TENSOR_BYTES_MAX / self.row_bytes().max(1)).max(1)
+    }
+
+    fn row_bytes(&self) -> usize {
+        self.filling().iter().map(|input| 4 * input.row.iter().product::<usize>()).sum()
+    }
+
     /// Refuses more rows than fit, before one is made.
     fn check_size(&self, rows: usize) -> Result<(), PredictError> {
-        let row: usize = self.filling().iter().map(|input| 4 * input.row.iter().product::<usize>()).sum();
-        match rows.saturating_mul(row) <= TENSOR_BYTES_MAX {
+        let max = self.rows_max();
+        match rows <= max {
             true => Ok(()),
             false => Err(PredictError::BadRequest {
                 message: format!(
-                    "{rows} instances of {row} bytes each for the network are more than {TENSOR_BYTES_MAX} bytes; send \
-                     at most {} at a time",
-                    TENSOR_BYTES_MAX / row.max(1)
+                    "{rows} instances of {} bytes each for the network are more than {TENSOR_BYTES_MAX} bytes; send \
+                     at most {max} at a time",
+                    self.row_bytes()
                 ),
             }),
         }

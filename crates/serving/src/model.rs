@@ -265,6 +265,11 @@ impl Model {
         trained.or_else(|| self.declared.as_ref().map(Declared::columns))
     }
 
+    /// The most rows that may be predicted at a time: what an artifact declares may make large tensors of small files.
+    pub fn rows_max(&self) -> usize {
+        self.declared.as_ref().map_or(usize::MAX, Declared::rows_max)
+    }
+
     /// Whether instances become tensors in time that grows with their bytes. A small image file may hold a large
     /// picture.
     pub(crate) fn binds_quickly(&self) -> bool {
