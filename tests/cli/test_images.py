@@ -128,6 +128,6 @@ def test_explained_pixel_by_pixel(cli, model, table):
 
 
 def test_what_is_no_picture_is_refused(cli, model):
-    for instance, said in (('"cat"', "in base64"), ("5", "found a number"), ('"R0lGODlh"', "neither PNG nor JPEG")):
+    for instance, said in (('"cat"', "in base64"), ("5", "found a number"), ('"R0lGODlh"', "neither PNG, JPEG nor WebP")):
         text = cli.error("predict", model, "--instance", instance)
         assert "photo" in text and said in text, text

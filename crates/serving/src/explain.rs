@@ -1,5 +1,7 @@
 //! Explanations: what each part of an instance contributed to one output.
 
+mod areas;
+mod front;
 mod game;
 mod request;
 
@@ -13,7 +15,7 @@ use crate::batcher::Run;
 use crate::bind::value_bytes;
 use crate::error::PredictError;
 use crate::model::{Model, Trained};
-use crate::predictions::{Form, Predictions, highest};
+use crate::predictions::{Form, Predictions, Ranked, highest};
 use crate::rows::{byte_count, slice};
 use game::Game;
 
@@ -66,7 +68,7 @@ impl Model {
         let best = || predictions.scores(index).map_or(0, highest);
         let element = match (self.form(), asked) {
             (Form::Value, _) | (_, None) => best(),
-            (Form::Classes(labels), Some(label)) => {
+            (Form::Classes(labels) | Form::Ranked(Ranked { labels, .. }), Some(label)) => {
                 labels.iter().position(|l| l == label).ok_or_else(|| {
                     let known =
                         labels.iter().take(20).map(|l| format!("`{l}`")).collect::<Vec<_>>().join(", ");
@@ -87,6 +89,9 @@ impl Model {
 
     /// The first float output, and how many elements a row of it has if the signature says.
     fn explained_output(&self) -> Result<(usize, Option<usize>), PredictError> {
+        if self.tells_scores() {
+            return Ok((0, self.labels().map(<[String]>::len)));
+        }
         let outputs = &self.signature().outputs;
         let place = outputs.iter().position(|o| o.data_type == tensor::DataType::F32);
         let place = place
@@ -157,7 +162,7 @@ impl One<'_> {
             output_name: target.name,
             baseline_output: values.baseline_output,
             instance_output: values.instance_output,
-            attributions: game.attributions(&values.values),
+            attributions: game.attributions(&values.values)?,
             approximation_error: values.approximation_error,
         })
     }
@@ -206,7 +211,7 @@ impl One<'_> {
         let values = per_input(&values, own.row_len());
         let attributions = match &self.model.trained {
             Some(trained) => self.shared_out(trained, &values)?,
-            None => vec![Attribution { feature: name.clone(), tokens: None, values }],
+            None => vec![Attribution { feature: name.clone(), tokens: None, heat_map: None, values }],
         };
         Ok(Explanation {
             output_index: target.element,
@@ -237,7 +242,7 @@ impl One<'_> {
         let attribution = |(place, share): (usize, ColumnShare)| {
             let own = game::cell(trained, self.instance, place);
             let tokens = share.tokens.map(|ranges| request::cut(game::text(&own), ranges));
-            Attribution { feature: share.column, tokens, values: share.values }
+            Attribution { feature: share.column, tokens, values: share.values, heat_map: None }
         };
         Ok(shares.into_iter().enumerate().map(attribution).collect())
     }

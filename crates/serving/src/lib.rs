@@ -16,6 +16,7 @@ mod batcher;
 mod bind;
 mod cost;
 mod counters;
+mod declared;
 mod dormant;
 mod embedder;
 mod error;
@@ -35,6 +36,7 @@ mod predictor;
 mod router;
 mod rows;
 mod runtime;
+mod scores;
 mod source;
 mod split;
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use formats::Value;
 use formats::manifest::{FittedFeature, Manifest, Task};
+use formats::processing::Processing;
 use formats::rows::{RowBlock, RowFault};
 use tensor::features::{ColumnKind, FeatureStep};
 use tensor::{Data, Dim, OnnxModel, ShapeError, Signature, Tensors};
@@ -14,6 +15,7 @@ use tensor::{Data, Dim, OnnxModel, ShapeError, Signature, Tensors};
 use crate::artifact::{self, Artifact, LoadError};
 use crate::batcher::{Rows, Run};
 use crate::bind;
+use crate::declared::Declared;
 use crate::dormant::Dormant;
 use crate::embedder::{Embedder, Encodes};
 use crate::error::PredictError;
@@ -23,6 +25,7 @@ use crate::plan::Plan;
 use crate::ports;
 use crate::predictions::{Form, Predictions};
 use crate::runtime::{Runtime, RuntimeError};
+use crate::scores::Scores;
 use crate::source::Source;
 
 /// A loaded model version: what turns instances into tensors, the runtime, and how its outputs read.
@@ -36,6 +39,10 @@ pub struct Model {
     pub(crate) trained: Option<Trained>,
     /// Loaded when first asked for: plain serving does without.
     pub(crate) gradients: Option<Gradients>,
+    /// Of a model made elsewhere, what its artifact says is done to inputs.
+    pub(crate) declared: Option<Declared>,
+    /// And to outputs.
+    scores: Option<Scores>,
     language: Option<Arc<Language>>,
     embedder: Option<Arc<Embedder>>,
 }
@@ -92,9 +99,17 @@ impl Model {
             }
             Artifact::Onnx(onnx) => {
                 let network = network(dir, &onnx, options)?;
-                match Encodes::read(dir, &onnx, network.signature())? {
-                    Some(encodes) => Ok(Model::of_encoder(Embedder::of_graph(network, encodes, &onnx)?)),
-                    None => Model::made_elsewhere(network, Source::Onnx(onnx), options),
+                let processing = artifact::processing(dir, &onnx)?;
+                // What says what its instances are says also that it is no encoder.
+                if processing.as_ref().is_none_or(|(processing, _)| processing.input.is_none())
+                    && let Some(encodes) = Encodes::read(dir, &onnx, network.signature())?
+                {
+                    return Ok(Model::of_encoder(Embedder::of_graph(network, encodes, &onnx)?));
+                }
+                let model = Model::made_elsewhere(network, Source::Onnx(onnx), options)?;
+                match processing {
+                    Some((processing, place)) => model.with(processing, &place),
+                    None => Ok(model),
                 }
             }
             Artifact::Keras(archive) => {
@@ -122,7 +137,18 @@ impl Model {
     pub fn from_runtime(runtime: Box<dyn Runtime>) -> Model {
         let plan = Plan::new(runtime.signature());
         let (ports, form) = (plan.ports(runtime.signature()), Arc::new(Form::Tensors));
-        Model { runtime, plan, ports, form, trained: None, gradients: None, language: None, embedder: None }
+        Model {
+            runtime,
+            plan,
+            ports,
+            form,
+            trained: None,
+            gradients: None,
+            declared: None,
+            scores: None,
+            language: None,
+            embedder: None,
+        }
     }
 
     /// A model of a graph, whose outputs read as a classifier's if it says that it is one.
@@ -134,6 +160,30 @@ impl Model {
         let form = network.classes().map_or(Form::Tensors, |labels| Form::Classes(labels.to_vec()));
         let model = Model::from_runtime(runtime(network, &source, options)?);
         Ok(Model { form: Arc::new(form), gradients: Some(Gradients::of(Origin::Elsewhere(source))), ..model })
+    }
+
+    /// The model with what its artifact says, whose files lie in `directory`, done to its inputs and outputs.
+    fn with(mut self, processing: Processing, directory: &Path) -> Result<Model, LoadError> {
+        let inconsistent = |reason| LoadError::Inconsistent { reason };
+        // What gradients are of is what the network takes, not what it is made from.
+        self.gradients = None;
+        let signature = self.runtime.signature();
+        let scores = Scores::new(processing.output, signature).map_err(inconsistent)?;
+        let input = processing.input.map(|input| Declared::new(input, directory, signature));
+        self.declared = input.transpose().map_err(inconsistent)?;
+        if let Some((scores, form)) = scores {
+            self.ports.outputs.retain(|spec| spec.name == scores.name());
+            (self.scores, self.form) = (Some(scores), Arc::new(form));
+        }
+        let columns = self.declared.as_ref().map(Declared::columns);
+        let told = ports::of_columns(columns.unwrap_or_default(), &self.form);
+        if columns.is_some() {
+            self.ports.inputs = told.inputs;
+        }
+        if self.scores.is_some() && !told.outputs.is_empty() {
+            self.ports.outputs = told.outputs;
+        }
+        Ok(self)
     }
 
     fn trained(runtime: Box<dyn Runtime>, mut manifest: Manifest, dir: &Path) -> Result<Model, LoadError> {
@@ -222,23 +272,27 @@ impl Model {
         }
     }
 
-    /// The columns that instances and rows of a model trained here have.
+    /// The columns that instances and rows have of a model trained here, or of one whose artifact declares them.
     pub fn columns(&self) -> Option<&[tensor::features::InputColumn]> {
-        self.trained.as_ref().map(|t| t.features.columns())
+        let trained = self.trained.as_ref().map(|trained| trained.features.columns());
+        trained.or_else(|| self.declared.as_ref().map(Declared::columns))
+    }
+
+    /// The most rows that may be predicted at a time: what an artifact declares may make large tensors of small files.
+    pub fn rows_max(&self) -> usize {
+        self.declared.as_ref().map_or(usize::MAX, Declared::rows_max)
     }
 
     /// Whether instances become tensors in time that grows with their bytes. A small image file may hold a large
     /// picture.
     pub(crate) fn binds_quickly(&self) -> bool {
-        !self.trained.as_ref().is_some_and(|trained| trained.pictures)
+        let pictures = self.trained.as_ref().is_some_and(|trained| trained.pictures);
+        !pictures && self.declared.as_ref().is_none_or(|declared| declared.image().is_none())
     }
 
     /// The labels that a classifier chooses from, if it was trained here or says what it chooses from.
     pub fn labels(&self) -> Option<&[String]> {
-        match &*self.form {
-            Form::Classes(labels) => Some(labels),
-            _ => None,
-        }
+        self.form.labels()
     }
 
     /// The manifest of a model trained here. Its list of features is empty, as their tables would take the memory
@@ -262,15 +316,16 @@ impl Model {
     /// If a column is missing, or the model fails.
     pub fn predict_rows(&self, block: &RowBlock) -> Result<(Predictions, Vec<RowFault>), PredictError> {
         self.predicts()?;
-        let (inputs, faults) = match &self.trained {
-            Some(trained) => {
+        let (inputs, faults) = match (&self.trained, &self.declared) {
+            (Some(trained), _) => {
                 let (tensor, faults) = trained
                     .features
                     .from_rows(block)
                     .map_err(|e| PredictError::BadRequest { message: e.message })?;
                 (vec![(trained.input.clone(), tensor)], faults)
             }
-            None => bind::table(&self.plan.inputs, block)?,
+            (None, Some(declared)) => declared.table(block)?,
+            (None, None) => bind::table(&self.plan.inputs, block)?,
         };
         Ok((self.predict_tensors(&inputs)?, faults))
     }
@@ -278,18 +333,19 @@ impl Model {
     /// The tensors of instances, one row each.
     pub(crate) fn bind(&self, instances: &[Value]) -> Result<Tensors, PredictError> {
         self.predicts()?;
-        match &self.trained {
-            Some(trained) => trained.tensors(instances),
-            None => bind::instances(&self.plan.inputs, instances),
+        match (&self.trained, &self.declared) {
+            (Some(trained), _) => trained.tensors(instances),
+            (None, Some(declared)) => declared.tensors(instances),
+            (None, None) => bind::instances(&self.plan.inputs, instances),
         }
     }
 
     /// The tensors of the network for tensors by name, one row each, if nothing else is to be done for that: those of a
-    /// model trained here come as instances to its feature step.
+    /// model with columns come as instances to what makes tensors of these.
     pub(crate) fn bind_tensors(&self, given: Tensors) -> Result<Bound, PredictError> {
         self.predicts()?;
         let ordered = ports::ordered(&self.ports, given)?;
-        Ok(match &self.trained {
+        Ok(match self.columns() {
             Some(_) => Bound::Instances(ports::instances(&ordered)),
             None => Bound::Tensors(self.plan.rows(ordered)?),
         })
@@ -314,7 +370,14 @@ impl Model {
 
     /// The answers as tensors by name, as [`Model::ports`] has them.
     pub(crate) fn outputs(&self, predictions: &Predictions) -> Result<Tensors, ShapeError> {
-        self.plan.unrowed(&self.ports.outputs, predictions.tensors()?)
+        let own = self.trained.is_none() && self.scores.is_none();
+        let told = if own { predictions.given()? } else { predictions.tensors()? };
+        self.plan.unrowed(&self.ports.outputs, told)
+    }
+
+    /// Whether the one output that is told is that which holds the scores.
+    pub(crate) fn tells_scores(&self) -> bool {
+        self.scores.is_some()
     }
 
     pub(crate) fn form(&self) -> &Form {
@@ -410,7 +473,11 @@ impl Trained {
 
 impl Run for Model {
     fn run(&self, inputs: &Tensors) -> Result<Tensors, RuntimeError> {
-        self.plan.run(&*self.runtime, inputs)
+        let outputs = self.plan.run(&*self.runtime, inputs)?;
+        match &self.scores {
+            Some(scores) => scores.of(outputs),
+            None => Ok(outputs),
+        }
     }
 
     fn is_ready(&self) -> bool {

@@ -5,7 +5,7 @@ use tensor::features::{ColumnKind, InputColumn};
 use tensor::{Data, DataType, Dim, Signature, Tensor, TensorSpec, Tensors};
 
 use crate::error::PredictError;
-use crate::predictions::{Form, LABEL, SCORES, VALUE};
+use crate::predictions::{Form, LABEL, Ranked, SCORES, VALUE};
 
 /// What a model trained here takes and gives: a cell of each column a row, and what its answers read as.
 pub(crate) fn of_columns(columns: &[InputColumn], form: &Form) -> Signature {
@@ -22,7 +22,7 @@ pub(crate) fn of_columns(columns: &[InputColumn], form: &Form) -> Signature {
         spec(&column.name, data_type, &[Dim::Any, Dim::Fixed(1)])
     });
     let outputs = match form {
-        Form::Classes(labels) => vec![
+        Form::Classes(labels) | Form::Ranked(Ranked { labels, .. }) => vec![
             spec(LABEL, DataType::Text, &[Dim::Any]),
             spec(SCORES, DataType::F32, &[Dim::Any, Dim::Fixed(labels.len())]),
         ],

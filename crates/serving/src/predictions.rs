@@ -21,10 +21,30 @@ pub(crate) const VALUE: &str = "value";
 pub(crate) enum Form {
     /// The only float output holds a score for each of these labels. There may be another one with the label itself.
     Classes(Vec<String>),
+    /// The same, as the artifact declares it, told from the best on.
+    Ranked(Ranked),
     /// The one output holds a number.
     Value,
     /// The outputs as they are.
     Tensors,
+}
+
+/// Labels of which the best are told first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ranked {
+    pub(crate) labels: Vec<String>,
+    /// How many are told; all where nothing is said.
+    pub(crate) top_k: Option<usize>,
+}
+
+impl Form {
+    /// The labels that there are scores of.
+    pub(crate) fn labels(&self) -> Option<&[String]> {
+        match self {
+            Form::Classes(labels) | Form::Ranked(Ranked { labels, .. }) => Some(labels),
+            Form::Value | Form::Tensors => None,
+        }
+    }
 }
 
 /// Answers to the rows of a request, in their order. Cheap to clone: rows of a shared batch stay where the
@@ -54,6 +74,8 @@ impl Predictions {
 
     /// The answer to row `i`, to be serialised:
     /// - a classifier trained here, or made elsewhere with labels: `{"label": "b", "classes": ["a", "b"], "scores": [0.1, 0.9]}`;
+    /// - a classifier whose artifact declares its labels: `{"ids": ["1"], "displayNames": ["b"], "confidences": [0.9]}`, from the
+    ///   best on, as Vertex tells what an image is;
     /// - a regressor trained here: `{"value": 1.5}`;
     /// - another model with one output: the row of that output, lists nested as its shape is, a bare value
     ///   where the row is a scalar;
@@ -79,10 +101,7 @@ impl Predictions {
 
     /// The labels that [`scores`](Self::scores) stand for; `None` if the model does not say.
     pub fn labels(&self) -> Option<&[String]> {
-        match &*self.form {
-            Form::Classes(labels) => Some(labels),
-            _ => None,
-        }
+        self.form.labels()
     }
 
     /// The label that the model itself gives row `i`, or else the one with the highest score, the first of equals;
@@ -127,7 +146,7 @@ impl Predictions {
     pub(crate) fn tensors(&self) -> Result<Tensors, ShapeError> {
         let rows = self.len();
         match &*self.form {
-            Form::Classes(labels) => {
+            Form::Classes(labels) | Form::Ranked(Ranked { labels, .. }) => {
                 let label = |i| self.label(i).map_or_else(String::new, |(_, label)| label.to_owned());
                 let label = Tensor::new(vec![rows], Data::Text((0..rows).map(label).collect()))?;
                 let scores = (0..rows).filter_map(|i| self.scores(i)).flatten().copied().collect();
@@ -138,8 +157,13 @@ impl Predictions {
                 let values = (0..rows).filter_map(|i| self.value(i)).collect();
                 Ok(vec![(VALUE.to_owned(), Tensor::new(vec![rows], Data::F32(values))?)])
             }
-            Form::Tensors => slice(&self.outputs, self.rows.clone()),
+            Form::Tensors => self.given(),
         }
+    }
+
+    /// The network's own outputs.
+    pub(crate) fn given(&self) -> Result<Tensors, ShapeError> {
+        slice(&self.outputs, self.rows.clone())
     }
 
     fn floats<'a>(&self, output: &'a Tensor, i: usize) -> Option<&'a [f32]> {
@@ -181,6 +205,9 @@ impl Serialize for PredictionRow<'_> {
                 map.serialize_entry("scores", predictions.scores(i).unwrap_or_default())?;
                 map.end()
             }
+            (Form::Ranked(ranked), _) => {
+                ranked.best(predictions.scores(i).unwrap_or_default()).serialize(serializer)
+            }
             (Form::Value, _) => {
                 let mut map = serializer.serialize_map(Some(1))?;
                 map.serialize_entry("value", &predictions.value(i))?;
@@ -196,6 +223,30 @@ impl Serialize for PredictionRow<'_> {
             }
         }
     }
+}
+
+impl Ranked {
+    /// The best labels with their scores. What is no number is no better than anything.
+    fn best(&self, scores: &[f32]) -> Best<'_> {
+        let mut places: Vec<usize> = (0..scores.len().min(self.labels.len())).collect();
+        let rank = |place: &usize| if scores[*place].is_nan() { f32::NEG_INFINITY } else { scores[*place] };
+        places.sort_by(|a, b| rank(b).total_cmp(&rank(a)));
+        places.truncate(self.top_k.unwrap_or(usize::MAX));
+        Best {
+            ids: places.iter().map(usize::to_string).collect(),
+            display_names: places.iter().map(|place| self.labels[*place].as_str()).collect(),
+            confidences: places.iter().map(|place| scores[*place]).collect(),
+        }
+    }
+}
+
+/// What an image is, as Vertex tells it.
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Best<'a> {
+    ids: Vec<String>,
+    display_names: Vec<&'a str>,
+    confidences: Vec<f32>,
 }
 
 /// Elements `start..start + product(shape)` as lists nested like `shape`.
@@ -278,6 +329,18 @@ mod tests {
                 r#"{"label":"7","classes":["7","8"],"scores":[0.1,0.9]}"#,
                 r#"{"label":"8","classes":["7","8"],"scores":[0.75,0.25]}"#
             ]
+        );
+        let ranked = |top_k| Form::Ranked(Ranked { labels: vec!["a".into(), "b".into()], top_k });
+        assert_eq!(
+            json(vec![scores()], 0..2, ranked(None)),
+            [
+                r#"{"ids":["0","1"],"displayNames":["a","b"],"confidences":[0.5,0.5]}"#,
+                r#"{"ids":["1","0"],"displayNames":["b","a"],"confidences":[0.9,0.1]}"#
+            ]
+        );
+        assert_eq!(
+            json(vec![scores()], 1..2, ranked(Some(1))),
+            [r#"{"ids":["1"],"displayNames":["b"],"confidences":[0.9]}"#]
         );
         let overflown = output("y", &[1, 2], Data::F32(vec![f32::NAN, f32::NAN]));
         let labels = Form::Classes(vec!["a".into(), "b".into()]);

@@ -1,4 +1,4 @@
-//! ONNX graphs and feature steps: named tensors in, named tensors out. Synchronous; owns no queue.
+//! ONNX graphs, feature steps and pictures: named tensors in, named tensors out. Synchronous; owns no queue.
 
 pub mod export;
 pub mod features;
@@ -7,6 +7,7 @@ mod ml;
 mod onnx;
 mod signature;
 mod tensor;
+pub mod vision;
 
 pub use onnx::{Lane, LibraryError, LoadError, LoadLimits, OnnxModel, RunError, open_onnxruntime};
 pub use signature::{Dim, Signature, TensorSpec};

@@ -106,7 +106,7 @@ fn read(model: &Model, body: &[u8]) -> Result<Vec<Value>, Fault> {
         (Some(split), None, None, None) => plain(split.rows(model)?),
         (None, Some(records), None, None) => plain(of_records(model, records)?),
         (None, None, Some(rows), None) => plain(rows),
-        (None, None, None, Some(columns)) => of_columns(model, unwrapped(model, columns)?),
+        (None, None, None, Some(columns)) => of_columns(model, columns),
         _ => Err(Fault::invalid(
             "exactly one of `dataframe_split`, `dataframe_records`, `instances` and `inputs` must be there",
         )),

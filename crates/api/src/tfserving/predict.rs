@@ -40,7 +40,7 @@ pub(super) async fn answer(call: Call) -> Result<Response, Fault> {
             let rows = rows.into_iter().map(|row| unwrapped(model, row));
             (rows.collect::<Result<Vec<_>, Fault>>()?, true)
         }
-        (None, Some(columns)) => (of_columns(model, unwrapped(model, columns)?)?, false),
+        (None, Some(columns)) => (of_columns(model, columns)?, false),
         _ => {
             return Err(Fault::invalid(
                 "exactly one of `instances` (rows) and `inputs` (columns) must be there",

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use control::ExplanationMethod;
 use formats::Value as Row;
 use http::StatusCode;
@@ -177,8 +179,14 @@ fn explanation(explanation: &Explanation) -> Value {
 }
 
 /// A feature's attributions under its name: a number for one, a list for several. For a text, the list
-/// has one per token, and the tokens themselves stand under `{name}_tokens` in the same order.
+/// has one per token, and the tokens themselves stand under `{name}_tokens` in the same order. For a picture, an object with
+/// one per area and the picture that shows them.
 fn add(features: &mut Map<String, Value>, attribution: &Attribution) {
+    if let Some(drawn) = &attribution.heat_map {
+        let picture = json!({ "b64_png": STANDARD.encode(drawn), "values": attribution.values });
+        features.insert(attribution.feature.clone(), picture);
+        return;
+    }
     let values = match (attribution.values.as_slice(), &attribution.tokens) {
         ([one], None) => json!(one),
         (several, _) => json!(several),

@@ -112,12 +112,25 @@ impl Images {
     }
 }
 
-/// The text of field `name` of an instance, or of the instance itself where it is one.
+/// The text of field `name` of an instance, or of the instance itself where it is one; in either place it may stand as
+/// `content`, as Vertex writes it.
 fn text<'a>(instance: &'a mut Value, name: &str) -> Option<&'a mut String> {
+    if instance.get(name).is_none() {
+        return content(instance);
+    }
     match instance {
+        Value::Record(fields) => {
+            fields.iter_mut().find(|(field, _)| field == name).and_then(|(_, value)| content(value))
+        }
+        _ => None,
+    }
+}
+
+fn content(value: &mut Value) -> Option<&mut String> {
+    match value {
         Value::Text(text) => Some(text),
         Value::Record(fields) => {
-            fields.iter_mut().find(|(field, _)| field == name).and_then(|(_, value)| match value {
+            fields.iter_mut().find(|(field, _)| field == "content").and_then(|(_, value)| match value {
                 Value::Text(text) => Some(text),
                 _ => None,
             })
@@ -126,20 +139,45 @@ fn text<'a>(instance: &'a mut Value, name: &str) -> Option<&'a mut String> {
     }
 }
 
+/// The media types that are known, by how names of such files end.
+const ENDINGS: [(&str, &str); 4] =
+    [(".png", "image/png"), (".jpg", "image/jpeg"), (".jpeg", "image/jpeg"), (".webp", "image/webp")];
+
+/// What an object of this name holds, if it is an image by its name.
+pub(super) fn media_type(name: &str) -> Option<&'static str> {
+    let ending = name.rfind('.').and_then(|dot| name.get(dot..)).unwrap_or_default();
+    ENDINGS.iter().find(|(known, _)| ending.eq_ignore_ascii_case(known)).map(|(_, kind)| *kind)
+}
+
 /// Whether a cell is the name of a file, and not the file in base64, which has no dot and no colon before a comma.
 fn is_name(cell: &str) -> bool {
-    let ends = [".png", ".jpg", ".jpeg"];
-    let ending = cell.rfind('.').and_then(|dot| cell.get(dot..)).unwrap_or_default();
-    cell.len() <= NAME_MAX && (cell.contains("://") || ends.iter().any(|e| ending.eq_ignore_ascii_case(e)))
+    cell.len() <= NAME_MAX && (cell.contains("://") || media_type(cell).is_some())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_name;
+    use formats::Value;
+
+    use super::{is_name, text};
+
+    #[test]
+    fn the_file_is_found_wherever_clients_put_it() {
+        for (instance, found) in [
+            (r#""a.png""#, Some("a.png")),
+            (r#"{"image": "a.png", "label": "x"}"#, Some("a.png")),
+            (r#"{"content": "gs://b/a", "mimeType": "image/png"}"#, Some("gs://b/a")),
+            (r#"{"image": {"content": "gs://b/a"}}"#, Some("gs://b/a")),
+            (r#"{"label": "a.png"}"#, None),
+            ("5", None),
+        ] {
+            let mut instance: Value = serde_json::from_str(instance).unwrap_or(Value::Null);
+            assert_eq!(text(&mut instance, "image").map(|text| text.as_str()), found);
+        }
+    }
 
     #[test]
     fn names_are_told_from_files() {
-        for name in ["cat.png", "dir/Cat 1.JPEG", "gs://bucket/cat", "s3://bucket/cat.jpg"] {
+        for name in ["cat.png", "dir/Cat 1.JPEG", "cat.webp", "gs://bucket/cat", "s3://bucket/cat.jpg"] {
             assert!(is_name(name), "{name}");
         }
         for file in ["iVBORw0KGgo=", "data:image/png;base64,iVBORw0KGgo=", "", "cat"] {

@@ -45,7 +45,8 @@ impl LoadedModel {
 
     /// How many rows to take at a time.
     pub(super) fn chunk_rows(&self) -> usize {
-        if self.images.is_some() { images::CHUNK_ROWS } else { usize::MAX }
+        let files = if self.images.is_some() { images::CHUNK_ROWS } else { usize::MAX };
+        files.min(self.model.rows_max())
     }
 
     /// The column that the model was trained to tell, if it was trained here.

@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use super::folder::Folder;
 use crate::artifact::Digest;
 use crate::storage::{ObjectUri, Storage};
 use crate::{Error, ErrorCode, Result, RowFormat};
@@ -23,7 +24,7 @@ const READ_AHEAD: usize = 2;
 /// Objects that one job reads at most.
 const INPUTS_MAX: usize = 10_000;
 
-/// An object to read, and the version of it that was found when the job began.
+/// An object to read, or a folder of images, and the version of it that was found when the job began.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct InputObject {
     pub(super) uri: String,
@@ -58,7 +59,7 @@ pub(super) struct Line {
 pub(super) enum Rows {
     /// Of CSV.
     Table(RowBlock),
-    /// Of JSON Lines: the row's number and its value.
+    /// Of JSON Lines, or of a folder: the row's number and its value.
     Values(Vec<(u64, Value)>),
 }
 
@@ -93,13 +94,18 @@ struct OpenInput {
 enum Decoder {
     Csv(CsvDecoder),
     Jsonl(JsonlDecoder),
+    Folder(Folder),
 }
 
-/// The objects that `uris` name. `gs://bucket/dir/*.csv` names all that match, by name.
+/// The objects that `uris` name. `gs://bucket/dir/*.csv` names all that match, by name; `gs://bucket/dir/` the images below.
 pub(super) async fn resolve(storage: &Storage, uris: &[String]) -> Result<Vec<InputObject>> {
     let mut inputs = Vec::new();
     for uri in uris {
         match uri.split_once('*') {
+            None if Folder::is(uri) => {
+                let Folder { etag, .. } = Folder::list(storage, uri).await?;
+                inputs.push(InputObject { uri: uri.clone(), etag, size: 0 });
+            }
             None => {
                 let info = storage.head(&ObjectUri::parse(uri)?).await?;
                 inputs.push(InputObject { uri: uri.clone(), etag: info.etag, size: info.size });
@@ -227,12 +233,13 @@ impl RowReader {
         let Some(input) = self.inputs.get(self.next.input) else {
             return Err(Error::new(ErrorCode::Internal, "the job has lost its place"));
         };
+        if Folder::is(&input.uri) {
+            return self.open_folder(input);
+        }
         let uri = ObjectUri::parse(&input.uri)?;
         let mut blocks = self.runtime.block_on(self.storage.read(&uri, self.next.position.offset, None))?;
         if blocks.info().etag != input.etag || blocks.info().size != input.size {
-            let message =
-                format!("{uri} has changed since the job began; leave inputs alone until it has ended");
-            return Err(Error::new(ErrorCode::Aborted, message));
+            return Err(changed(&input.uri));
         }
         let missing = blocks.remaining();
         let (sender, receiver) = mpsc::channel(READ_AHEAD);
@@ -247,6 +254,22 @@ impl RowReader {
         let decoder = Decoder::new(self.format, &self.next);
         Ok(OpenInput { decoder, blocks: receiver, missing, ended: false })
     }
+
+    /// Lists a folder, whose listing is all that is read of it here.
+    fn open_folder(&self, input: &InputObject) -> Result<OpenInput> {
+        let folder = self.runtime.block_on(Folder::list(&self.storage, &input.uri))?;
+        if folder.etag != input.etag {
+            return Err(changed(&input.uri));
+        }
+        let decoder = Decoder::Folder(folder.resume_at(self.next.position));
+        let (_, blocks) = mpsc::channel(1);
+        Ok(OpenInput { decoder, blocks, missing: 0, ended: true })
+    }
+}
+
+fn changed(uri: &str) -> Error {
+    let message = format!("{uri} has changed since the job began; leave inputs alone until it has ended");
+    Error::new(ErrorCode::Aborted, message)
 }
 
 impl OpenInput {
@@ -258,6 +281,7 @@ impl OpenInput {
         match &mut self.decoder {
             Decoder::Csv(decoder) => decoder.push(block),
             Decoder::Jsonl(decoder) => decoder.push(block),
+            Decoder::Folder(_) => {}
         }
     }
 
@@ -266,6 +290,7 @@ impl OpenInput {
         match &mut self.decoder {
             Decoder::Csv(decoder) => decoder.finish(),
             Decoder::Jsonl(decoder) => decoder.finish(),
+            Decoder::Folder(_) => {}
         }
     }
 }
@@ -300,6 +325,10 @@ impl Decoder {
             Decoder::Jsonl(decoder) => {
                 let values = decoder.take(rows);
                 (values.map(Rows::Values), decoder.take_faults(), decoder.position())
+            }
+            Decoder::Folder(folder) => {
+                let values = folder.take(rows);
+                (values.map(Rows::Values), Vec::new(), folder.position())
             }
         };
         Ok(taken.map(|rows| Chunk { input, rows, faults, after }))

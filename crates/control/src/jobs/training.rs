@@ -12,6 +12,7 @@ use formats::spec::TrainSpec;
 use train::{Epoch, Flow, RowSource, RowSourceError, TrainError, Trained};
 
 use super::context::Context;
+use super::folder::Folder;
 use super::images::{self, Images};
 use super::job_id;
 use super::rows::{Place, RowReader, Rows, resolve};
@@ -169,6 +170,11 @@ impl TrainingRows {
         let inputs = context.runtime.block_on(resolve(&context.storage(), uris))?;
         let jsonl = |uri: &String| uri.ends_with(".jsonl") || uri.ends_with(".ndjson");
         let uris: Vec<String> = inputs.iter().map(|input| input.uri.clone()).collect();
+        if let Some(folder) = uris.iter().find(|uri| Folder::is(uri)) {
+            let message =
+                format!("{folder} is a folder: give a table that names its images and what they show");
+            return Err(Error::invalid(message));
+        }
         let format = match uris.iter().filter(|uri| jsonl(uri)).count() {
             0 => RowFormat::Csv,
             n if n == uris.len() => RowFormat::Jsonl,

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::client::wire::{Job, Model, last_segment};
 use crate::client::{Client, ModelRef, is_uri, split_gs};
-use crate::commands::jobs;
+use crate::commands::{jobs, rows};
 use crate::connection::Connection;
 use crate::failure::{Failure, Result, on_file};
 use crate::show::{Output, Style, thousands};
@@ -21,7 +21,8 @@ const RESULTS: &str = "meuse-results";
 pub struct Batch {
     /// The model; the default version unless one is named (NAME@3)
     pub model: ModelRef,
-    /// CSV or JSONL: a file on this machine, or URIs (gs://…, also with * at the end)
+    /// CSV or JSONL: a file on this machine, or URIs (gs://…, also with * at the end); or a folder of images, whose
+    /// URI ends in /
     #[arg(long, required = true, value_name = "URI|PATH")]
     pub input: Vec<String>,
     /// Where predictions go: a URI (gs://…), or a directory on this machine
@@ -62,8 +63,10 @@ impl RowFormat {
         }
     }
 
+    /// By the end of an address. A folder's images are written as JSONL.
     fn of(name: &str) -> Self {
-        if name.ends_with(".jsonl") || name.ends_with(".ndjson") { RowFormat::Jsonl } else { RowFormat::Csv }
+        let jsonl = [".jsonl", ".ndjson", "/"].iter().any(|end| name.ends_with(end));
+        if jsonl { RowFormat::Jsonl } else { RowFormat::Csv }
     }
 }
 
@@ -113,9 +116,9 @@ impl Batch {
         let model = client.model(&self.model).await?;
         let mut uris = Vec::new();
         for input in &self.input {
-            uris.push(client.reachable(input).await?);
+            uris.push(rows::reachable(&client, input).await?);
         }
-        let input_format = self.input_format.unwrap_or_else(|| RowFormat::of(&self.input[0]));
+        let input_format = self.input_format.unwrap_or_else(|| RowFormat::of(&uris[0]));
         let prefix = if to_uri {
             self.output.clone()
         } else {

@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::rows;
 use crate::client::wire::Model;
 use crate::client::{Client, ModelRef};
 use crate::connection::Connection;
@@ -14,7 +15,7 @@ use crate::show::{Output, RowBar, Table, percent, thousands};
 pub struct Evaluate {
     /// The model; the default version unless one is named (NAME@3)
     pub model: ModelRef,
-    /// Labelled rows: a CSV file on this machine, or a URI (gs://…)
+    /// Labelled rows: a CSV file on this machine, with the images that it names beside it, or a URI (gs://…)
     #[arg(long, required = true, value_name = "CSV")]
     pub data: Vec<String>,
     /// Column with the truth [default: the one that the model was trained on]
@@ -45,7 +46,7 @@ impl Evaluate {
         };
         let mut uris = Vec::new();
         for data in &self.data {
-            uris.push(client.reachable(data).await?);
+            uris.push(rows::reachable(&client, data).await?);
         }
         let bar = RowBar::new(output, "measuring");
         let target = self.target.as_deref();

@@ -1,12 +1,17 @@
 //! `meuse explain`
 
+use std::path::PathBuf;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
+use super::predict;
 use crate::client::Client;
 use crate::client::wire::Endpoint;
 use crate::connection::Connection;
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Result, on_file};
 use crate::show::{Output, Style, TokenShare, attribution_lines, percent};
 
 /// Columns named under an explanation without text.
@@ -23,11 +28,17 @@ pub struct Explain {
     /// Model or endpoint
     pub name: String,
     /// The text
-    #[arg(required_unless_present = "instance")]
+    #[arg(required_unless_present_any = ["instance", "image"])]
     pub text: Option<String>,
     /// An instance as JSON: a list of numbers, or an object by column
     #[arg(long, value_name = "JSON", conflicts_with = "text")]
     pub instance: Option<String>,
+    /// Image file, PNG, JPEG or WebP, for a model that takes one
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "instance"])]
+    pub image: Option<PathBuf>,
+    /// Write the image here, its areas shaded red where they speak for the label and blue where against it (PNG)
+    #[arg(long, value_name = "FILE")]
+    pub heatmap: Option<PathBuf>,
     /// How: Shapley values by sampling (any model); gradients along the way from nothing to the instance
     /// (networks trained here); leave-one-out, or its fast approximation hidden (language models)
     /// [default: the version's own; leave-one-out for a language model]
@@ -116,6 +127,7 @@ impl Explain {
     /// If nothing serves there, the method does not fit the model, or the server refuses.
     pub async fn run(&self, output: &Output) -> Result<()> {
         let instance = match (&self.instance, &self.text) {
+            _ if let Some(image) = &self.image => predict::image(image)?,
             (Some(json), _) => serde_json::from_str(json)
                 .map_err(|e| Failure::usage(format!("--instance {json} is not JSON: {e}")))?,
             (None, Some(text)) if self.answer.is_some() => {
@@ -133,6 +145,15 @@ impl Explain {
             wanted.set("spans", spans.get_name());
         }
         let explained = ask(&client, &endpoint, &instance, wanted).await?;
+        if let Some(path) = &self.heatmap {
+            let drawn = explained.heat_map().ok_or_else(|| {
+                Failure::new("this model's explanation has no picture").next(
+                    "models made elsewhere whose processing declares an image have one; leave --heatmap out",
+                )
+            })?;
+            std::fs::write(path, drawn?).map_err(on_file(path, "writing"))?;
+            output.note(format!("Wrote {}.", path.display()));
+        }
         if output.json {
             output.value(&explained.reply);
             return Ok(());
@@ -176,6 +197,8 @@ struct Deletion {
 enum Share {
     Number(f64),
     Tokens(Vec<(String, f64)>),
+    /// Of an image's areas.
+    Areas(Vec<f64>),
 }
 
 /// Explains `instance` by `method`, for `label` or else for what is predicted.
@@ -230,6 +253,7 @@ impl Explained {
         for (name, share) in &self.columns {
             match share {
                 Share::Number(value) => plain.push((name.as_str(), *value)),
+                Share::Areas(values) => lines.push(areas_line(values)),
                 Share::Tokens(tokens) => {
                     let text = text_of(instance, name);
                     let subject = if self.speaks { "the answer" } else { self.subject() };
@@ -249,6 +273,14 @@ impl Explained {
         lines
     }
 
+    /// The picture of the first column that has one.
+    fn heat_map(&self) -> Option<Result<Vec<u8>>> {
+        let features =
+            self.reply.pointer("/explanations/0/attributions/0/featureAttributions")?.as_object()?;
+        let drawn = features.values().find_map(|share| share.get("b64_png"))?.as_str()?;
+        Some(STANDARD.decode(drawn).map_err(|_| Failure::new("the server's picture cannot be read")))
+    }
+
     fn subject(&self) -> &str {
         if self.label.is_empty() { "the prediction" } else { &self.label }
     }
@@ -262,7 +294,9 @@ impl Explained {
         if self.label.is_empty() {
             format!("{subject}: {:.4}, and {:.4} for an empty instance", self.score, self.baseline)
         } else {
-            format!("{subject}: {}, and {} for an empty text", percent(self.score), percent(self.baseline))
+            let pictured = self.columns.iter().any(|(_, share)| matches!(share, Share::Areas(_)));
+            let nothing = if pictured { "its mean colour alone" } else { "an empty text" };
+            format!("{subject}: {}, and {} for {nothing}", percent(self.score), percent(self.baseline))
         }
     }
 }
@@ -305,7 +339,22 @@ fn columns(features: &Map<String, Value>) -> Option<Vec<(String, Share)>> {
         .collect()
 }
 
+/// How many areas of an image speak for what is explained, and how much.
+fn areas_line(values: &[f64]) -> String {
+    let (speaks, against): (Vec<f64>, Vec<f64>) = values.iter().partition(|value| **value >= 0.0);
+    let (up, down): (f64, f64) = (speaks.iter().sum(), against.iter().sum());
+    format!(
+        "  {} areas: {} speak for it ({up:+.4}), {} against it ({down:+.4}); see them with --heatmap FILE",
+        values.len(),
+        speaks.len(),
+        against.len()
+    )
+}
+
 fn share(value: &Value, tokens: Option<&Value>) -> Option<Share> {
+    if let Some(areas) = value.get("values") {
+        return areas.as_array()?.iter().map(Value::as_f64).collect::<Option<_>>().map(Share::Areas);
+    }
     let Value::Array(values) = value else { return value.as_f64().map(Share::Number) };
     match tokens {
         None => Some(Share::Number(values.iter().filter_map(Value::as_f64).sum())),

@@ -1,7 +1,7 @@
 //! `meuse predict`
 
 use std::io::{IsTerminal, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use clap::Args;
@@ -32,7 +32,7 @@ pub struct Predict {
     /// An instance as JSON: a string, a list of numbers, or an object by column
     #[arg(long, value_name = "JSON", conflicts_with = "text")]
     pub instance: Vec<String>,
-    /// Image file, PNG or JPEG, for a model that takes one
+    /// Image file, PNG, JPEG or WebP, for a model that takes one
     #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "instance"])]
     pub image: Vec<PathBuf>,
     /// File of instances: .json a list, .jsonl one a line, .csv one a row, else one text a line
@@ -75,11 +75,7 @@ impl Predict {
             return self.instance.iter().map(read).collect();
         }
         if !self.image.is_empty() {
-            let read = |path: &PathBuf| {
-                let file = std::fs::read(path).map_err(on_file(path, "reading"))?;
-                Ok(json!(base64::engine::general_purpose::STANDARD.encode(file)))
-            };
-            return self.image.iter().map(read).collect();
+            return self.image.iter().map(|path| image(path)).collect();
         }
         if let Some(path) = &self.file {
             let text = std::fs::read_to_string(path).map_err(on_file(path, "reading"))?;
@@ -100,6 +96,12 @@ impl Predict {
             .map_err(|e| Failure::new(format!("standard input could not be read: {e}")))?;
         rows::instances(&text, "txt")
     }
+}
+
+/// The image file at `path` as an instance.
+pub(crate) fn image(path: &Path) -> Result<Value> {
+    let file = std::fs::read(path).map_err(on_file(path, "reading"))?;
+    Ok(json!(base64::engine::general_purpose::STANDARD.encode(file)))
 }
 
 /// Predicts all instances; the reply of the last request with the predictions of all.
@@ -139,6 +141,9 @@ fn table(instances: &[Value], predictions: &[Value]) -> Table {
 
 /// A classifier's answer: the label and its score.
 pub(crate) fn label(prediction: &Value) -> Option<(&str, f64)> {
+    if let Some(best) = prediction.pointer("/displayNames/0") {
+        return Some((best.as_str()?, prediction.pointer("/confidences/0")?.as_f64()?));
+    }
     let label = prediction.get("label")?.as_str()?;
     let classes = prediction.get("classes")?.as_array()?;
     let place = classes.iter().position(|class| class.as_str() == Some(label))?;

@@ -7,6 +7,7 @@ use std::path::Path;
 use formats::rows::{CsvDecoder, Limits, RowBlock};
 use serde_json::{Map, Value, json};
 
+use crate::client::{Client, is_uri};
 use crate::failure::{Failure, Result, on_file};
 
 /// The column names of a CSV file.
@@ -55,10 +56,58 @@ pub(crate) fn files_named(path: &Path, column: &str) -> Result<BTreeSet<String>>
     }
 }
 
+/// The columns whose cell in the first row of a CSV file names an image file that lies beside it.
+pub(crate) fn image_columns(path: &Path) -> Result<Vec<String>> {
+    let (mut file, mut decoder) =
+        (std::fs::File::open(path).map_err(on_file(path, "reading"))?, CsvDecoder::new(Limits::default()));
+    let mut buffer = vec![0; 64 << 10];
+    let directory = path.parent().unwrap_or(Path::new(""));
+    loop {
+        let n = file.read(&mut buffer).map_err(on_file(path, "reading"))?;
+        match n {
+            0 => decoder.finish(),
+            _ => decoder.push(buffer.get(..n).unwrap_or_default()),
+        }
+        if let Some(block) = decoder.take(1).map_err(|e| Failure::new(format!("{}: {e}", path.display())))? {
+            let lies = |cell: &str| is_file_name(cell) && directory.join(cell).is_file();
+            let columns = block.names().iter().enumerate().filter(|(at, _)| lies(block.cell(0, *at)));
+            return Ok(columns.map(|(_, name)| name.clone()).collect());
+        }
+        if n == 0 {
+            return Ok(Vec::new());
+        }
+    }
+}
+
 /// Whether a cell names an image file that lies beside the table.
 fn is_file_name(cell: &str) -> bool {
     let lower = cell.to_ascii_lowercase();
-    !cell.contains("://") && [".png", ".jpg", ".jpeg"].iter().any(|ending| lower.ends_with(ending))
+    !cell.contains("://") && [".png", ".jpg", ".jpeg", ".webp"].iter().any(|ending| lower.ends_with(ending))
+}
+
+/// Makes a file readable for the server, as [`Client::reachable`] does; of a local CSV file also the images beside it that
+/// its rows name. A local directory is given as a folder's address, with a `/` at its end.
+///
+/// # Errors
+/// If a file cannot be read or the server refuses.
+pub(crate) async fn reachable(client: &Client, path_or_uri: &str) -> Result<String> {
+    let uri = client.reachable(path_or_uri).await?;
+    let path = Path::new(path_or_uri);
+    if is_uri(path_or_uri) || path.is_dir() {
+        let folder = !is_uri(path_or_uri);
+        return Ok(if folder { format!("{uri}/") } else { uri });
+    }
+    if path_or_uri.to_ascii_lowercase().ends_with(".csv") {
+        let directory = path.parent().unwrap_or(Path::new(""));
+        for column in image_columns(path)? {
+            // What is not there becomes a failed row.
+            for name in files_named(path, &column)?.into_iter().filter(|name| directory.join(name).is_file())
+            {
+                client.put_beside(&uri, &name, &directory.join(&name)).await?;
+            }
+        }
+    }
+    Ok(uri)
 }
 
 /// Instances in `text`, whose form follows from the file's extension: `.json` a list, `.jsonl` one a line,

@@ -7,10 +7,13 @@ use formats::Value;
 use tensor::features::{ColumnKind, InputColumn};
 use tensor::{Data, Tensor, Tensors};
 
+use super::areas::Areas;
+use super::front::Front;
 use super::request::{Attribution, Explain, cut};
 use super::{bad_baseline, bad_request, mismatch, no_rows};
+use crate::declared::Declared;
 use crate::error::PredictError;
-use crate::model::{Model, Trained};
+use crate::model::Model;
 use crate::plan::empty;
 
 /// The most parts of an instance that are told apart.
@@ -20,8 +23,10 @@ const TOKENS_MAX: usize = 1024;
 
 /// An instance and its baseline, part by part.
 pub(super) enum Game<'a> {
-    /// Of a model trained here: columns, and tokens within texts.
-    Columns { trained: &'a Trained, parts: Vec<Column> },
+    /// Of a model that takes columns: these, and tokens within texts.
+    Columns { front: &'a dyn Front, parts: Vec<Column> },
+    /// Of a model made elsewhere that takes pictures: areas of one.
+    Areas(Areas<'a>),
     /// Of another model: elements of its inputs.
     Elements { parts: Vec<Elements> },
 }
@@ -55,9 +60,12 @@ impl<'a> Game<'a> {
         inputs: &Tensors,
         explain: &Explain,
     ) -> Result<Self, PredictError> {
-        let game = match &model.trained {
-            Some(trained) => columns(trained, instance, explain)?,
-            None => elements(model, inputs, explain)?,
+        let picture = model.declared.as_ref().and_then(Declared::image);
+        let game = match (&model.trained, &model.declared, picture) {
+            (Some(trained), ..) => columns(trained, instance, explain)?,
+            (None, Some(_), Some(image)) => Game::Areas(Areas::new(image, inputs, explain)?),
+            (None, Some(declared), None) => columns(declared, instance, explain)?,
+            (None, None, _) => elements(model, inputs, explain)?,
         };
         let players = game.players();
         if players > PLAYERS_MAX {
@@ -71,6 +79,7 @@ impl<'a> Game<'a> {
     pub(super) fn players(&self) -> usize {
         match self {
             Game::Columns { parts, .. } => parts.last().map_or(0, |p| p.players.end),
+            Game::Areas(areas) => areas.count(),
             Game::Elements { parts } => parts.last().map_or(0, |p| p.players.end),
         }
     }
@@ -78,9 +87,10 @@ impl<'a> Game<'a> {
     /// The model's inputs, one row per coalition.
     pub(super) fn inputs(&self, coalitions: &[Coalition]) -> Result<Tensors, PredictError> {
         match self {
-            Game::Columns { trained, parts } => {
-                let instance = |c| Value::List(parts.iter().map(|part| part.value(trained, c)).collect());
-                trained.tensors(&coalitions.iter().map(instance).collect::<Vec<_>>())
+            Game::Areas(areas) => areas.inputs(coalitions),
+            Game::Columns { front, parts } => {
+                let instance = |c| Value::List(parts.iter().map(|part| part.value(*front, c)).collect());
+                front.tensors(&coalitions.iter().map(instance).collect::<Vec<_>>())
             }
             Game::Elements { parts } => {
                 parts.iter().map(|p| Ok((p.name.clone(), p.tensor(coalitions)?))).collect()
@@ -89,16 +99,18 @@ impl<'a> Game<'a> {
     }
 
     /// The players' values by column or input.
-    pub(super) fn attributions(&self, values: &[f64]) -> Vec<Attribution> {
+    pub(super) fn attributions(&self, values: &[f64]) -> Result<Vec<Attribution>, PredictError> {
         let attribution =
             |name: &String, text: &str, tokens: &Option<Vec<Range<usize>>>, players: &Range<usize>| {
                 Attribution {
                     feature: name.clone(),
                     tokens: tokens.clone().map(|ranges| cut(text, ranges)),
                     values: values.get(players.clone()).unwrap_or_default().to_vec(),
+                    heat_map: None,
                 }
             };
-        match self {
+        Ok(match self {
+            Game::Areas(areas) => vec![areas.attribution(values)?],
             Game::Columns { parts, .. } => {
                 parts.iter().map(|p| attribution(&p.name, text(&p.own), &p.tokens, &p.players)).collect()
             }
@@ -106,44 +118,43 @@ impl<'a> Game<'a> {
                 .iter()
                 .map(|p| attribution(&p.name, only_text(p.own.data()), &p.tokens, &p.players))
                 .collect(),
-        }
+        })
     }
 }
 
 /// One value per column that stands for nothing known, or as the request says.
-pub(super) fn baseline_cells(trained: &Trained, explain: &Explain) -> Result<Vec<Value>, PredictError> {
-    let columns = trained.features.columns();
+pub(super) fn baseline_cells(front: &dyn Front, explain: &Explain) -> Result<Vec<Value>, PredictError> {
+    let columns = front.columns();
     explain.check_baselines(&columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>())?;
     let cell = |(place, column): (usize, &InputColumn)| match explain.baseline(&column.name) {
         Some(asked) => asked.clone(),
-        None => nothing_known(trained, place),
+        None => front.nothing_known(place),
     };
     Ok(columns.iter().enumerate().map(cell).collect())
 }
 
-fn columns<'a>(trained: &'a Trained, instance: &Value, explain: &Explain) -> Result<Game<'a>, PredictError> {
-    let features = &trained.features;
-    let baselines = baseline_cells(trained, explain)?;
-    trained.tensors(&[Value::List(baselines.clone())]).map_err(bad_baseline)?;
+fn columns<'a>(front: &'a dyn Front, instance: &Value, explain: &Explain) -> Result<Game<'a>, PredictError> {
+    let baselines = baseline_cells(front, explain)?;
+    front.tensors(&[Value::List(baselines.clone())]).map_err(bad_baseline)?;
     let mut start = 0;
     let mut parts = Vec::with_capacity(baselines.len());
-    for (place, (column, baseline)) in features.columns().iter().zip(baselines).enumerate() {
-        let own = cell(trained, instance, place);
+    for (place, (column, baseline)) in front.columns().iter().zip(baselines).enumerate() {
+        let own = cell(front, instance, place);
         let by_token = column.kind == ColumnKind::Text && text(&baseline).is_empty();
-        let tokens = if by_token { Some(bounded(features.text_tokens(text(&own)))?) } else { None };
+        let tokens = if by_token { Some(bounded(front.text_tokens(text(&own)))?) } else { None };
         let players = start..start + tokens.as_ref().map_or(1, Vec::len);
         start = players.end;
         parts.push(Column { name: column.name.clone(), own, baseline, tokens, players });
     }
-    Ok(Game::Columns { trained, parts })
+    Ok(Game::Columns { front, parts })
 }
 
 impl Column {
-    fn value(&self, trained: &Trained, coalition: &Coalition) -> Value {
+    fn value(&self, front: &dyn Front, coalition: &Coalition) -> Value {
         match &self.tokens {
             Some(_) => {
                 let keep: Vec<bool> = self.players.clone().map(|p| coalition.contains(p)).collect();
-                Value::Text(trained.features.text_from_mask(text(&self.own), &keep))
+                Value::Text(front.text_from_mask(text(&self.own), &keep))
             }
             None if coalition.contains(self.players.start) => self.own.clone(),
             None => self.baseline.clone(),
@@ -152,8 +163,8 @@ impl Column {
 }
 
 /// The value of column `place` in an instance that is known to fit.
-pub(super) fn cell(trained: &Trained, instance: &Value, place: usize) -> Value {
-    let columns = trained.features.columns();
+pub(super) fn cell(front: &dyn Front, instance: &Value, place: usize) -> Value {
+    let columns = front.columns();
     match instance {
         Value::Record(_) => {
             columns.get(place).and_then(|c| instance.get(&c.name)).cloned().unwrap_or(Value::Null)
@@ -177,16 +188,6 @@ fn nth(value: &Value, left: &mut usize) -> Option<Value> {
             *left -= 1;
             None
         }
-    }
-}
-
-/// What a column holds when nothing is known of it. A pixel is black.
-fn nothing_known(trained: &Trained, place: usize) -> Value {
-    let Some(column) = trained.features.columns().get(place) else { return Value::Null };
-    match column.kind {
-        ColumnKind::Text => Value::Text(String::new()),
-        ColumnKind::Category | ColumnKind::Image => Value::Null,
-        ColumnKind::Number => Value::Number(trained.means.get(&column.name).copied().unwrap_or(0.0)),
     }
 }
 
@@ -272,7 +273,7 @@ fn bounded(tokens: Vec<Range<usize>>) -> Result<Vec<Range<usize>>, PredictError>
 }
 
 /// Runs of anything but white space.
-fn words(text: &str) -> Vec<Range<usize>> {
+pub(super) fn words(text: &str) -> Vec<Range<usize>> {
     let start = text.as_ptr() as usize;
     text.split_whitespace()
         .map(|word| {

@@ -15,7 +15,7 @@ const STEP_COUNT: std::ops::RangeInclusive<u32> = 1..=100;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     /// Sampled Shapley values, for any model. Every column of the instance, every element of a model's own
-    /// inputs, and every token of a text takes part.
+    /// inputs, every token of a text, and every area of a picture that goes to a model made elsewhere takes part.
     SampledShapley {
         /// Random orders in which the parts join, 1 to 50.
         path_count: u32,
@@ -35,7 +35,7 @@ pub struct Explain {
     pub method: Option<Method>,
     /// The values that attributions are measured from, by column, or by input of a model made elsewhere. By
     /// default what stands for "nothing known": the empty text, the training rows' mean for numbers, no
-    /// category; zeros for models made elsewhere.
+    /// category; zeros for models made elsewhere; the mean colour of a picture.
     pub baselines: Vec<(String, Value)>,
     /// The class to explain, by its label; an output element by its index for models made elsewhere. By
     /// default the one with the highest score.
@@ -115,8 +115,11 @@ pub struct Attribution {
     pub feature: String,
     /// The tokens of a text: byte range in the text, and the text of the token.
     pub tokens: Option<Vec<(Range<usize>, String)>>,
-    /// One value per token; otherwise one per element, which for a column is one.
+    /// One value per token or area of a picture; otherwise one per element, which for a column is one.
     pub values: Vec<f64>,
+    /// A PNG file of the picture that the network saw, its areas red where they speak for the output and blue where
+    /// they speak against it.
+    pub heat_map: Option<Vec<u8>>,
 }
 
 /// Tokens with their texts.

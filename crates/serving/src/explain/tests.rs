@@ -28,7 +28,7 @@ fn a_linear_model_is_explained_exactly() {
     assert_eq!((explanation.instance_output, explanation.baseline_output), (5.0, 0.0));
     assert_eq!(
         explanation.attributions,
-        [Attribution { feature: "x".into(), tokens: None, values: vec![6.0, -1.0, 0.0] }]
+        [Attribution { feature: "x".into(), tokens: None, values: vec![6.0, -1.0, 0.0], heat_map: None }]
     );
     assert!(explanation.approximation_error < 1e-12);
 

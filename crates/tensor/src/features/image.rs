@@ -1,39 +1,12 @@
 //! [`ImageStep`]: an image file to pixels of one size.
 
-use std::io::Cursor;
-
-use base64::Engine as _;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use zune_core::bytestream::ZCursor;
-use zune_core::colorspace::ColorSpace;
-use zune_core::options::DecoderOptions;
-
-/// The most pixels of a file, whatever its size in bytes: 32 megapixels, which take at most 128 MiB decoded.
-const PIXELS_MAX: usize = 1 << 25;
-/// The longest side of a file.
-const SIDE_MAX: usize = 1 << 15;
-
-/// Base64 with or without padding, in the standard alphabet.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &base64::alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
+use crate::vision::Picture;
 
 /// Brings image files to one size.
 #[derive(Debug)]
 pub(crate) struct ImageStep {
     shape: [usize; 3],
     scale: f32,
-}
-
-/// A decoded file.
-struct Picture {
-    width: usize,
-    height: usize,
-    /// Per pixel: 1 brightness; 2 and an opacity; 3 red, green, blue; 4 and an opacity.
-    channels: usize,
-    /// Row by row, channels innermost.
-    bytes: Vec<u8>,
 }
 
 impl ImageStep {
@@ -47,9 +20,9 @@ impl ImageStep {
         self.shape.iter().product()
     }
 
-    /// Writes the pixels of a PNG or JPEG file given in base64. The picture is stretched to the shape, each pixel the mean of what it covers; transparency lies over black.
+    /// Writes the pixels of a PNG, JPEG or WebP file given in base64. The picture is stretched to the shape, each pixel the mean of what it covers; transparency lies over black.
     pub(crate) fn write(&self, file: &str, out: &mut [f32]) -> Result<(), String> {
-        self.fit(&read(file)?, out);
+        self.fit(&Picture::from_base64(file)?, out);
         Ok(())
     }
 
@@ -76,20 +49,6 @@ impl ImageStep {
     }
 }
 
-impl Picture {
-    /// Red, green and blue, 0 to 255, as seen over black.
-    fn colour(&self, x: usize, y: usize) -> [f32; 3] {
-        let at = (y * self.width + x) * self.channels;
-        match self.bytes.get(at..at + self.channels) {
-            Some([gray]) => [f32::from(*gray); 3],
-            Some([gray, opacity]) => [f32::from(*gray) * f32::from(*opacity) / 255.0; 3],
-            Some([r, g, b]) => [*r, *g, *b].map(f32::from),
-            Some([r, g, b, opacity]) => [*r, *g, *b].map(|c| f32::from(c) * f32::from(*opacity) / 255.0),
-            _ => [0.0; 3],
-        }
-    }
-}
-
 /// Brightness, ITU-R BT.601.
 fn luma([r, g, b]: [f32; 3]) -> f32 {
     0.299 * r + 0.587 * g + 0.114 * b
@@ -108,89 +67,20 @@ fn cover(at: usize, to: usize, from: usize) -> Vec<(usize, f32)> {
         .collect()
 }
 
-/// Whether `file` is a PNG or JPEG file in base64 that can be used.
+/// Whether `file` is a PNG, JPEG or WebP file in base64 that can be used.
 ///
 /// # Errors
 /// What is wrong with it, for whoever gave it.
 pub fn check(file: &str) -> Result<(), String> {
-    read(file).map(|_| ())
-}
-
-/// The picture in a base64 text, with or without a `data:` prefix.
-fn read(file: &str) -> Result<Picture, String> {
-    let text = match file.strip_prefix("data:") {
-        Some(rest) => rest.split_once(";base64,").map_or(rest, |(_, data)| data),
-        None => file,
-    };
-    let bytes = BASE64.decode(text.trim().as_bytes()).map_err(|_| {
-        "expected an image file in base64; the text is neither that nor, in a job, the name of a file that \
-         ends in .png, .jpg or .jpeg"
-            .to_owned()
-    })?;
-    decode(&bytes)
-}
-
-fn decode(bytes: &[u8]) -> Result<Picture, String> {
-    match bytes {
-        [0x89, b'P', b'N', b'G', ..] => decode_png(bytes),
-        [0xff, 0xd8, ..] => decode_jpeg(bytes),
-        [] => Err("the image file is empty".into()),
-        _ => Err("the image file is neither PNG nor JPEG".into()),
-    }
-}
-
-fn decode_png(bytes: &[u8]) -> Result<Picture, String> {
-    let damaged = |e: png::DecodingError| format!("the PNG file cannot be read: {e}");
-    let limits = png::Limits { bytes: PIXELS_MAX * 4 };
-    let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), limits);
-    decoder.set_transformations(png::Transformations::normalize_to_color8());
-    let mut reader = decoder.read_info().map_err(damaged)?;
-    let (width, height) = (reader.info().width as usize, reader.info().height as usize);
-    check_size(width, height)?;
-    let size = reader.output_buffer_size().ok_or("the PNG file claims a size that no memory holds")?;
-    let mut pixels = vec![0; size];
-    let info = reader.next_frame(&mut pixels).map_err(damaged)?;
-    pixels.truncate(info.buffer_size());
-    let channels = info.color_type.samples();
-    whole(Picture { width, height, channels, bytes: pixels })
-}
-
-fn decode_jpeg(bytes: &[u8]) -> Result<Picture, String> {
-    let damaged = |e: zune_jpeg::errors::DecodeErrors| format!("the JPEG file cannot be read: {e}");
-    let options = DecoderOptions::default()
-        .set_max_width(SIDE_MAX)
-        .set_max_height(SIDE_MAX)
-        .jpeg_set_out_colorspace(ColorSpace::RGB);
-    let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    decoder.decode_headers().map_err(damaged)?;
-    let (width, height) =
-        decoder.dimensions().ok_or("the JPEG file cannot be read: it does not say how large it is")?;
-    check_size(width, height)?;
-    let pixels = decoder.decode().map_err(damaged)?;
-    whole(Picture { width, height, channels: 3, bytes: pixels })
-}
-
-fn check_size(width: usize, height: usize) -> Result<(), String> {
-    let fits = width.max(height) <= SIDE_MAX && width.saturating_mul(height) <= PIXELS_MAX;
-    if width == 0 || height == 0 || !fits {
-        return Err(format!(
-            "an image of {width} x {height} pixels; the limit is {PIXELS_MAX} pixels and {SIDE_MAX} a side"
-        ));
-    }
-    Ok(())
-}
-
-fn whole(picture: Picture) -> Result<Picture, String> {
-    let expected = picture.width * picture.height * picture.channels;
-    if picture.bytes.len() != expected {
-        return Err(format!("the image holds {} bytes of pixels, not {expected}", picture.bytes.len()));
-    }
-    Ok(picture)
+    Picture::from_base64(file).map(|_| ())
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD as BASE64;
 
     use super::*;
 
@@ -247,7 +137,7 @@ mod tests {
         for (file, said) in [
             ("photo of a cat".to_owned(), "in base64"),
             (String::new(), "is empty"),
-            (BASE64.encode("GIF89a"), "neither PNG nor JPEG"),
+            (BASE64.encode("GIF89a"), "neither PNG, JPEG nor WebP"),
             (BASE64.encode(&whole[..40]), "cannot be read"),
             (BASE64.encode([0xff, 0xd8, 0xff, 0xe0, 0, 16]), "cannot be read"),
             (BASE64.encode(&huge), "PNG"),

@@ -1,5 +1,7 @@
 //! [`Explainer`]: attributions beside each prediction.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use formats::Value;
 use serde_json::{Map, json};
 use serving::{Explain, Explanation, Method};
@@ -39,6 +41,11 @@ impl Explainer {
 fn written(explanation: &Explanation) -> serde_json::Value {
     let (mut features, mut tokens) = (Map::new(), Map::new());
     for attribution in &explanation.attributions {
+        if let Some(drawn) = &attribution.heat_map {
+            let picture = json!({ "b64_png": STANDARD.encode(drawn), "values": attribution.values });
+            features.insert(attribution.feature.clone(), picture);
+            continue;
+        }
         let values = match (attribution.values.as_slice(), &attribution.tokens) {
             ([single], None) => json!(single),
             (several, _) => json!(several),
