@@ -15,6 +15,7 @@ use crate::keys::{KeyRing, keep_uses};
 use crate::loader::{Loader, Parts};
 use crate::operations::Running;
 use crate::publisher::Publisher;
+use crate::quota::{self, Books, Quotas};
 use crate::storage::{Storage, StorageOptions, blocking};
 use crate::store::{self, MetadataStore, SqliteStore};
 use crate::web::SourceOptions;
@@ -71,6 +72,7 @@ struct Inner {
     artifacts: Artifacts,
     audit: Audit,
     keys: KeyRing,
+    books: Arc<Books>,
     running: Running,
     loader: Loader,
     publisher: Publisher,
@@ -93,12 +95,16 @@ impl Control {
         let store: Arc<dyn MetadataStore> = Arc::new(store);
         let audit = Audit::open(&options.data_dir, Arc::clone(&store)).await?;
         let keys = KeyRing::open(&options.data_dir, &*store).await?;
+        let (limits, prices) = quota::stored(&*store).await?;
+        let usage = options.data_dir.join("usage");
+        let books = blocking(move || Books::open(&usage, limits, prices)).await?;
         let inner = Inner {
             storage: Storage::open(&options.data_dir, &options.storage)?,
             artifacts: Artifacts::open(&options.data_dir)?,
             store,
             audit,
             keys,
+            books: Arc::new(books),
             running: Running::default(),
             loader: Loader::new(options.workers, options.language),
             publisher: Publisher::new(options.router.clone()),
@@ -213,6 +219,16 @@ impl Control {
     /// Who did what, and who was refused.
     pub fn audit(&self) -> &Audit {
         &self.inner.audit
+    }
+
+    /// Quotas, prices and usage.
+    pub fn quotas(&self) -> Quotas {
+        Quotas::new(self.clone())
+    }
+
+    /// What projects and keys may use and have used.
+    pub fn books(&self) -> &Arc<Books> {
+        &self.inner.books
     }
 
     /// Objects by address, as `project` sees them.

@@ -50,6 +50,10 @@ pub enum Kind {
     File,
     /// That a job reads a file; its parent is the file, and a file that has one cannot be deleted.
     FileUse,
+    /// A [`crate::QuotaLimits`]; its name is a [`crate::QuotaScope`], its parent is empty.
+    Quota,
+    /// A [`crate::Price`]; its name is a model's, its parent is empty.
+    Price,
 }
 
 impl Kind {
@@ -69,6 +73,8 @@ impl Kind {
             Kind::Bucket => "bucket",
             Kind::File => "file",
             Kind::FileUse => "file_use",
+            Kind::Quota => "quota",
+            Kind::Price => "price",
         }
     }
 }
