@@ -79,8 +79,8 @@ pub use quota::{
     Rate, Rates,
 };
 pub use request_batch::{BatchPhase, RequestBatch};
-pub use serving::open_onnxruntime;
 pub use role::Role;
+pub use serving::open_onnxruntime;
 pub use source::Source;
 pub use storage::{Storage, StorageOptions};
 pub use training::{EpochProgress, TrainingJob, TrainingTarget};

@@ -54,6 +54,10 @@ pub enum Command {
     Keys(commands::keys::Keys),
     /// Read and verify the log of who did what
     Audit(commands::audit::Audit),
+    /// Limit what projects and keys may use, and say what models cost
+    Quota(commands::quota::Quota),
+    /// See what was used, by project, key, model and day
+    Usage(commands::usage::Usage),
     /// Measure a language model under load, or this machine
     Bench(commands::bench::Bench),
     /// Check this machine, the data directory and the server, and say what to do

@@ -1,7 +1,10 @@
-//! What the command line needs and Vertex has not: [`keys`], the [`audit`] log, and the catalogue of models.
+//! What the command line needs and Vertex has not: [`keys`], [`quotas`] and prices, [`mod@usage`], the [`audit`] log, and
+//! the catalogue of models.
 
 mod audit;
 mod keys;
+mod quotas;
+mod usage;
 
 use http::{Method, StatusCode};
 use serde_json::json;
@@ -30,11 +33,23 @@ pub fn routes() -> Vec<Route> {
         route(Method::DELETE, "/admin/v1/keys/{key}", Administer, handler(keys::delete)),
         route(Method::GET, "/admin/v1/audit", Audit, handler(audit::export)),
         route(Method::GET, "/admin/v1/audit:verify", Audit, handler(audit::verify)),
+        route(Method::GET, "/admin/v1/usage", Administer, handler(usage::usage)),
+        route(Method::GET, "/admin/v1/quotas", Administer, handler(quotas::list)),
+        route(Method::GET, "/admin/v1/quotas/{kind}/{id}", Administer, handler(quotas::get)),
+        route(Method::PUT, "/admin/v1/quotas/{kind}/{id}", Administer, handler(quotas::set)),
+        route(Method::GET, "/admin/v1/prices", Administer, handler(quotas::prices)),
+        route(Method::PUT, "/admin/v1/prices/{model}", Administer, handler(quotas::set_price)),
+        route(Method::DELETE, "/admin/v1/prices/{model}", Administer, handler(quotas::delete_price)),
         route(Method::GET, "/admin/v1/catalogue", Read, handler(catalogue)),
     ]
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// The project that the caller administers, or `*`.
+fn own_project(call: &Call) -> &str {
+    call.principal.as_ref().map_or("", |principal| principal.project.as_str())
 }
 
 /// What can be pulled by a name, and the memory that this machine has for a model.

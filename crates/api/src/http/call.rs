@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use control::{Control, Principal};
+use control::{Control, Meter, Principal};
 use http::request::Parts;
 use tokio::sync::Semaphore;
 
@@ -27,6 +27,8 @@ pub struct App {
     pub(crate) preparing: Arc<Semaphore>,
     /// How its answers stand against others', as engines of language models take it.
     pub(crate) priority: i8,
+    /// What is asked of models here is put down to it; `None` where nothing is asked of them.
+    pub(crate) meter: Option<Arc<Meter>>,
 }
 
 impl App {
@@ -34,7 +36,7 @@ impl App {
     pub fn new(control: Control, router: serving::Router) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let preparing = Arc::new(Semaphore::new(processors));
-        App { control, router, limits: Limits::default(), preparing, priority: 0 }
+        App { control, router, limits: Limits::default(), preparing, priority: 0, meter: None }
     }
 
     /// The same for requests that nobody waits for: they are prepared by `preparing`, may take `time`, and their
@@ -46,6 +48,19 @@ impl App {
             limits: Limits { predict_timeout: time, answer_timeout: time, ..self.limits.clone() },
             preparing: Arc::clone(preparing),
             priority: llm::BACKGROUND,
+            meter: None,
+        }
+    }
+
+    /// The same for one request, which `meter` has admitted.
+    pub(super) fn metered(&self, meter: Meter) -> App {
+        App {
+            control: self.control.clone(),
+            router: self.router.clone(),
+            limits: self.limits.clone(),
+            preparing: Arc::clone(&self.preparing),
+            priority: self.priority,
+            meter: Some(Arc::new(meter)),
         }
     }
 }

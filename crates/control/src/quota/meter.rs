@@ -46,7 +46,10 @@ impl Meter {
             meter.lock().allowances[0] = Some(allowance);
         }
         if let Some(project) = project {
-            meter.enter(&mut meter.lock(), project)?;
+            let mut state = meter.lock();
+            state.project = Some(project.to_owned());
+            meter.enter(&mut state, project)?;
+            drop(state);
         }
         Ok(meter)
     }
@@ -56,7 +59,6 @@ impl Meter {
             allowance.enter(now_ms())?;
             state.allowances[1] = Some(allowance);
         }
-        state.project = Some(project.to_owned());
         Ok(())
     }
 
@@ -67,12 +69,14 @@ impl Meter {
     /// If it is not there. Nothing is reserved then.
     pub fn reserve(&self, resource: &str, model: &str, more: Amount) -> Result<(), Exceeded> {
         let mut state = self.lock();
-        if state.project.is_none() {
-            self.enter(&mut state, resource.split('/').nth(1).unwrap_or_default())?;
-        }
         if state.model.is_empty() {
             state.model = model.to_owned();
             state.price = self.books.price(model);
+        }
+        if state.project.is_none() {
+            let project = resource.split('/').nth(1).unwrap_or_default();
+            state.project = Some(project.to_owned());
+            self.enter(&mut state, project)?;
         }
         let more = Hold { tokens: more.tokens(), cost: state.price.of(&more) };
         let now = now_ms();
@@ -92,6 +96,13 @@ impl Meter {
             cost: Money(state.held.cost.0.saturating_add(more.cost.0)),
         };
         Ok(())
+    }
+
+    /// Counts what could not be reserved, as nobody could know it before.
+    pub fn charge(&self, resource: &str, model: &str, used: Amount) {
+        // What is refused here is done already; whoever has nothing left is not admitted again.
+        let _ = self.reserve(resource, model, used);
+        self.record(used);
     }
 
     /// Writes down that `used` was used, before anybody is told. The request itself is counted with the first use.

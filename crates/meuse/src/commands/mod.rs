@@ -15,10 +15,12 @@ pub mod keys;
 pub mod models;
 pub mod predict;
 pub mod pull;
+pub mod quota;
 pub(crate) mod rows;
 pub mod serve;
 pub mod train;
 pub mod undeploy;
+pub mod usage;
 
 use crate::cli::Command;
 use crate::failure::Result;
@@ -47,6 +49,8 @@ pub async fn run(command: Command, output: &Output) -> Result<()> {
         Command::Jobs(command) => command.run(output).await,
         Command::Keys(command) => command.run(output).await,
         Command::Audit(command) => command.run(output).await,
+        Command::Quota(command) => command.run(output).await,
+        Command::Usage(command) => command.run(output).await,
         Command::Bench(command) => command.run(output).await,
         Command::Doctor(command) => command.run(output).await,
     }

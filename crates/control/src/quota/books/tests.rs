@@ -13,7 +13,7 @@ use crate::{ReportBy, Role};
 const RESOURCE: &str = "projects/p/locations/l/models/m";
 
 fn principal(project: &str, key: &str) -> Principal {
-    Principal { key_id: key.into(), project: project.into(), role: Role::Invoker }
+    Principal { key_id: key.into(), project: project.into(), role: Role::Invoker, models: None }
 }
 
 fn output(tokens: u64) -> Amount {
