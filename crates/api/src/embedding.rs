@@ -12,6 +12,7 @@ use crate::Fault;
 use crate::fields::invalid;
 use crate::http::{App, Response, bytes_reply};
 use crate::language::deadline;
+use crate::metering;
 
 /// Tokens of all texts of a request together: the number that OpenAI has.
 const TOKENS_MAX: usize = 300_000;
@@ -87,7 +88,10 @@ impl Texts {
     /// If too much waits, time is up, or the model fails.
     pub(crate) async fn embed(self, app: &App) -> Result<Vec<Embedded>, Fault> {
         let tokens: Vec<usize> = self.inputs.iter().map(|input| input.tokens.len()).collect();
+        let all = tokens.iter().sum();
+        metering::reserve_tokens(app, &self.route.deployed, all)?;
         let vectors = self.route.run(self.inputs, deadline(app)).await?;
+        metering::read(app, all);
         let parts = vectors.into_iter().zip(tokens).zip(self.cut);
         let embedded = |((mut vector, tokens), cut): ((Vec<f32>, usize), bool)| {
             if let Some(dimensions) = self.dimensions {

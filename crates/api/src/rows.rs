@@ -7,8 +7,8 @@ use serving::{Model, PredictorRoute};
 use tensor::features::ColumnKind;
 use tensor::{Data, Tensor, Tensors};
 
-use crate::Fault;
 use crate::http::App;
+use crate::{Fault, metering};
 
 /// Numbers that JSON does not have, as these protocols write them.
 const NOT_NUMBERS: [(&str, f64); 3] =
@@ -140,7 +140,11 @@ pub(crate) async fn predict(
     began: std::time::Instant,
 ) -> Result<serving::Predictions, Fault> {
     let deadline = began + app.limits.predict_timeout;
-    Ok(app.router.predict_on(route, instances, deadline).await?)
+    let rows = instances.len();
+    metering::reserve_rows(app, &route.deployed, rows)?;
+    let predictions = app.router.predict_on(route, instances, deadline).await?;
+    metering::predicted(app, rows);
+    Ok(predictions)
 }
 
 /// The predictions as tensors by name.

@@ -17,6 +17,7 @@ use crate::loader::{Loader, Parts};
 use crate::oidc::{self, Oidc};
 use crate::operations::Running;
 use crate::publisher::Publisher;
+use crate::quota::{self, Books, Quotas};
 use crate::storage::{Storage, StorageOptions, blocking};
 use crate::store::{self, MetadataStore, SqliteStore};
 use crate::web::SourceOptions;
@@ -76,6 +77,7 @@ struct Inner {
     audit: Audit,
     oidc: Arc<Oidc>,
     keys: KeyRing,
+    books: Arc<Books>,
     running: Running,
     loader: Loader,
     publisher: Publisher,
@@ -102,6 +104,9 @@ impl Control {
             Some(path) => Oidc::open(path).await?,
             None => Oidc::default(),
         };
+        let (limits, prices) = quota::stored(&*store).await?;
+        let usage = options.data_dir.join("usage");
+        let books = blocking(move || Books::open(&usage, limits, prices)).await?;
         let inner = Inner {
             storage: Storage::open(&options.data_dir, &options.storage)?,
             artifacts: Artifacts::open(&options.data_dir)?,
@@ -109,6 +114,7 @@ impl Control {
             audit,
             oidc: Arc::new(oidc),
             keys,
+            books: Arc::new(books),
             running: Running::default(),
             loader: Loader::new(options.workers, options.language),
             publisher: Publisher::new(options.router.clone()),
@@ -235,6 +241,16 @@ impl Control {
     /// Who did what, and who was refused.
     pub fn audit(&self) -> &Audit {
         &self.inner.audit
+    }
+
+    /// Quotas, prices and usage.
+    pub fn quotas(&self) -> Quotas {
+        Quotas::new(self.clone())
+    }
+
+    /// What projects and keys may use and have used.
+    pub fn books(&self) -> &Arc<Books> {
+        &self.inner.books
     }
 
     /// Objects by address, as `project` sees them.

@@ -38,6 +38,7 @@ mod principal;
 mod publisher;
 mod pull;
 mod query;
+mod quota;
 mod request_batch;
 mod role;
 mod source;
@@ -45,6 +46,7 @@ pub mod storage;
 pub mod store;
 mod traffic;
 mod training;
+mod usage;
 mod web;
 
 pub use account::address as account_address;
@@ -83,10 +85,15 @@ pub use operations::Operations;
 pub use principal::{ALL_PROJECTS, Principal};
 pub use pull::{NewPull, PullJob, Transfer};
 pub use query::{ListQuery, Page};
+pub use quota::{
+    ANY_MODEL, Books, Exceeded, Limited, Meter, NotAdmitted, Price, Quota, QuotaLimits, QuotaScope, Quotas,
+    Rate, Rates,
+};
 pub use request_batch::{BatchPhase, RequestBatch};
 pub use role::Role;
 pub use serving::open_onnxruntime;
 pub use source::Source;
 pub use storage::{Storage, StorageOptions};
 pub use training::{EpochProgress, TrainingJob, TrainingTarget};
+pub use usage::{Account, Amount, Day, Money, Report, ReportBy, ReportRow, Wanted};
 pub use web::SourceOptions;

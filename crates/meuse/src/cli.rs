@@ -56,6 +56,10 @@ pub enum Command {
     Audit(commands::audit::Audit),
     /// Print the environment in which programs written for a cloud come to this server
     Env(commands::env::Env),
+    /// Limit what projects and keys may use, and say what models cost
+    Quota(commands::quota::Quota),
+    /// See what was used, by project, key, model and day
+    Usage(commands::usage::Usage),
     /// Measure a language model under load, or this machine
     Bench(commands::bench::Bench),
     /// Check this machine, the data directory and the server, and say what to do

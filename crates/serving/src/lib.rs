@@ -55,6 +55,8 @@ pub use language::{
 pub use model::Model;
 pub use predictions::{PredictionRow, Predictions};
 pub use predictor::{NamedPredictor, Pick, PredictorRoute};
-pub use router::{Answer, Call, Deployed, DeployedMetrics, ExplainAnswer, Route, Router, RoutingTable};
+pub use router::{
+    Answer, Call, Chosen, Deployed, DeployedMetrics, ExplainAnswer, Route, Router, RoutingTable,
+};
 pub use runtime::{Runtime, RuntimeError};
 pub use tensor::open_onnxruntime;

@@ -67,6 +67,17 @@ pub struct Call<'a> {
     pub deployed: Option<&'a str>,
 }
 
+/// A deployed model that is to answer a request.
+#[derive(Clone)]
+pub struct Chosen(Arc<Live>);
+
+impl Chosen {
+    /// Which one.
+    pub fn deployed(&self) -> &Deployed {
+        &self.0.deployed
+    }
+}
+
 /// Predictions, and who made them.
 #[derive(Debug, Clone)]
 pub struct Answer {
@@ -244,10 +255,32 @@ impl Router {
         instances: Vec<Value>,
         call: &Call<'_>,
     ) -> Result<Answer, ServeError> {
-        let live = self.choose(endpoint, call.deployed)?;
+        let chosen = self.choose(endpoint, call.deployed)?;
+        self.predict_chosen(&chosen, instances, call.deadline).await
+    }
+
+    /// The endpoint's deployed model of this id, or the next one by the traffic split, for one request.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn choose(&self, endpoint: &str, deployed: Option<&str>) -> Result<Chosen, ServeError> {
+        self.choose_live(endpoint, deployed).map(Chosen)
+    }
+
+    /// Predicts `instances` on what was chosen. As [`Router::predict`] else.
+    ///
+    /// # Errors
+    /// See [`ServeError`].
+    pub async fn predict_chosen(
+        &self,
+        chosen: &Chosen,
+        instances: Vec<Value>,
+        deadline: Instant,
+    ) -> Result<Answer, ServeError> {
+        let live = &chosen.0;
         bump(&live.batcher.counters.requests);
-        let inputs = self.bind(&live, instances, call.deadline).await?;
-        let rows = live.batcher.predict(inputs, call.deadline).await?;
+        let inputs = self.bind(live, instances, deadline).await?;
+        let rows = live.batcher.predict(inputs, deadline).await?;
         Ok(Answer { predictions: live.deployed.model.read_rows(rows), deployed: live.deployed.clone() })
     }
 
@@ -263,7 +296,7 @@ impl Router {
         explain: Option<Explain>,
         call: &Call<'_>,
     ) -> Result<ExplainAnswer, ServeError> {
-        let live = self.choose(endpoint, call.deployed)?;
+        let live = self.choose_live(endpoint, call.deployed)?;
         bump(&live.batcher.counters.explanations);
         not_empty(&instances)?;
         let slot = self.shared.explaining.take().ok_or_else(|| {
@@ -333,7 +366,7 @@ impl Router {
         if !self.table().get(endpoint).is_some_and(|route| route.live.iter().any(has)) {
             return Ok(None);
         }
-        let live = self.choose(endpoint, deployed)?;
+        let live = self.choose_live(endpoint, deployed)?;
         Ok(of(&live.deployed.model).map(|found| (live, found)))
     }
 
@@ -348,7 +381,7 @@ impl Router {
         self.shared.table.load_full()
     }
 
-    fn choose(&self, endpoint: &str, deployed: Option<&str>) -> Result<Arc<Live>, ServeError> {
+    fn choose_live(&self, endpoint: &str, deployed: Option<&str>) -> Result<Arc<Live>, ServeError> {
         let table = self.shared.table.load();
         let endpoint_name = || endpoint.to_owned();
         let route =

@@ -1,8 +1,11 @@
-//! What the command line needs and Vertex has not: [`keys`], the [`audit`] log, and the catalogue of models.
+//! What the command line needs and Vertex has not: [`keys`], [`quotas`] and prices, [`mod@usage`], the [`audit`] log, and
+//! the catalogue of models.
 
 mod audit;
 mod cloud;
 mod keys;
+mod quotas;
+mod usage;
 
 use http::{Method, StatusCode};
 use serde_json::json;
@@ -21,6 +24,13 @@ pub fn routes() -> Vec<Route> {
         route(Method::DELETE, "/admin/v1/keys/{key}", Administer, handler(keys::delete)),
         route(Method::GET, "/admin/v1/audit", Audit, handler(audit::export)),
         route(Method::GET, "/admin/v1/audit:verify", Audit, handler(audit::verify)),
+        route(Method::GET, "/admin/v1/usage", Administer, handler(usage::usage)),
+        route(Method::GET, "/admin/v1/quotas", Administer, handler(quotas::list)),
+        route(Method::GET, "/admin/v1/quotas/{kind}/{id}", Administer, handler(quotas::get)),
+        route(Method::PUT, "/admin/v1/quotas/{kind}/{id}", Administer, handler(quotas::set)),
+        route(Method::GET, "/admin/v1/prices", Administer, handler(quotas::prices)),
+        route(Method::PUT, "/admin/v1/prices/{model}", Administer, handler(quotas::set_price)),
+        route(Method::DELETE, "/admin/v1/prices/{model}", Administer, handler(quotas::delete_price)),
         route(Method::GET, "/admin/v1/catalogue", Read, handler(catalogue)),
     ];
     routes.into_iter().chain(cloud::routes()).flatten().collect()
@@ -30,6 +40,11 @@ fn route(method: Method, pattern: &str, permission: Permission, handler: Handler
     let (template, pattern) = (Template::parse(pattern)?, pattern.to_owned());
     let access = Access::Needs(permission);
     Some(Route { method, template, pattern, access, protocol: PROTOCOL, handler })
+}
+
+/// The project that the caller administers, or `*`.
+fn own_project(call: &Call) -> &str {
+    call.principal.as_ref().map_or("", |principal| principal.project.as_str())
 }
 
 /// What can be pulled by a name, and the memory that this machine has for a model.

@@ -7,6 +7,7 @@
 mod blocks;
 mod content;
 mod messages;
+mod rates;
 mod request;
 mod tools;
 
@@ -21,8 +22,13 @@ use crate::language::{Passed, Reply};
 use crate::{Code, Fault};
 
 /// How this protocol says no: `{"type": "error", "error": {type, message}, "request_id"}`.
-pub const PROTOCOL: Protocol =
-    Protocol { name: "anthropic", render, timing: None, request_id: Some("request-id") };
+pub const PROTOCOL: Protocol = Protocol {
+    name: "anthropic",
+    render,
+    timing: None,
+    request_id: Some("request-id"),
+    rates: Some(rates::write),
+};
 
 /// Too many people ask: this protocol has a status of its own for it.
 const OVERLOADED: u16 = 529;

@@ -11,7 +11,8 @@ use crate::Fault;
 use crate::http::{Protocol, Response, Route, bytes_reply, json_reply};
 
 /// How a token is refused: `{"error": …, "error_description": …}` (RFC 6749).
-pub const PROTOCOL: Protocol = Protocol { name: "cloud", render, timing: None, request_id: None };
+pub const PROTOCOL: Protocol =
+    Protocol { name: "cloud", render, timing: None, request_id: None, rates: None };
 
 /// The routes of this protocol.
 pub fn routes() -> Vec<Route> {

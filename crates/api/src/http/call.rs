@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use control::{Control, Principal};
+use control::{Control, Meter, Principal};
 use http::request::Parts;
 use tokio::sync::Semaphore;
 
@@ -31,6 +31,8 @@ pub struct App {
     pub(crate) priority: i8,
     /// Whom programs on this machine that were written for Google's cloud trust.
     pub(crate) authorities: Arc<Authorities>,
+    /// What is asked of models here is put down to it; `None` where nothing is asked of them.
+    pub(crate) meter: Option<Arc<Meter>>,
 }
 
 impl App {
@@ -39,7 +41,7 @@ impl App {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let preparing = Arc::new(Semaphore::new(processors));
         let authorities = Arc::new(Authorities::open(&control.options().data_dir));
-        App { control, router, limits: Limits::default(), preparing, priority: 0, authorities }
+        App { control, router, limits: Limits::default(), preparing, priority: 0, authorities, meter: None }
     }
 
     /// The same for requests that nobody waits for: they are prepared by `preparing`, may take `time`, and their
@@ -52,6 +54,20 @@ impl App {
             preparing: Arc::clone(preparing),
             priority: llm::BACKGROUND,
             authorities: Arc::clone(&self.authorities),
+            meter: None,
+        }
+    }
+
+    /// The same for one request, which `meter` has admitted.
+    pub(super) fn metered(&self, meter: Meter) -> App {
+        App {
+            control: self.control.clone(),
+            router: self.router.clone(),
+            limits: self.limits.clone(),
+            preparing: Arc::clone(&self.preparing),
+            priority: self.priority,
+            authorities: Arc::clone(&self.authorities),
+            meter: Some(Arc::new(meter)),
         }
     }
 }

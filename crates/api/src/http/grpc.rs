@@ -17,7 +17,8 @@ use super::{Access, Call, Protocol, ReplyBody, Response, Route, Template, handle
 use crate::fault::{Code, Fault};
 
 /// How gRPC says no: in the header, as there is no message.
-pub(crate) const PROTOCOL: Protocol = Protocol { name: "grpc", render, timing: None, request_id: None };
+pub(crate) const PROTOCOL: Protocol =
+    Protocol { name: "grpc", render, timing: None, request_id: None, rates: None };
 
 const CONTENT: HeaderValue = HeaderValue::from_static("application/grpc");
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");

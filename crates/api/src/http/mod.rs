@@ -13,6 +13,7 @@ pub(crate) mod grpc;
 mod limits;
 mod metrics;
 mod path;
+mod rates;
 mod reply;
 mod route;
 mod server;

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 
-use http::Method;
+use control::Rates;
+use http::{HeaderMap, Method};
 
 use super::path::{PathError, Segments};
 use super::template::{Segment, Template};
@@ -36,6 +37,8 @@ pub struct Protocol {
     pub timing: Option<&'static str>,
     /// The header, beside `x-request-id`, in which it carries the request's id.
     pub request_id: Option<&'static str>,
+    /// Its own headers, if it has such, that say how much of a minute's is left.
+    pub rates: Option<fn(&Rates, &mut HeaderMap)>,
 }
 
 /// One address with who may call it and what answers.
@@ -198,6 +201,7 @@ mod tests {
                     render: |_, _| bytes_reply(StatusCode::IM_A_TEAPOT, "", ""),
                     timing: None,
                     request_id: None,
+                    rates: None,
                 },
                 handler: handler(|_| async { Ok(bytes_reply(StatusCode::OK, "", "")) }),
             });

@@ -27,6 +27,7 @@ use super::audit::{Trace, denied};
 use super::call::{Peer, allow_project};
 use super::connection::{Activity, Watched};
 use super::door::Door;
+use super::rates;
 use super::route::Found;
 use super::tls::{self, Secure, Stream, Tls};
 use super::{App, Call, Limits, Metrics, Protocol, RequestBody, Response, Route, Routes, Within, grpc};
@@ -260,8 +261,12 @@ impl Server {
         let over_grpc = grpc::is_spoken(request.headers());
         let usual = if over_grpc { grpc::PROTOCOL } else { crate::vertex::PROTOCOL };
         let from = request.extensions().get::<Peer>().map(|peer| peer.0);
+        let mut meter = None;
         let (route, outcome) = match self.admit(request, from).await {
-            Ok((route, call)) => (Some(route), self.perform(route, call, from, &id).await),
+            Ok((route, call)) => {
+                meter.clone_from(&call.app.meter);
+                (Some(route), self.perform(route, call, from, &id).await)
+            }
             Err((None, fault)) if over_grpc => (None, Err(grpc::no_procedure(fault))),
             Err((route, fault)) => (route, Err(fault)),
         };
@@ -276,6 +281,13 @@ impl Server {
         if let Some(header) = route.and_then(|route| route.protocol.timing) {
             let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
             response.headers_mut().insert(HeaderName::from_static(header), HeaderValue::from(took_ms));
+        }
+        if let Some(meter) = meter {
+            let rates = meter.rates();
+            rates::write(&rates, response.headers_mut());
+            if let Some(write) = route.and_then(|route| route.protocol.rates) {
+                write(&rates, response.headers_mut());
+            }
         }
         if version <= Version::HTTP_11 && self.stopping.load(Ordering::Relaxed) {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -339,7 +351,7 @@ impl Server {
             Ok(Found::Nothing) => return Err((None, no_such_path(&head.method, head.uri.path()))),
             Err(error) => return Err((None, Fault::invalid(error.to_string()))),
         };
-        let call = Call {
+        let mut call = Call {
             app: Arc::clone(&self.app),
             metrics: Arc::clone(&self.metrics),
             principal,
@@ -348,8 +360,12 @@ impl Server {
             segments,
             subject: None,
         };
-        match authorise(route, &call) {
-            Ok(()) => Ok((route, call)),
+        match authorise(route, &call).and_then(|()| metered(route, &call)) {
+            Ok(None) => Ok((route, call)),
+            Ok(Some(app)) => {
+                call.app = Arc::new(app);
+                Ok((route, call))
+            }
             Err(fault) => {
                 denied(self.app.control.audit(), Some(route), call.principal.as_deref(), from, &fault);
                 call.body.discard().await;
@@ -386,6 +402,17 @@ fn authorise(route: &Route, call: &Call) -> Result<(), Fault> {
                 format!("this key is bound to models, which leaves no {} {}", route.method, route.pattern);
             Err(Fault::new(Code::PermissionDenied, message))
         }
+    }
+}
+
+/// Admits a call that asks a model, within the quotas of who makes it; what it takes is put down from here on.
+fn metered(route: &Route, call: &Call) -> Result<Option<App>, Fault> {
+    match (route.access, &call.principal) {
+        (Access::Needs(Permission::Invoke), Some(principal)) => {
+            let meter = call.app.control.books().admit(principal)?;
+            Ok(Some(call.app.metered(meter)))
+        }
+        _ => Ok(None),
     }
 }
 

@@ -105,6 +105,7 @@ impl Within {
             role: Role::Invoker,
             models: None,
         };
+        let app = Arc::new(app.metered(app.control.books().admit(&principal)?));
         let body = RequestBody::from_bytes(body, Arc::new(app.limits.clone()));
         let call = Call {
             app,

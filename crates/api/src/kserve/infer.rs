@@ -8,9 +8,9 @@ use tensor::features::ColumnKind;
 use tensor::{Data, Dim, Tensor, TensorSpec, Tensors};
 
 use super::datatype::{Datatype, Elements, Wanted, from_bytes, from_elements};
-use crate::Fault;
 use crate::fields::invalid;
 use crate::http::App;
+use crate::{Fault, metering};
 
 /// The most inputs, or outputs, that a request may name.
 pub(super) const PORTS_MAX: usize = 16_384;
@@ -65,7 +65,11 @@ pub(super) async fn infer(
     let wanted = wanted.unwrap_or_else(|| all().collect());
     check(&wanted, outputs)?;
     let tensors = inputs.into_iter().map(|input| bound(model, input)).collect::<Result<Tensors, Fault>>()?;
+    // Each row of the first input is one; a network without rows is asked once.
+    let rows = tensors.first().map_or(1, |(_, tensor)| tensor.shape().first().copied().unwrap_or(1));
+    metering::reserve_rows(app, &route.deployed, rows)?;
     let mut told = app.router.infer(route, tensors, deadline).await?;
+    metering::predicted(app, rows);
     let answers = wanted.into_iter().map(|wanted| {
         let absent =
             || Fault::internal("reading the model's outputs", format!("no output `{}`", wanted.name));

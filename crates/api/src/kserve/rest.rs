@@ -21,7 +21,7 @@ use crate::language::{find_predictor, project_of};
 use crate::{Code, Fault};
 
 /// How this protocol says no: `{"error": "…"}`.
-const PROTOCOL: Protocol = Protocol { name: "kserve", render, timing: None, request_id: None };
+const PROTOCOL: Protocol = Protocol { name: "kserve", render, timing: None, request_id: None, rates: None };
 
 /// Says how much of a body is JSON, where tensors follow it.
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");

@@ -12,6 +12,7 @@ use super::{Answers, Format, Tools, prompt};
 use crate::Fault;
 use crate::fields::unsupported;
 use crate::http::App;
+use crate::metering::Charge;
 
 /// What a protocol calls the fields that faults are about.
 #[derive(Debug, Clone, Copy)]
@@ -92,6 +93,7 @@ impl Conversation {
             let message = "cannot be given together with tools: leave one of them out";
             return Err(unsupported(names.format, message));
         }
+        let charge = Charge::of(app, self.max_tokens.is_some());
         let wanted = GenerateRequest {
             n: self.n,
             sampling: self.sampling,
@@ -102,7 +104,7 @@ impl Conversation {
             priority: app.priority,
             ..GenerateRequest::new(Vec::new(), max_tokens)
         };
-        let generation = Generation::start(route, project, vec![prompt], &wanted, names)?;
+        let generation = Generation::start(route, project, vec![prompt], &wanted, names, charge)?;
         Ok(Answers::new(generation, self.n, style, &self.tools))
     }
 }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use control::Amount;
 use llm::template::Message;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use serving::{LanguageExplain, LanguageExplanation, LanguageMethod, LanguageRoute, Said, SpanKind};
 
-use crate::Fault;
 use crate::http::App;
+use crate::{Fault, metering};
 
 /// Tokens of the model's own answer where nothing else is asked for.
 const ANSWER_TOKENS: usize = 32;
@@ -121,6 +122,7 @@ impl Explaining {
         let explain = self.how.of(Said::Chat(self.said.clone()), Some(answer.to_owned()));
         let deadline = Instant::now() + self.app.limits.explain_timeout;
         let found = self.app.router.explain_answer(route, &self.project, explain.clone(), deadline).await?;
+        metering::explained(&self.app, &route.deployed, used(&found));
         let mut value = summary(&explain, &found);
         value["spans"] = found
             .spans
@@ -135,6 +137,16 @@ impl Explaining {
             })
             .collect();
         Ok(value)
+    }
+}
+
+/// What an explanation took: the prompts that were read for it.
+pub(crate) fn used(found: &LanguageExplanation) -> Amount {
+    Amount {
+        prompt_tokens: found.prompt_tokens as u64,
+        cached_tokens: found.cached_tokens as u64,
+        rows: 1,
+        ..Amount::default()
     }
 }
 

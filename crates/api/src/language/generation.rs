@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use super::Names;
 use super::prepare::too_long;
 use crate::fields::invalid;
+use crate::metering::{Charge, Lease};
 use crate::{Code, Fault};
 
 /// What happens to one of the answers.
@@ -75,20 +76,24 @@ pub(crate) struct Generation {
     open: usize,
     /// Whether its end was counted.
     counted: bool,
+    lease: Lease,
+    /// Whether no more tokens were to be had: the answers end with what was told.
+    spent: bool,
 }
 
 /// Events taken at a time.
 const EVENTS: usize = 64;
 
 impl Generation {
-    /// Hands `prompts` to the model, each with the rest of `request`. Not for async threads: a constraint is
-    /// compiled here.
+    /// Hands `prompts` to the model, each with the rest of `request`, paid for by `charge`. Not for async threads: a
+    /// constraint is compiled here.
     pub(crate) fn start(
         route: LanguageRoute,
         project: &str,
         prompts: Vec<Vec<u32>>,
         request: &GenerateRequest,
         names: &Names,
+        charge: Charge,
     ) -> Result<Generation, Fault> {
         let language = Arc::clone(&route.language);
         let tokens = request.max_tokens.min(language.context());
@@ -98,6 +103,8 @@ impl Generation {
         let (n, open) = (request.n, prompts.len());
         let prompt_tokens = prompts.iter().map(Vec::len).sum();
         let mut tickets = Vec::with_capacity(open);
+        let answers = open.saturating_mul(n);
+        let lease = Lease::take(charge, &route.deployed, prompt_tokens, answers, tokens)?;
         for (place, prompt) in prompts.into_iter().enumerate() {
             let sender = sender.clone();
             let sink = move |event| match sender.try_send((place, event)) {
@@ -112,7 +119,8 @@ impl Generation {
             tickets.push(ticket);
         }
         let usage = Usage::default();
-        Ok(Generation { route, usage, prompt_tokens, events, tickets, n, open, counted: false })
+        let (counted, spent) = (false, false);
+        Ok(Generation { route, usage, prompt_tokens, events, tickets, n, open, counted, lease, spent })
     }
 
     /// Waits for what happens next and appends it to `said`. `false` once every answer has ended.
@@ -139,8 +147,17 @@ impl Generation {
 
     fn take(&mut self, prompt: usize, event: Event, said: &mut Vec<Said>) -> Result<(), Fault> {
         match event {
+            Event::Token { .. } if self.spent => {}
+            Event::Token { .. } if !self.lease.tell() => {
+                self.spent = true;
+                self.cancel();
+            }
             Event::Token { choice, id, text, logprob } => {
                 said.push(Said::Token { answer: prompt * self.n + choice, id, text, logprob });
+            }
+            Event::Finished { choice, .. } if self.spent => {
+                let answer = prompt * self.n + choice;
+                said.push(Said::Ended { answer, text: String::new(), end: End::Length });
             }
             Event::Finished { choice, reason, text } => {
                 let end = match reason {
@@ -159,6 +176,12 @@ impl Generation {
                 self.usage.prompt += usage.prompt;
                 self.usage.cached += usage.cached;
                 self.usage.completion += usage.completion;
+                if self.open == 0 {
+                    if self.spent {
+                        self.usage.completion = self.lease.told();
+                    }
+                    self.lease.record(&self.usage);
+                }
             }
             Event::Failed { message } => return Err(self.failed(Outcome::Failed, Code::Internal, &message)),
         }
@@ -183,6 +206,7 @@ impl Drop for Generation {
     fn drop(&mut self) {
         if self.open > 0 && !self.counted {
             self.route.count(Outcome::Cancelled);
+            self.lease.record_broken_off();
         }
     }
 }

@@ -27,7 +27,7 @@ mod tools;
 
 pub(crate) use answers::{Answers, Told};
 pub(crate) use conversation::{Conversation, Names};
-pub(crate) use explanation::{Explaining, How, span_text, summary};
+pub(crate) use explanation::{Explaining, How, span_text, summary, used};
 pub(crate) use format::Format;
 pub(crate) use generation::{End, Generation, Said};
 pub(crate) use logprobs::{finite, token_text};

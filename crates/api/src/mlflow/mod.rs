@@ -18,7 +18,7 @@ use crate::http::{
 use crate::{Code, Fault};
 
 /// How this protocol says no: `{"error_code": "…", "message": "…"}`.
-const PROTOCOL: Protocol = Protocol { name: "mlflow", render, timing: None, request_id: None };
+const PROTOCOL: Protocol = Protocol { name: "mlflow", render, timing: None, request_id: None, rates: None };
 
 /// The routes of this protocol.
 pub fn routes() -> Vec<Route> {

@@ -15,6 +15,7 @@ use crate::http::{App, Call, Response};
 use crate::language::{
     Choice, Conversation, Format, Generation, Tools, deadline, prepared, project_of, refused_text, room,
 };
+use crate::metering::Charge;
 use crate::tenant::Tenant;
 
 /// Completes a text.
@@ -56,13 +57,14 @@ fn start(app: &Arc<App>, project: &Tenant, bytes: &[u8]) -> Result<Started, Faul
         let tokens = language.text_prompt(&prompt).map_err(|error| refused_text(&error, names.prompt))?;
         let fields = (names.prompt, names.max_tokens);
         let max_tokens = room(language.context(), tokens.len(), common.max_tokens, fields)?;
+        let charge = Charge::of(app, common.max_tokens.is_some());
         let wanted = GenerateRequest {
             sampling: common.sampling,
             stop: common.stop,
             deadline: deadline(app),
             ..GenerateRequest::new(Vec::new(), max_tokens)
         };
-        let generation = Generation::start(route, project, vec![tokens], &wanted, &names)?;
+        let generation = Generation::start(route, project, vec![tokens], &wanted, &names, charge)?;
         Source::Raw(Box::new(generation))
     } else {
         let turn =

@@ -28,7 +28,8 @@ use crate::tenant::Tenant;
 use crate::{Code, Fault};
 
 /// How this protocol says no: `{"error": "…"}`.
-pub const PROTOCOL: Protocol = Protocol { name: "ollama", render, timing: None, request_id: None };
+pub const PROTOCOL: Protocol =
+    Protocol { name: "ollama", render, timing: None, request_id: None, rates: None };
 
 /// The location of models that are named without one.
 const LOCATION: &str = "us-central1";

@@ -15,6 +15,7 @@ use crate::language::{
     Generation, Names, Said, deadline, find, finite, prepared, project_of, refused_text, room, stops,
     token_text,
 };
+use crate::metering::Charge;
 use crate::stream::{Frames, Framing, Teller};
 use crate::tenant::Tenant;
 use crate::{Fault, ids, stream};
@@ -180,6 +181,7 @@ impl Completion {
             None => room(language.context(), longest, None, names)?.min(MAX_TOKENS),
             asked => room(language.context(), longest, asked, names)?,
         };
+        let charge = Charge::of(app, request.max_tokens.is_some());
         let wanted = GenerateRequest {
             n: request.n,
             sampling: request.sampling,
@@ -194,7 +196,7 @@ impl Completion {
             answer.text = texts.get(place / request.n).cloned().unwrap_or_default();
         }
         Ok(Completion {
-            generation: Generation::start(route, project, prompts, &wanted, &NAMES)?,
+            generation: Generation::start(route, project, prompts, &wanted, &NAMES, charge)?,
             id: ids::fresh("cmpl-"),
             created_s: ids::now_s(),
             model: request.model,

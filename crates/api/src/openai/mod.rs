@@ -14,6 +14,7 @@ mod format;
 mod listing;
 mod logprobs;
 mod messages;
+mod rates;
 mod rerank;
 mod responses;
 mod sampling;
@@ -31,8 +32,13 @@ use crate::language::{Passed, Reply, project_of};
 use crate::{Code, Fault};
 
 /// How this protocol says no: `{"error": {message, type, code, param}}`.
-pub const PROTOCOL: Protocol =
-    Protocol { name: "openai", render, timing: Some("openai-processing-ms"), request_id: None };
+pub const PROTOCOL: Protocol = Protocol {
+    name: "openai",
+    render,
+    timing: Some("openai-processing-ms"),
+    request_id: None,
+    rates: Some(rates::write),
+};
 
 /// The header in which a client names the project.
 pub(crate) const PROJECT_HEADER: &str = "openai-project";

@@ -11,7 +11,7 @@ use crate::fields::{Fields, invalid};
 use crate::http::{App, Call, Response, json_reply};
 use crate::language::{deadline, find_encoder, prepared, project_of};
 use crate::tenant::Tenant;
-use crate::{Fault, ids};
+use crate::{Fault, ids, metering};
 
 /// Documents in one request at most.
 const DOCUMENTS_MAX: usize = 2048;
@@ -104,7 +104,9 @@ impl Ranking {
     async fn finish(self, app: &App) -> Result<Response, Fault> {
         let Ranking { request, route, inputs } = self;
         let tokens: usize = inputs.iter().map(|input| input.tokens.len()).sum();
+        metering::reserve_tokens(app, &route.deployed, tokens)?;
         let scores = route.run(inputs, deadline(app)).await?;
+        metering::read(app, tokens);
         let mut ranked: Vec<(usize, f32)> = scores.into_iter().flatten().map(relevance).enumerate().collect();
         // Of equals, those that were sent first come first.
         ranked.sort_by(|(_, a), (_, b)| b.total_cmp(a));

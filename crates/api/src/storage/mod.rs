@@ -27,7 +27,8 @@ use crate::http::{
 use crate::{Code, Fault};
 
 /// How this protocol says no: `{"error": {code, message, errors: [{domain, reason, message}]}}`.
-pub const PROTOCOL: Protocol = Protocol { name: "storage", render, timing: None, request_id: None };
+pub const PROTOCOL: Protocol =
+    Protocol { name: "storage", render, timing: None, request_id: None, rates: None };
 
 /// The routes of this protocol.
 pub fn routes() -> Vec<Route> {

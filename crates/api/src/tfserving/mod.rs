@@ -22,7 +22,8 @@ use crate::http::{
 };
 
 /// How this protocol says no: `{"error": "…"}`.
-const PROTOCOL: Protocol = Protocol { name: "tfserving", render, timing: None, request_id: None };
+const PROTOCOL: Protocol =
+    Protocol { name: "tfserving", render, timing: None, request_id: None, rates: None };
 
 /// The one signature that a model has.
 const SIGNATURE: &str = "serving_default";

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use control::ExplanationMethod;
+use control::{Amount, ExplanationMethod};
 use formats::Value as Row;
 use http::StatusCode;
 use serde::Deserialize;
@@ -18,9 +18,9 @@ use super::explanation::{ParametersWire, method};
 use super::predict::{Rows, check_parameters, refused};
 use super::rpc::{Served, direct, read_value, to_json};
 use super::schema::{Schema, sendable};
-use crate::Fault;
 use crate::http::Permission::Invoke;
 use crate::http::{Call, Handler, Response, Template, handler, json_reply};
+use crate::{Fault, metering};
 
 /// The procedures of this file.
 pub(super) fn served() -> Vec<Served> {
@@ -101,6 +101,8 @@ async fn explain(call: Call, schema: &Schema, template: &Template) -> Result<Res
     let call = serving::Call { deadline: Instant::now() + app.limits.explain_timeout, deployed };
     let answer = app.router.explain(&endpoint, instances, wanted, &call).await;
     let answer = answer.map_err(|e| refused(&app, &endpoint, deployed, e))?;
+    let used = Amount { rows: answer.predictions.len() as u64, ..Amount::default() };
+    metering::explained(&app, &answer.deployed, used);
     let reply = json!({
         "explanations": answer.explanations.iter().map(explanation).collect::<Vec<_>>(),
         "deployedModelId": answer.deployed.id,

@@ -11,9 +11,9 @@ use serving::{LanguageExplain, LanguageExplanation, LanguageRoute, Said};
 use super::predict::refused;
 use super::rpc::to_json;
 use super::schema::{Schema, sendable};
-use crate::Fault;
 use crate::http::{App, Response, json_reply};
-use crate::language::{How, span_text, summary};
+use crate::language::{How, span_text, summary, used};
+use crate::{Fault, metering};
 
 /// Answers explained in one request at most.
 const INSTANCES_MAX: usize = 16;
@@ -51,6 +51,7 @@ pub(super) async fn explain(
     for wanted in wanted {
         let found = app.router.explain_answer(route, project, wanted.clone(), deadline).await;
         let found = found.map_err(|error| refused(app, &route.endpoint, None, error))?;
+        metering::explained(app, &route.deployed, used(&found));
         explanations.push(explanation(&wanted, &found));
         predictions.push(summary(&wanted, &found));
     }

@@ -43,7 +43,8 @@ use crate::language::Dialects;
 pub use schema::SchemaError;
 
 /// How this protocol says no: `{"error": {code, message, status, details}}`.
-pub const PROTOCOL: Protocol = Protocol { name: "vertex", render, timing: None, request_id: None };
+pub const PROTOCOL: Protocol =
+    Protocol { name: "vertex", render, timing: None, request_id: None, rates: None };
 
 /// The routes of this protocol. Raw requests to language models are answered in one of `dialects`.
 ///

@@ -20,7 +20,7 @@ use super::rpc::{Served, direct};
 use super::schema::Schema;
 use crate::http::Permission::Invoke;
 use crate::http::{App, Call, Handler, Response, Template, bytes_reply, handler, stream_reply};
-use crate::{Code, Fault};
+use crate::{Code, Fault, metering};
 
 /// The type of what models without another take and give.
 const JSON: &str = "application/json";
@@ -163,8 +163,24 @@ async fn ask(
     instances: Vec<Value>,
 ) -> Result<Answer, Fault> {
     let deadline = Instant::now() + app.limits.predict_timeout;
-    let call = serving::Call { deadline, deployed };
-    app.router.predict(endpoint, instances, &call).await.map_err(|e| refused(app, endpoint, deployed, e))
+    predict_at(app, endpoint, deployed, instances, deadline).await
+}
+
+/// Predicts on what answers on an endpoint, or on one of its deployed models.
+async fn predict_at(
+    app: &App,
+    endpoint: &str,
+    deployed: Option<&str>,
+    instances: Vec<Value>,
+    deadline: Instant,
+) -> Result<Answer, Fault> {
+    let refused = |error| refused(app, endpoint, deployed, error);
+    let rows = instances.len();
+    let chosen = app.router.choose(endpoint, deployed).map_err(refused)?;
+    metering::reserve_rows(app, chosen.deployed(), rows)?;
+    let answer = app.router.predict_chosen(&chosen, instances, deadline).await.map_err(refused)?;
+    metering::predicted(app, rows);
+    Ok(answer)
 }
 
 /// What to tell a client whom the router refused: where a deployed model cannot be served, why.
@@ -346,10 +362,9 @@ async fn next_piece(mut streaming: Streaming) -> std::io::Result<Option<(Bytes, 
             }
             let deadline = Instant::now() + streaming.app.limits.predict_timeout;
             let deployed = Some(streaming.deployed.as_str());
-            let call = serving::Call { deadline, deployed };
-            let answer = streaming.app.router.predict(&streaming.endpoint, rows, &call).await;
+            let answer = predict_at(&streaming.app, &streaming.endpoint, deployed, rows, deadline).await;
             // The status is sent: all that is left is to break off.
-            answer.map_err(std::io::Error::other)?.predictions
+            answer.map_err(|fault| std::io::Error::other(fault.message))?.predictions
         }
     };
     let piece = piece(&predictions, streaming.wrapped, streaming.pieces == 0)?;

@@ -52,6 +52,10 @@ pub enum Kind {
     FileUse,
     /// A [`crate::Note`]; its parent is its store and collection.
     Note,
+    /// A [`crate::QuotaLimits`]; its name is a [`crate::QuotaScope`], its parent is empty.
+    Quota,
+    /// A [`crate::Price`]; its name is a model's, its parent is empty.
+    Price,
 }
 
 impl Kind {
@@ -72,6 +76,8 @@ impl Kind {
             Kind::File => "file",
             Kind::FileUse => "file_use",
             Kind::Note => "note",
+            Kind::Quota => "quota",
+            Kind::Price => "price",
         }
     }
 }

@@ -126,6 +126,27 @@ impl Client {
         self.json(self.request(Method::POST, path, &[]).json(body)).await
     }
 
+    /// Puts `body` in the place of the resource at `path`.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &Value,
+    ) -> std::result::Result<T, ClientError> {
+        self.json(self.request(Method::PUT, path, &[]).json(body)).await
+    }
+
+    /// What is at `path` with these query fields, as text.
+    ///
+    /// # Errors
+    /// If the server cannot be reached, refuses, or answers no text.
+    pub async fn text(&self, path: &str, query: &[(&str, &str)]) -> std::result::Result<String, ClientError> {
+        let response = self.accepted(self.request(Method::GET, path, query)).await?;
+        response.text().await.map_err(|e| ClientError::unreachable(self.url(), &e))
+    }
+
     /// Changes the fields `mask` of the resource at `path`.
     ///
     /// # Errors

@@ -16,10 +16,12 @@ pub mod keys;
 pub mod models;
 pub mod predict;
 pub mod pull;
+pub mod quota;
 pub(crate) mod rows;
 pub mod serve;
 pub mod train;
 pub mod undeploy;
+pub mod usage;
 
 use crate::cli::Command;
 use crate::failure::Result;
@@ -49,6 +51,8 @@ pub async fn run(command: Command, output: &Output) -> Result<()> {
         Command::Keys(command) => command.run(output).await,
         Command::Audit(command) => command.run(output).await,
         Command::Env(command) => command.run(output).await,
+        Command::Quota(command) => command.run(output).await,
+        Command::Usage(command) => command.run(output).await,
         Command::Bench(command) => command.run(output).await,
         Command::Doctor(command) => command.run(output).await,
     }

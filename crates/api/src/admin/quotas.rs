@@ -1,0 +1,143 @@
+//! Quotas and prices: `/admin/v1/quotas`, `/admin/v1/prices`.
+
+use control::{ALL_PROJECTS, Money, Price, Quota, QuotaLimits, QuotaScope};
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::own_project;
+use crate::fields::{Fields, invalid};
+use crate::http::{Call, Response, json_reply};
+use crate::{Code, Fault};
+
+/// All quotas that the key's holder may see.
+pub(super) async fn list(call: Call) -> Result<Response, Fault> {
+    let quotas = call.app.control.quotas().list().await?;
+    let seen = quotas.iter().filter(|quota| may_see(&call, &quota.scope));
+    let quotas: Vec<Value> = seen.map(in_json).collect();
+    json_reply(StatusCode::OK, &json!({"quotas": quotas}))
+}
+
+/// One quota; without limits where none is set.
+pub(super) async fn get(call: Call) -> Result<Response, Fault> {
+    let scope = scope(&call)?;
+    json_reply(StatusCode::OK, &in_json(&call.app.control.quotas().get(scope).await?))
+}
+
+/// Sets a quota, all of it: what is left out has no limit.
+pub(super) async fn set(mut call: Call) -> Result<Response, Fault> {
+    let scope = scope(&call)?;
+    // A project's own quota is not its own admin's to raise.
+    if matches!(scope, QuotaScope::Project(_)) && own_project(&call) != ALL_PROJECTS {
+        let message = "a project's quota is set with an admin key for all projects";
+        return Err(Fault::new(Code::PermissionDenied, message));
+    }
+    let mut fields = Fields::of_body(&call.take_body().read().await?)?;
+    let limits = QuotaLimits {
+        requests_per_minute: count(&mut fields, "requestsPerMinute")?,
+        tokens_per_minute: count(&mut fields, "tokensPerMinute")?,
+        concurrent_requests: count(&mut fields, "concurrentRequests")?,
+        monthly_budget: money(&mut fields, "monthlyBudget")?,
+    };
+    fields.finish()?;
+    json_reply(StatusCode::OK, &in_json(&call.app.control.quotas().set(scope, limits).await?))
+}
+
+/// All prices.
+pub(super) async fn prices(call: Call) -> Result<Response, Fault> {
+    let prices = call.app.control.quotas().prices().await?;
+    let prices: Vec<Value> = prices.iter().map(|(model, price)| price_in_json(model, price)).collect();
+    json_reply(StatusCode::OK, &json!({"prices": prices}))
+}
+
+/// Sets a model's price, all of it: what is left out is free.
+pub(super) async fn set_price(mut call: Call) -> Result<Response, Fault> {
+    let model = priced(&call)?;
+    let mut fields = Fields::of_body(&call.take_body().read().await?)?;
+    let price = Price {
+        prompt_million: money(&mut fields, "promptMillion")?.unwrap_or_default(),
+        cached_million: money(&mut fields, "cachedMillion")?,
+        output_million: money(&mut fields, "outputMillion")?.unwrap_or_default(),
+        rows_thousand: money(&mut fields, "rowsThousand")?.unwrap_or_default(),
+    };
+    fields.finish()?;
+    call.app.control.quotas().set_price(&model, Some(price)).await?;
+    json_reply(StatusCode::OK, &price_in_json(&model, &price))
+}
+
+/// Takes a model's own price away.
+pub(super) async fn delete_price(call: Call) -> Result<Response, Fault> {
+    let model = priced(&call)?;
+    call.app.control.quotas().set_price(&model, None).await?;
+    json_reply(StatusCode::OK, &json!({}))
+}
+
+/// The model whose price the path means. Prices are the whole server's.
+fn priced(call: &Call) -> Result<String, Fault> {
+    if own_project(call) != ALL_PROJECTS {
+        return Err(Fault::new(Code::PermissionDenied, "prices are set with an admin key for all projects"));
+    }
+    Ok(call.segments()?.into_iter().nth(3).unwrap_or_default())
+}
+
+/// Whose quota the path means, if the caller may know of them; another project's key does not exist.
+fn scope(call: &Call) -> Result<QuotaScope, Fault> {
+    let segments = call.segments()?;
+    let scope = segments.get(3..).unwrap_or_default().join("/").parse::<QuotaScope>()?;
+    call.allow_name(&scope.to_string())?;
+    if !may_see(call, &scope) {
+        return Err(Fault::not_found(format!("{scope} does not exist")));
+    }
+    Ok(scope)
+}
+
+/// Whether the caller may know of what `scope` binds.
+fn may_see(call: &Call, scope: &QuotaScope) -> bool {
+    let own = own_project(call);
+    match scope {
+        _ if own == ALL_PROJECTS => true,
+        QuotaScope::Project(project) => project == own,
+        QuotaScope::Key(key) => call.app.control.keys().list(Some(own)).iter().any(|info| info.id == *key),
+    }
+}
+
+fn count(fields: &mut Fields, name: &str) -> Result<Option<u64>, Fault> {
+    let wrong = || invalid(name, "must be a whole number, or null for no limit");
+    match fields.take(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => value.as_u64().ok_or_else(wrong).map(Some),
+    }
+}
+
+/// Money, as a text or a number.
+fn money(fields: &mut Fields, name: &str) -> Result<Option<Money>, Fault> {
+    let read = |text: &str| text.parse::<Money>().map_err(|error| invalid(name, error.message));
+    match fields.take(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => read(&text).map(Some),
+        Some(Value::Number(number)) => read(&number.to_string()).map(Some),
+        Some(_) => Err(invalid(name, "must be an amount of money, such as \"0.15\"")),
+    }
+}
+
+fn in_json(quota: &Quota) -> Value {
+    let QuotaLimits { requests_per_minute, tokens_per_minute, concurrent_requests, monthly_budget } =
+        quota.limits;
+    json!({
+        "name": quota.scope.to_string(),
+        "requestsPerMinute": requests_per_minute,
+        "tokensPerMinute": tokens_per_minute,
+        "concurrentRequests": concurrent_requests,
+        "monthlyBudget": monthly_budget.map(|budget| budget.to_string()),
+        "spentThisMonth": quota.spent.to_string(),
+    })
+}
+
+fn price_in_json(model: &str, price: &Price) -> Value {
+    json!({
+        "model": model,
+        "promptMillion": price.prompt_million.to_string(),
+        "cachedMillion": price.cached_million.map(|price| price.to_string()),
+        "outputMillion": price.output_million.to_string(),
+        "rowsThousand": price.rows_thousand.to_string(),
+    })
+}

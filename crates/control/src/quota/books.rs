@@ -1,0 +1,140 @@
+//! [`Books`]: what everybody may use and has used, in memory.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::allowance::Allowance;
+use super::{ANY_MODEL, Exceeded, Meter, Price, QuotaLimits, QuotaScope};
+use crate::usage::{Day, Ledger, Money, Report, Wanted, now_ms};
+use crate::{ALL_PROJECTS, Principal, Result};
+
+/// What projects and keys may use and have used. Requests touch memory, and the ledger when they end.
+pub struct Books {
+    ledger: Ledger,
+    /// Of those that have a quota, or have spent money in this month.
+    allowances: RwLock<HashMap<QuotaScope, Arc<Allowance>>>,
+    /// By what people call the models.
+    prices: RwLock<HashMap<String, Price>>,
+}
+
+/// Why a request is not admitted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotAdmitted {
+    /// A limit stands against it.
+    #[error(transparent)]
+    Exceeded(#[from] Exceeded),
+    /// What it uses could not be written down.
+    #[error(
+        "the server's disk takes no record of what is used, so nothing is answered; its operator must make room"
+    )]
+    Unwritable,
+}
+
+/// What is back by now matters no more.
+const MINUTE_MS: u64 = 60_000;
+
+impl Books {
+    /// Opens the ledger in `directory` and takes up what was used of the present minute and month.
+    pub(crate) fn open(
+        directory: &Path,
+        limits: Vec<(QuotaScope, QuotaLimits)>,
+        prices: Vec<(String, Price)>,
+    ) -> Result<Books> {
+        let allowances = limits
+            .into_iter()
+            .map(|(scope, limits)| (scope.clone(), Arc::new(Allowance::new(scope, limits))));
+        let books = Books {
+            ledger: Ledger::open(directory)?,
+            allowances: RwLock::new(allowances.collect()),
+            prices: RwLock::new(prices.into_iter().collect()),
+        };
+        let now = now_ms();
+        books.ledger.read_recent(now.saturating_sub(MINUTE_MS), |at_ms, account, amount| {
+            for scope in scopes(&account.project, &account.key) {
+                if let Some(allowance) = books.find(&scope) {
+                    allowance.remember(amount, at_ms);
+                }
+            }
+        })?;
+        let mut spent: HashMap<QuotaScope, Money> = HashMap::new();
+        let today = Day::of(now);
+        books.ledger.read(today.month_begin(), today, |_, account, amount| {
+            if amount.cost > Money(0) {
+                for scope in scopes(&account.project, &account.key) {
+                    let sum = spent.entry(scope).or_default();
+                    *sum = Money(sum.0.saturating_add(amount.cost.0));
+                }
+            }
+        })?;
+        for (scope, spent) in spent {
+            books.find_or_make(scope).remember_spent(spent, now);
+        }
+        Ok(books)
+    }
+
+    /// Admits a request of `principal`, or says which limit stands against it.
+    ///
+    /// # Errors
+    /// See [`NotAdmitted`].
+    pub fn admit(self: &Arc<Self>, principal: &Principal) -> std::result::Result<Meter, NotAdmitted> {
+        if !self.ledger.takes_entries() {
+            return Err(NotAdmitted::Unwritable);
+        }
+        let project = Some(principal.project.as_str()).filter(|project| *project != ALL_PROJECTS);
+        Ok(Meter::admit(self, &principal.key_id, project)?)
+    }
+
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// What was used. Reads files.
+    pub(super) fn report(&self, wanted: &Wanted) -> Result<Report> {
+        Report::of(&self.ledger, wanted)
+    }
+
+    pub(super) fn find(&self, scope: &QuotaScope) -> Option<Arc<Allowance>> {
+        self.allowances.read().unwrap_or_else(PoisonError::into_inner).get(scope).cloned()
+    }
+
+    pub(super) fn find_or_make(&self, scope: QuotaScope) -> Arc<Allowance> {
+        let mut allowances = self.allowances.write().unwrap_or_else(PoisonError::into_inner);
+        let fresh = || Arc::new(Allowance::new(scope.clone(), QuotaLimits::default()));
+        Arc::clone(allowances.entry(scope.clone()).or_insert_with(fresh))
+    }
+
+    /// The limits of `scope` from now on.
+    pub(super) fn set_limits(&self, scope: QuotaScope, limits: QuotaLimits) {
+        self.find_or_make(scope).set_limits(limits, now_ms());
+    }
+
+    /// What `scope` has spent in this month.
+    pub(super) fn spent(&self, scope: &QuotaScope) -> Money {
+        self.find(scope).map_or(Money(0), |allowance| allowance.spent(now_ms()))
+    }
+
+    /// What the model that people call `model` costs.
+    pub(super) fn price(&self, model: &str) -> Price {
+        let prices = self.prices.read().unwrap_or_else(PoisonError::into_inner);
+        prices.get(model).or_else(|| prices.get(ANY_MODEL)).copied().unwrap_or_default()
+    }
+
+    /// The price of `model` from now on; the usual one where there is none.
+    pub(super) fn set_price(&self, model: &str, price: Option<Price>) {
+        let mut prices = self.prices.write().unwrap_or_else(PoisonError::into_inner);
+        match price {
+            Some(price) => prices.insert(model.to_owned(), price),
+            None => prices.remove(model),
+        };
+    }
+}
+
+/// Those who are bound by what was used.
+fn scopes(project: &str, key: &str) -> impl Iterator<Item = QuotaScope> {
+    let key = Some(key).filter(|key| !key.is_empty()).map(|key| QuotaScope::Key(key.to_owned()));
+    std::iter::once(QuotaScope::Project(project.to_owned())).chain(key)
+}
+
+#[cfg(test)]
+mod tests;

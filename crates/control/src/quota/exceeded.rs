@@ -1,0 +1,68 @@
+//! [`Exceeded`]: which limit stands against a request.
+
+use std::time::Duration;
+
+use super::QuotaScope;
+use crate::usage::Money;
+
+/// A limit that a request would exceed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.message())]
+pub struct Exceeded {
+    /// Whose limit.
+    pub scope: QuotaScope,
+    /// Which one.
+    pub limit: Limited,
+    /// When the same request may be let in; `None` where no time lets it in.
+    pub retry_after: Option<Duration>,
+}
+
+/// What is limited, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limited {
+    /// Requests a minute.
+    Requests(u64),
+    /// Tokens a minute.
+    Tokens {
+        /// So many.
+        limit: u64,
+        /// So many are asked for.
+        asked: u64,
+        /// So many are left now.
+        left: u64,
+    },
+    /// Requests at once.
+    Concurrent(u64),
+    /// Money a month.
+    Budget(Money),
+}
+
+impl Exceeded {
+    fn message(&self) -> String {
+        let whose = match &self.scope {
+            QuotaScope::Project(project) => format!("project {project}"),
+            QuotaScope::Key(key) => format!("key {key}"),
+        };
+        let seconds = self.retry_after.map(|after| after.as_secs_f64().ceil() as u64).unwrap_or_default();
+        match self.limit {
+            Limited::Requests(limit) => {
+                format!("{whose} may make {limit} requests a minute; try again in {seconds} s")
+            }
+            Limited::Tokens { limit, asked, .. } if asked > limit => format!(
+                "{whose} may use {limit} tokens a minute, and this request asks for up to {asked}: ask for fewer, or \
+                 shorten the prompt"
+            ),
+            Limited::Tokens { limit, asked, left } => format!(
+                "{whose} may use {limit} tokens a minute, of which {left} are left, and this request asks for up to \
+                 {asked}; try again in {seconds} s"
+            ),
+            Limited::Concurrent(limit) => {
+                format!("{whose} may make {limit} requests at once; try again when one is answered")
+            }
+            Limited::Budget(budget) => format!(
+                "{whose} has used up its budget of {budget} for this month, or what is left does not pay for this \
+                 request; an admin can raise it"
+            ),
+        }
+    }
+}

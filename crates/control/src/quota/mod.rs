@@ -1,0 +1,23 @@
+//! Quotas: how much projects and keys may use, reserved before and settled after.
+//!
+//! [`Books`] are what requests meet: in memory, made from the metadata and the ledger at the start. A request that is
+//! admitted has a [`Meter`]; [`Quotas`] are the operator's side.
+
+mod allowance;
+mod books;
+mod bucket;
+mod exceeded;
+mod limits;
+mod meter;
+mod price;
+mod quotas;
+mod rates;
+
+pub use books::{Books, NotAdmitted};
+pub use exceeded::{Exceeded, Limited};
+pub use limits::{QuotaLimits, QuotaScope};
+pub use meter::Meter;
+pub use price::Price;
+pub(crate) use quotas::stored;
+pub use quotas::{ANY_MODEL, Quota, Quotas};
+pub use rates::{Rate, Rates};

@@ -1,0 +1,92 @@
+//! [`Entry`]: one line of the ledger.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Account, Amount, Money};
+
+/// What was used, by whom, when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// Milliseconds since 1970.
+    pub(crate) at_ms: u64,
+    /// By whom, of what.
+    pub(crate) account: Account,
+    /// How much.
+    pub(crate) amount: Amount,
+}
+
+/// An entry as it is written: one JSON list.
+#[derive(Serialize, Deserialize)]
+struct Line<'a>(
+    u64,
+    #[serde(borrow)] std::borrow::Cow<'a, str>,
+    #[serde(borrow)] std::borrow::Cow<'a, str>,
+    #[serde(borrow)] std::borrow::Cow<'a, str>,
+    [u64; 6],
+);
+
+/// Digits of a line's checksum.
+const SUM_DIGITS: usize = 8;
+
+impl Entry {
+    /// Appends it to `bytes`: its checksum, a blank, a JSON list and the end of the line.
+    pub(crate) fn write(&self, bytes: &mut Vec<u8>) {
+        let Account { project, key, model } = &self.account;
+        let Amount { requests, prompt_tokens, cached_tokens, output_tokens, rows, cost } = self.amount;
+        let figures = [requests, prompt_tokens, cached_tokens, output_tokens, rows, cost.0];
+        let line =
+            Line(self.at_ms, project.as_str().into(), key.as_str().into(), model.as_str().into(), figures);
+        let start = bytes.len();
+        bytes.extend_from_slice(b"00000000 ");
+        let content = bytes.len();
+        // Writing to memory does not fail.
+        let _ = serde_json::to_writer(&mut *bytes, &line);
+        let sum = format!("{:08x}", sum_of(&bytes[content..]));
+        bytes[start..start + SUM_DIGITS].copy_from_slice(sum.as_bytes());
+        bytes.push(b'\n');
+    }
+
+    /// Reads a line without its end; `None` if it is not as it was written.
+    pub(crate) fn read(line: &[u8]) -> Option<Entry> {
+        let (sum, content) = line.split_at_checked(SUM_DIGITS)?;
+        let content = content.strip_prefix(b" ")?;
+        let sum = u32::from_str_radix(std::str::from_utf8(sum).ok()?, 16).ok()?;
+        if sum != sum_of(content) {
+            return None;
+        }
+        let Line(at_ms, project, key, model, figures) = serde_json::from_slice(content).ok()?;
+        let [requests, prompt_tokens, cached_tokens, output_tokens, rows, cost] = figures;
+        let cost = Money(cost);
+        let amount = Amount { requests, prompt_tokens, cached_tokens, output_tokens, rows, cost };
+        let (project, key, model) = (project.into_owned(), key.into_owned(), model.into_owned());
+        Some(Entry { at_ms, account: Account { project, key, model }, amount })
+    }
+}
+
+fn sum_of(content: &[u8]) -> u32 {
+    u32::try_from(crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32IsoHdlc, content)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_nothing_else() {
+        let account = Account { project: "p".into(), key: "0a".into(), model: "tab\t\"ä\"\n".into() };
+        let amount = Amount { requests: 1, output_tokens: 7, cost: Money(u64::MAX), ..Amount::default() };
+        let entry = Entry { at_ms: 1_764_200_000_123, account, amount };
+        let mut bytes = Vec::new();
+        entry.write(&mut bytes);
+        let line = bytes.strip_suffix(b"\n").unwrap();
+        assert_eq!(Entry::read(line), Some(entry));
+        for cut in 0..line.len() {
+            assert_eq!(Entry::read(&line[..cut]), None);
+            let mut other = line.to_vec();
+            other[cut] ^= 1;
+            assert_eq!(Entry::read(&other), None, "{}", String::from_utf8_lossy(&other));
+        }
+        assert_eq!(Entry::read(&[0; 64]), None);
+    }
+}
