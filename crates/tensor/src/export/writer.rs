@@ -182,6 +182,11 @@ impl Writer {
         self.tensor(name, &[data.len() as i64], DataType::INT64, bytes)
     }
 
+    /// Adds a constant integer; returns its name.
+    pub(super) fn index(&mut self, value: usize) -> String {
+        self.tensor("index", &[], DataType::INT64, (value as i64).to_le_bytes().to_vec())
+    }
+
     /// Adds a constant float; returns its name.
     pub(super) fn scalar(&mut self, name: &str, value: f32) -> String {
         self.tensor(name, &[], DataType::FLOAT, value.to_le_bytes().to_vec())

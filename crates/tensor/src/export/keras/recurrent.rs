@@ -1,8 +1,11 @@
 //! Keras' recurrent layers: gates in ONNX' order, steps before rows.
 
-use formats::keras::{Array, Cells, Merge, Recurrent};
+use formats::keras::{Activation, Array, Cells, Merge, Recurrent};
 
 use super::super::writer::{Step, Value, Writer, int, ints, row_elements, string};
+
+/// The most steps that are written out.
+const STEPS_MAX: usize = 1024;
 
 impl Writer {
     pub(super) fn recurrent(&mut self, layer: &Recurrent) -> Step {
@@ -52,6 +55,7 @@ impl Writer {
         let (op, gates): (&str, &[usize]) = match layer.cells {
             Cells::Lstm => ("LSTM", &[0, 3, 1, 2]),
             Cells::Gru => ("GRU", &[0, 1, 2]),
+            Cells::Simple { activation } => return self.step_by_step(layer, activation, steps),
         };
         let kernel = gate_rows(&layer.kernel, units, gates);
         let recurrent = gate_rows(&layer.recurrent, units, gates);
@@ -78,6 +82,56 @@ impl Writer {
         self.apply("Squeeze", &[&axis], vec![]);
         if layer.sequences {
             self.apply("Transpose", &[], vec![ints("perm", vec![1, 0, 2])]);
+        }
+        Ok(self.at.clone())
+    }
+
+    /// What simple cells make of the steps, each written out: the runtime has no operator for them.
+    fn step_by_step(
+        &mut self,
+        layer: &Recurrent,
+        activation: Activation,
+        steps: &Value,
+    ) -> Result<Value, String> {
+        let &[length, inputs] = steps.shape.as_slice() else {
+            return Err("takes [steps, features]".to_owned());
+        };
+        let &[units, _] = layer.recurrent.shape.as_slice() else { return Err("has no units".to_owned()) };
+        if length > STEPS_MAX {
+            return Err(format!("takes {length} steps, more than {STEPS_MAX}, the limit"));
+        }
+        row_elements(&[length, units])?;
+        let kernel = self.weights("kernel", &[inputs, units], &layer.kernel.values)?;
+        let recurrent = self.weights("recurrent", &[units, units], &layer.recurrent.values)?;
+        self.at = steps.clone();
+        self.apply("MatMul", &[&kernel], vec![]);
+        if let Some(bias) = &layer.bias {
+            let bias = self.weights("bias", &[units], &bias.values)?;
+            self.apply("Add", &[&bias], vec![]);
+        }
+        let (given, axis) = (self.at.name.clone(), self.integers("axis", &[1]));
+        let mut remembered: Option<String> = None;
+        let mut all = vec![String::new(); if layer.sequences { length } else { 0 }];
+        for step in 0..length {
+            let place = if layer.backwards { length - 1 - step } else { step };
+            let index = self.index(place);
+            self.at.name = self.node("Gather", &[&given, &index], vec![int("axis", 0)]);
+            self.at.shape = vec![units];
+            if let Some(last) = remembered {
+                let sum = self.node("MatMul", &[&last, &recurrent], vec![]);
+                self.apply("Add", &[&sum], vec![]);
+            }
+            self.function(activation);
+            remembered = Some(self.at.name.clone());
+            if let Some(own) = all.get_mut(place) {
+                let given = self.at.name.clone();
+                *own = self.node("Unsqueeze", &[&given, &axis], vec![]);
+            }
+        }
+        if layer.sequences {
+            let names: Vec<&str> = all.iter().map(String::as_str).collect();
+            self.at.name = self.node("Concat", &names, vec![int("axis", 1)]);
+            self.at.shape = vec![length, units];
         }
         Ok(self.at.clone())
     }
