@@ -181,4 +181,17 @@ def recurrent():
     return drawn(keras.Model(ids, layers.Concatenate()([last, both, simple])))
 
 
-NETWORKS = [dense, activations, image, residual, steps, shared, words, graph_of_words, recurrent]
+def masked():
+    """Sentences of different lengths, whose padding no layer sees."""
+    return sequential(
+        keras.Input((7,), dtype="int32"),
+        layers.Embedding(10, 4, mask_zero=True),
+        layers.Bidirectional(layers.LSTM(3, return_sequences=True)),
+        layers.GRU(4, return_sequences=True),
+        layers.SimpleRNN(5, return_sequences=True),
+        layers.Bidirectional(layers.GRU(3)),
+        layers.Dense(2),
+    )
+
+
+NETWORKS = [dense, activations, image, residual, steps, shared, words, graph_of_words, recurrent, masked]

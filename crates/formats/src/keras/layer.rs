@@ -259,6 +259,8 @@ pub struct Recurrent {
     pub sequences: bool,
     /// Whether it begins with the last step.
     pub backwards: bool,
+    /// Whether it gives zeros where a step is masked, instead of what it gave before.
+    pub zero_masked: bool,
 }
 
 /// What a recurrent layer is made of. Functions that are not named are Keras' own, sigmoid and tanh.

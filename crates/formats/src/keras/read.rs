@@ -294,7 +294,7 @@ fn recurrent(
         "implementation",
         "time_major",
     ]);
-    options.ignore(&["zero_output_for_mask", "use_cudnn"]);
+    options.ignore(&["use_cudnn"]);
     options.only("stateful", &[Value::Bool(false)])?;
     options.only("return_state", &[Value::Bool(false)])?;
     let activation = match class {
@@ -333,6 +333,7 @@ fn recurrent(
         bias,
         sequences: flag(options, "return_sequences", false)?,
         backwards: flag(options, "go_backwards", false)?,
+        zero_masked: flag(options, "zero_output_for_mask", false)?,
     })
 }
 
