@@ -173,9 +173,25 @@ def recurrent():
     y = layers.Embedding(10, 5)(ids)
     y = layers.Bidirectional(layers.LSTM(4, return_sequences=True))(y)
     y = layers.GRU(6, return_sequences=True)(y)
+    y = layers.TimeDistributed(layers.Dense(5, activation="tanh"))(y)
+    y = layers.Bidirectional(layers.SimpleRNN(4, return_sequences=True), merge_mode="ave")(y)
     last = layers.LSTM(3, go_backwards=True)(y)
     both = layers.Bidirectional(layers.GRU(3), merge_mode="sum")(y)
-    return drawn(keras.Model(ids, layers.Concatenate()([last, both])))
+    simple = layers.SimpleRNN(3, activation="relu")(y)
+    return drawn(keras.Model(ids, layers.Concatenate()([last, both, simple])))
 
 
-NETWORKS = [dense, activations, image, residual, steps, shared, words, graph_of_words, recurrent]
+def masked():
+    """Sentences of different lengths, whose padding no layer sees."""
+    return sequential(
+        keras.Input((7,), dtype="int32"),
+        layers.Embedding(10, 4, mask_zero=True),
+        layers.Bidirectional(layers.LSTM(3, return_sequences=True)),
+        layers.GRU(4, return_sequences=True),
+        layers.SimpleRNN(5, return_sequences=True),
+        layers.Bidirectional(layers.GRU(3)),
+        layers.Dense(2),
+    )
+
+
+NETWORKS = [dense, activations, image, residual, steps, shared, words, graph_of_words, recurrent, masked]

@@ -259,13 +259,20 @@ pub struct Recurrent {
     pub sequences: bool,
     /// Whether it begins with the last step.
     pub backwards: bool,
+    /// Whether it gives zeros where a step is masked, instead of what it gave before.
+    pub zero_masked: bool,
 }
 
-/// What a recurrent layer is made of. Their functions are Keras' own, sigmoid and tanh.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a recurrent layer is made of. Functions that are not named are Keras' own, sigmoid and tanh.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Cells {
     /// Long short-term memory.
     Lstm,
     /// Gated recurrent units whose reset gate acts behind the product.
     Gru,
+    /// What was given last and what comes, added up.
+    Simple {
+        /// Applied to the sum.
+        activation: Activation,
+    },
 }

@@ -226,7 +226,21 @@ pub(super) fn read(source: &Source<'_, '_>, budget: &mut Budget) -> Result<Layer
         "Maximum" => Layer::Merge(Merge::Maximum),
         "Minimum" => Layer::Merge(Merge::Minimum),
         "Concatenate" => Layer::Concatenate { axis: axis(&mut options)? },
-        "LSTM" | "GRU" => Layer::Recurrent(recurrent(at, class, &mut options, *group, vars.budget())?),
+        "TimeDistributed" => {
+            let inner = options.require("layer")?;
+            let (class, config) = (inner.get("class_name"), inner.get("config"));
+            let (Some(Value::Text(class)), Some(config)) = (class, config) else { return Err(unknown(at)) };
+            // Of these, each step is computed by itself anyway.
+            if !matches!(class.as_str(), "Dense" | "Activation" | "Dropout") {
+                return Err(unknown(&format!("{at} of {class}")));
+            }
+            let own = member(at, *group, "layer")?;
+            let at = format!("{at}.layer");
+            read(&Source { at, class, config, group: own.as_ref() }, vars.budget())?
+        }
+        "LSTM" | "GRU" | "SimpleRNN" => {
+            Layer::Recurrent(recurrent(at, class, &mut options, *group, vars.budget())?)
+        }
         "Bidirectional" => bidirectional(at, &mut options, *group, vars.budget())?,
         _ => return Err(unknown(at)),
     };
@@ -280,9 +294,13 @@ fn recurrent(
         "implementation",
         "time_major",
     ]);
-    options.ignore(&["zero_output_for_mask", "use_cudnn"]);
+    options.ignore(&["use_cudnn"]);
     options.only("stateful", &[Value::Bool(false)])?;
     options.only("return_state", &[Value::Bool(false)])?;
+    let activation = match class {
+        "SimpleRNN" => activation(options, "activation")?,
+        _ => Activation::Tanh,
+    };
     options.only("activation", &[Value::Text("tanh".to_owned())])?;
     options.only("recurrent_activation", &[Value::Text("sigmoid".to_owned())])?;
     let units = required(options, "units")?;
@@ -292,10 +310,10 @@ fn recurrent(
             options.only("reset_after", &[Value::Bool(true)])?;
             (Cells::Gru, 3)
         }
+        "SimpleRNN" => (Cells::Simple { activation }, 1),
         _ => (Cells::Lstm, 4),
     };
-    let cell = group.map(|group| group.group("cell")).transpose();
-    let cell = cell.map_err(|e| SpecError::new(at, format!("its weights: {e}")))?.flatten();
+    let cell = member(at, group, "cell")?;
     let mut vars = Vars::of(at, cell.as_ref(), budget)?;
     let (kernel, recurrent) = (vars.take("kernel")?, vars.take("recurrent kernel")?);
     let bias = vars.take_if(use_bias, "bias")?;
@@ -315,6 +333,7 @@ fn recurrent(
         bias,
         sequences: flag(options, "return_sequences", false)?,
         backwards: flag(options, "go_backwards", false)?,
+        zero_masked: flag(options, "zero_output_for_mask", false)?,
     })
 }
 
@@ -336,11 +355,10 @@ fn bidirectional(
         let at = format!("{at}.{option}");
         let Some(Value::Text(class)) = value.get("class_name") else { return Err(unknown(&at)) };
         let config = value.get("config").ok_or_else(|| unknown(&at))?;
-        if !matches!(class.as_str(), "LSTM" | "GRU") {
+        if !matches!(class.as_str(), "LSTM" | "GRU" | "SimpleRNN") {
             return Err(unknown(&at));
         }
-        let own = group.map(|group| group.group(group_name)).transpose();
-        let own = own.map_err(|e| SpecError::new(&at, format!("its weights: {e}")))?.flatten();
+        let own = member(&at, group, group_name)?;
         let mut options = self::options(&at, config)?;
         let recurrent = recurrent(&at, class, &mut options, own.as_ref(), budget)?;
         options.finish()?;
@@ -351,6 +369,12 @@ fn bidirectional(
         return Err(SpecError::new(at, "its two layers do not mirror each other"));
     }
     Ok(Layer::Bidirectional { forward, backward, merge })
+}
+
+/// The group called `name` among a layer's weights.
+fn member<'a>(at: &str, group: Option<&Group<'a>>, name: &str) -> Result<Option<Group<'a>>, SpecError> {
+    let member = group.map(|group| group.group(name)).transpose();
+    Ok(member.map_err(|e| SpecError::new(at, format!("its weights: {e}")))?.flatten())
 }
 
 /// The dimensions of steps or images that a class is for.

@@ -190,7 +190,7 @@ impl Writer {
         };
         let steps_axis = self.integers("steps_axis", &[1]);
         if let Some(ids) = self.at.ids.take() {
-            let zero = self.tensor("padding_id", &[], DataType::INT32, 0i32.to_le_bytes().to_vec());
+            let zero = self.whole("padding_id", 0);
             let one = self.scalar("one", 1.0);
             let last_axis = self.integers("last_axis", &[-1]);
             let padding = self.node("Equal", &[&ids, &zero], vec![]);

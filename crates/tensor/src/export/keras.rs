@@ -1,6 +1,7 @@
 //! [`keras()`]: the network of a Keras archive to an ONNX graph.
 
 mod activation;
+mod cells;
 mod convolution;
 mod merge;
 mod recurrent;

@@ -135,16 +135,17 @@ impl Writer {
         name
     }
 
-    /// Adds an operation with two results; returns their names.
-    pub(super) fn node_of_two(
+    /// Adds an operation with several results; returns their names.
+    pub(super) fn node_of(
         &mut self,
+        count: usize,
         op: &str,
         inputs: &[&str],
         attribute: Vec<AttributeProto>,
-    ) -> [String; 2] {
-        let count = self.graph.node.len();
-        let names = [self.free(format!("{op}_{count}_0")), self.free(format!("{op}_{count}_1"))];
-        self.push(op, inputs, names.to_vec(), attribute);
+    ) -> Vec<String> {
+        let place = self.graph.node.len();
+        let names: Vec<String> = (0..count).map(|i| self.free(format!("{op}_{place}_{i}"))).collect();
+        self.push(op, inputs, names.clone(), attribute);
         names
     }
 
@@ -180,6 +181,16 @@ impl Writer {
     pub(super) fn integers(&mut self, name: &str, data: &[i64]) -> String {
         let bytes = data.iter().flat_map(|x| x.to_le_bytes()).collect();
         self.tensor(name, &[data.len() as i64], DataType::INT64, bytes)
+    }
+
+    /// Adds a constant integer as ids are; returns its name.
+    pub(super) fn whole(&mut self, name: &str, value: i32) -> String {
+        self.tensor(name, &[], DataType::INT32, value.to_le_bytes().to_vec())
+    }
+
+    /// Adds a constant integer as places are; returns its name.
+    pub(super) fn index(&mut self, value: usize) -> String {
+        self.tensor("index", &[], DataType::INT64, (value as i64).to_le_bytes().to_vec())
     }
 
     /// Adds a constant float; returns its name.

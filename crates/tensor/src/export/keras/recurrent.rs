@@ -4,6 +4,13 @@ use formats::keras::{Array, Cells, Merge, Recurrent};
 
 use super::super::writer::{Step, Value, Writer, int, ints, row_elements, string};
 
+/// The steps that a layer sees, the first dimension before the batch.
+pub(super) struct Steps {
+    pub(super) value: Value,
+    /// The ids whose zeros mark steps that do not count.
+    pub(super) ids: Option<String>,
+}
+
 impl Writer {
     pub(super) fn recurrent(&mut self, layer: &Recurrent) -> Step {
         if layer.backwards && layer.sequences {
@@ -11,6 +18,7 @@ impl Writer {
         }
         let steps = self.steps_first()?;
         self.at = self.direction(layer, &steps)?;
+        self.at.ids = steps.ids.filter(|_| layer.sequences);
         Ok(())
     }
 
@@ -23,43 +31,41 @@ impl Writer {
         let steps = self.steps_first()?;
         let both = vec![self.direction(forward, &steps)?, self.direction(backward, &steps)?];
         match merge {
-            None => self.concatenate(-1, both),
-            Some(merge) => self.merge(merge, both),
+            None => self.concatenate(-1, both)?,
+            Some(merge) => self.merge(merge, both)?,
         }
+        self.at.ids = steps.ids.filter(|_| forward.sequences);
+        Ok(())
     }
 
-    /// The value with its steps as the first dimension, before the batch.
-    fn steps_first(&mut self) -> Result<Value, String> {
-        if self.at.ids.is_some() {
-            return Err(
-                "steps that are masked (`mask_zero`) are not supported before a recurrent layer".to_owned()
-            );
-        }
+    fn steps_first(&mut self) -> Result<Steps, String> {
         self.extent(1)?;
         self.lay_channels_last();
         self.apply("Transpose", &[], vec![ints("perm", vec![1, 0, 2])]);
-        Ok(self.at.clone())
+        let ids = self.at.ids.take();
+        Ok(Steps { value: self.at.clone(), ids })
     }
 
     /// What one direction makes of the steps.
-    fn direction(&mut self, layer: &Recurrent, steps: &Value) -> Result<Value, String> {
-        let &[length, inputs] = steps.shape.as_slice() else {
+    fn direction(&mut self, layer: &Recurrent, steps: &Steps) -> Result<Value, String> {
+        let &[length, inputs] = steps.value.shape.as_slice() else {
             return Err("takes [steps, features]".to_owned());
         };
         let &[units, wide] = layer.recurrent.shape.as_slice() else { return Err("has no units".to_owned()) };
         self.fits("kernel", &layer.kernel, &[inputs, wide])?;
         // Where each gate of ONNX is among Keras'.
         let (op, gates): (&str, &[usize]) = match layer.cells {
-            Cells::Lstm => ("LSTM", &[0, 3, 1, 2]),
-            Cells::Gru => ("GRU", &[0, 1, 2]),
+            Cells::Lstm if steps.ids.is_none() => ("LSTM", &[0, 3, 1, 2]),
+            Cells::Gru if steps.ids.is_none() => ("GRU", &[0, 1, 2]),
+            _ => return self.step_by_step(layer, steps),
         };
         let kernel = gate_rows(&layer.kernel, units, gates);
         let recurrent = gate_rows(&layer.recurrent, units, gates);
         let kernel = self.weights("kernel", &[1, wide, inputs], &kernel)?;
         let recurrent = self.weights("recurrent", &[1, wide, units], &recurrent)?;
-        let mut operands = vec![steps.name.as_str(), kernel.as_str(), recurrent.as_str()];
-        let bias =
-            layer.bias.as_ref().map(|bias| self.weights("bias", &[1, 2 * wide], &biases(bias, units, gates)));
+        let mut operands = vec![steps.value.name.as_str(), kernel.as_str(), recurrent.as_str()];
+        let bias = layer.bias.as_ref();
+        let bias = bias.map(|bias| self.weights("bias", &[1, 2 * wide], &biases(bias, units, gates)));
         let bias = bias.transpose()?;
         operands.extend(bias.as_deref());
         let direction = if layer.backwards { "reverse" } else { "forward" };
@@ -67,7 +73,8 @@ impl Writer {
         if layer.cells == Cells::Gru {
             attributes.push(int("linear_before_reset", 1));
         }
-        let [all, last] = self.node_of_two(op, &operands, attributes);
+        let mut given = self.node_of(2, op, &operands, attributes).into_iter();
+        let (all, last) = (given.next().unwrap_or_default(), given.next().unwrap_or_default());
         // Of the dimension for directions there is one.
         let (name, axis, shape) = match layer.sequences {
             true => (all, self.integers("axis", &[1]), vec![length, units]),
