@@ -136,7 +136,10 @@ def test_labelled_images_measure_a_model(server, orientation, folder):
     for path in folder.rglob("*.*"):
         if path.is_file():
             server.put("labelled", str(path.relative_to(folder)), path.read_bytes())
-    for data in (folder / "truth.csv", "gs://labelled/truth.csv"):
+    with open(folder / "truth.csv") as table:
+        rows = [json.dumps(row) for row in csv.DictReader(table)]
+    server.put("labelled", "truth.jsonl", "\n".join(rows).encode())
+    for data in (folder / "truth.csv", "gs://labelled/truth.csv", "gs://labelled/truth.jsonl"):
         made = server.json("evaluate", orientation, "--data", data, "--target", "turn", "--slice-by", "kind")
         assert (made["metadata"]["rows"], made["metadata"]["skippedRows"]) == (5, 2), made["metadata"]
         labels = [spec["displayName"] for spec in made["metrics"]["confusionMatrix"]["annotationSpecs"]]

@@ -263,7 +263,8 @@ impl Evaluator<'_> {
             };
             let slices = self.slice_by.iter().map(|name| value.get(name).and_then(text).unwrap_or_default());
             seen.push(Seen { number: *number, truth, slices: slices.collect() });
-            instances.push(without(value, &self.target));
+            let other = |name: &str| self.slice_by.iter().any(|own| own == name) && !self.model.takes(name);
+            instances.push(without(value, &self.target, other));
         }
         let numbers: Vec<u64> = seen.iter().map(|seen| seen.number).collect();
         let (runs, failed) = self.model.predict_values(uri, &instances, &numbers)?;
@@ -488,12 +489,13 @@ fn text(value: &Value) -> Option<String> {
     }
 }
 
-/// The instance that remains of a record without the truth. An instance that was wrapped to carry a
-/// truth beside it, `{"instance": …, "label": …}`, is unwrapped.
-fn without(value: &Value, target: &str) -> Value {
+/// The instance that remains of a record without the truth, and without what only tells its slices. An instance that was
+/// wrapped to carry a truth beside it, `{"instance": …, "label": …}`, is unwrapped.
+fn without(value: &Value, target: &str, other: impl Fn(&str) -> bool) -> Value {
     match value {
         Value::Record(fields) => {
-            let mut rest: Vec<_> = fields.iter().filter(|(name, _)| name != target).cloned().collect();
+            let stays = |(name, _): &&(String, Value)| name != target && !other(name);
+            let mut rest: Vec<_> = fields.iter().filter(stays).cloned().collect();
             match rest.as_mut_slice() {
                 [(name, instance)] if name == "instance" => std::mem::replace(instance, Value::Null),
                 _ => Value::Record(rest),

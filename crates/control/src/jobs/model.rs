@@ -59,6 +59,14 @@ impl LoadedModel {
         self.model.columns().is_some()
     }
 
+    /// Whether it takes something of this name.
+    pub(super) fn takes(&self, name: &str) -> bool {
+        match self.model.columns() {
+            Some(columns) => columns.iter().any(|column| column.name == name),
+            None => self.model.ports().inputs.iter().any(|input| input.name == name),
+        }
+    }
+
     /// Rows of a table as instances.
     pub(super) fn table_values(&self, block: &RowBlock, rows: &[usize]) -> Vec<Value> {
         let numeric =

@@ -64,7 +64,7 @@ impl RowFormat {
     }
 
     /// By the end of an address. A folder's images are written as JSONL.
-    fn of(name: &str) -> Self {
+    pub(crate) fn of(name: &str) -> Self {
         let jsonl = [".jsonl", ".ndjson", "/"].iter().any(|end| name.ends_with(end));
         if jsonl { RowFormat::Jsonl } else { RowFormat::Csv }
     }

@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::batch::RowFormat;
 use super::rows;
 use crate::client::wire::Model;
 use crate::client::{Client, ModelRef};
@@ -15,8 +16,8 @@ use crate::show::{Output, RowBar, Table, percent, thousands};
 pub struct Evaluate {
     /// The model; the default version unless one is named (NAME@3)
     pub model: ModelRef,
-    /// Labelled rows: a CSV file on this machine, with the images that it names beside it, or a URI (gs://…)
-    #[arg(long, required = true, value_name = "CSV")]
+    /// Labelled rows, CSV or JSONL: a file on this machine, a CSV file's images beside it, or a URI (gs://…)
+    #[arg(long, required = true, value_name = "FILE")]
     pub data: Vec<String>,
     /// Column with the truth [default: the one that the model was trained on]
     #[arg(long, visible_alias = "label", value_name = "COL")]
@@ -109,7 +110,9 @@ pub(crate) async fn evaluate(
     target: Option<&str>,
     slice_by: &[String],
 ) -> Result<Value> {
-    let mut body = json!({"gcsSource": {"uris": uris}, "sliceBy": slice_by});
+    let format = RowFormat::of(uris.first().map_or("", String::as_str));
+    let mut body =
+        json!({"gcsSource": {"uris": uris}, "sliceBy": slice_by, "instancesFormat": format.name()});
     if let Some(target) = target {
         body["targetColumn"] = json!(target);
     }
