@@ -473,7 +473,7 @@ impl Models {
         query.page(&format!("{parent}/models"), models, |m| (m.name.clone(), m.view()))
     }
 
-    /// The model `name` and a page of its versions, the newest first unless ordered otherwise. Versions
+    /// The model `name` and a page of its versions, the oldest first unless ordered otherwise. Versions
     /// can be filtered by their own fields and by `display_name` and `labels` of the model.
     ///
     /// # Errors
@@ -481,6 +481,9 @@ impl Models {
     pub async fn list_versions(&self, name: &str, query: &ListQuery) -> Result<(Model, Page<Version>)> {
         let (model, _) = self.get(name).await?;
         let labels = serde_json::to_value(&model.labels).unwrap_or_default();
+        // Clients count on it here, and nowhere else.
+        let order_by = query.order_by.clone().or_else(|| Some("create_time".to_owned()));
+        let query = ListQuery { order_by, ..query.clone() };
         let page =
             query.page(&format!("{}:listVersions", model.name), model.versions.clone(), |version| {
                 let mut view = serde_json::to_value(version).unwrap_or_default();

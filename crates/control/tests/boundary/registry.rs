@@ -149,7 +149,7 @@ async fn versions_and_aliases() {
         UploadModel { parent_model: Some(name.clone()), ..UploadModel::new("", server.artifact(4.0).await) };
     assert_eq!(version(&models.upload(&server.parent, fourth).await.unwrap()).1, 4);
     let (_, page) = models.list_versions(&name, &ListQuery::default()).await.unwrap();
-    assert_eq!(page.items.iter().map(|v| v.number).collect::<Vec<_>>(), [4, 1]);
+    assert_eq!(page.items.iter().map(|v| v.number).collect::<Vec<_>>(), [1, 4]);
     models.delete(&name).await.unwrap();
     assert_eq!(models.get(&name).await.unwrap_err().code, ErrorCode::NotFound);
 }

@@ -30,7 +30,8 @@ impl Models {
             None => format!("/v1/{}/models", client.parent()),
             Some(name) => format!("/v1/{}:listVersions", client.model(name).await?.resource()),
         };
-        let found = client.list(&path, "models", &[]).await.map_err(Failure::from)?;
+        let found =
+            client.list(&path, "models", &[("orderBy", "create_time desc")]).await.map_err(Failure::from)?;
         if output.json {
             output.value(&json!({ "models": found }));
             return Ok(());
