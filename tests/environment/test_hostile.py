@@ -128,6 +128,9 @@ def test_a_token_is_given_for_a_statement_that_asks_for_one(server, signer, open
         assert refused.status_code == 400 and refused.json()["error"] in ("invalid_grant", "unsupported_grant_type")
         assert "access_token" not in refused.json()
     assert requests.post(f"{server.url}/token", data=b"\xff", timeout=SECONDS).status_code == 400
+    pieces = iter([b"x" * 1000] * 1000)
+    for large in (b"x" * (1 << 20), pieces):
+        assert requests.post(f"{server.url}/token", data=large, timeout=SECONDS).status_code == 413
 
 
 def test_a_withdrawn_account_opens_nothing(server, opens):

@@ -7,12 +7,16 @@ use serde_json::json;
 
 use super::PROTOCOL;
 use crate::Fault;
-use crate::http::{Access, Call, Response, Route, Template, handler, json_reply, percent_decode};
+use crate::http::{
+    Access, Call, RequestBody, Response, Route, Template, handler, json_reply, percent_decode,
+};
 
 /// Where; also the end of the address for which a statement is made.
 const PATH: &str = "/token";
 /// Google's own address, which files that Google issued name.
 const GOOGLES: &str = "https://oauth2.googleapis.com/token";
+/// Bytes of a form at most.
+const FORM_BYTES_MAX: usize = 32 << 10;
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
 /// The route. Anyone may try: the statement is what opens it.
@@ -27,9 +31,23 @@ pub(super) fn route() -> Option<Route> {
     })
 }
 
+/// The form, of which little is held: nobody has shown who they are yet.
+async fn read(mut body: RequestBody) -> Result<Vec<u8>, Fault> {
+    let mut form = Vec::new();
+    while let Some(piece) = body.next_piece().await? {
+        if form.len() + piece.len() > FORM_BYTES_MAX {
+            body.discard().await;
+            let message = format!("a request for a token has {FORM_BYTES_MAX} bytes at most");
+            return Err(Fault::invalid(message).with_status(StatusCode::PAYLOAD_TOO_LARGE));
+        }
+        form.extend_from_slice(&piece);
+    }
+    Ok(form)
+}
+
 async fn answer(call: Call) -> Result<Response, Fault> {
     let (keys, own, from) = (call.app.control.keys(), format!("{}{PATH}", call.base()), call.peer());
-    let body = call.body.read().await?;
+    let body = read(call.body).await?;
     let form = std::str::from_utf8(&body).map_err(|_| Fault::invalid("the form is not UTF-8"))?;
     let field = |name: &str| {
         let mut fields = form.split('&').filter_map(|field| field.split_once('='));
