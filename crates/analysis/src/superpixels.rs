@@ -2,7 +2,8 @@
 
 /// Rounds in which areas and their centres settle.
 const ROUNDS: usize = 5;
-/// How much nearness weighs beside likeness: colours, 0 to 255, that differ by so much are as far as neighbouring centres.
+/// How much nearness weighs beside likeness: colours, 0 to 255, that differ by so much are as far apart as neighbouring
+/// centres.
 const COMPACTNESS: f32 = 30.0;
 
 /// The middle of an area: where it lies, and its mean colour.

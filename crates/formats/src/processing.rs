@@ -14,8 +14,8 @@
 //!   top_k: 1
 //! ```
 //!
-//! In place of this document the files stand that `transformers` writes: `preprocessor_config.json`, and `config.json` with the
-//! labels; or a `labels.txt` alone.
+//! In place of this document the files stand that `transformers` writes: `preprocessor_config.json`, and `config.json`
+//! with the labels; or a `labels.txt` alone.
 
 mod directory;
 mod huggingface;

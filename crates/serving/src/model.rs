@@ -214,13 +214,13 @@ impl Model {
         Ok(model)
     }
 
-    /// What the runtime takes and gives. For a model trained here, what instances hold is
+    /// What the runtime takes and gives. For a model with columns, what instances hold is
     /// [`columns`](Self::columns) instead.
     pub fn signature(&self) -> &Signature {
         self.runtime.signature()
     }
 
-    /// The tensors that it takes and gives by name: those of its network, or of a model trained here a tensor for
+    /// The tensors that it takes and gives by name: those of its network, or of a model with columns a tensor for
     /// each column, and the label and the scores, or the value. A first dimension that is open counts rows.
     pub fn ports(&self) -> &Signature {
         &self.ports

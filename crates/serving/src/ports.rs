@@ -1,4 +1,4 @@
-//! The tensors that a model takes by name: those of its network, or one for each column of a model trained here.
+//! The tensors that a model takes by name: those of its network, or one for each column of a model that has such.
 
 use formats::Value;
 use tensor::features::{ColumnKind, InputColumn};
@@ -7,7 +7,7 @@ use tensor::{Data, DataType, Dim, Signature, Tensor, TensorSpec, Tensors};
 use crate::error::PredictError;
 use crate::predictions::{Form, LABEL, Ranked, SCORES, VALUE};
 
-/// What a model trained here takes and gives: a cell of each column a row, and what its answers read as.
+/// What a model with columns takes and gives: a cell of each column a row, and what its answers read as.
 pub(crate) fn of_columns(columns: &[InputColumn], form: &Form) -> Signature {
     let spec = |name: &str, data_type, shape: &[Dim]| TensorSpec {
         name: name.to_owned(),

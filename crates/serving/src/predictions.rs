@@ -8,8 +8,8 @@ use tensor::{Data, ShapeError, Tensor, Tensors};
 
 use crate::rows::{row_count, slice};
 
-/// What the output of a classifier trained here is called that holds the label with the highest score: empty where the
-/// scores are not numbers.
+/// What the output of a classifier trained here, or with declared labels, is called that holds the label with the highest
+/// score: empty where the scores are not numbers.
 pub(crate) const LABEL: &str = "label";
 /// And the one that holds the scores.
 pub(crate) const SCORES: &str = "scores";

@@ -11,8 +11,8 @@ use crate::{Error, Result};
 /// Objects of one folder at most: those that a listing shows.
 const OBJECTS_MAX: usize = crate::storage::LIST_MAX;
 
-/// The images below an address that ends in `/`, by name: each is a row, `{"content": ADDRESS, "mimeType": …}`, as Vertex
-/// describes one.
+/// The images below an address that ends in `/`, by name: each is a row, `{"content": ADDRESS, "mimeType": …}`, as
+/// Vertex describes one.
 pub(super) struct Folder {
     addresses: Vec<String>,
     /// Changes whenever an image does, or which there are.

@@ -1,5 +1,5 @@
-//! Bringing pixels to another size, in the arithmetic of Pillow: first along rows, then along columns, in 8-bit numbers with
-//! weights of 22 binary places. The result is Pillow's to the bit.
+//! Bringing pixels to another size, in the arithmetic of Pillow: first along rows, then along columns, in 8-bit numbers
+//! with weights of 22 binary places. The result is Pillow's to the bit.
 
 use formats::processing::Filter;
 

@@ -25,8 +25,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Picture, String> {
     Picture { kind: FileKind::Webp, width, height, channels, bytes: pixels, orientation }.whole()
 }
 
-/// Looks at the sizes that the file's chunks claim, each for itself: the decoder believes the inner ones, and compares them
-/// when it has decoded.
+/// Looks at the sizes that the file's chunks claim, each for itself: the decoder believes the inner ones, and compares
+/// them when it has decoded.
 fn check_chunks(bytes: &[u8]) -> Result<(), String> {
     let mut rest = bytes.get(HEADER_BYTES..).unwrap_or_default();
     while let Some((header, after)) = rest.split_first_chunk::<8>() {
