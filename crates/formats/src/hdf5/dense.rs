@@ -19,6 +19,8 @@ struct Heap<'a> {
 const BY_NAME: u8 = 5;
 /// Bytes of a hash, which stands before an object's identity.
 const HASH_BYTES: u64 = 4;
+/// The most blocks of a heap in one row.
+const WIDTH_MAX: u64 = 1024;
 /// Stands where there is no block.
 const NOWHERE: u64 = u64::MAX;
 
@@ -68,7 +70,12 @@ impl<'a> Heap<'a> {
         let (start, largest) = (bytes.u64(at + 108)?, bytes.u64(at + 116)?);
         let offset_width = usize::from(bytes.u16(at + 124)?).div_ceil(8);
         let (root, rows) = (bytes.u64(at + 128)?, u64::from(bytes.u16(at + 136)?));
-        if !(1..=8).contains(&offset_width) || id_width < offset_width + 2 || id_width > offset_width + 9 {
+        if start == 0
+            || width > WIDTH_MAX
+            || !(1..=8).contains(&offset_width)
+            || id_width < offset_width + 2
+            || id_width > offset_width + 9
+        {
             return Err(Hdf5Error::Damaged("the heap of a group is none"));
         }
         let mut heap = Heap { bytes, offset_width, id_width, blocks: Vec::new() };

@@ -58,7 +58,7 @@ pub(super) enum Layout<'a> {
 }
 
 /// The most messages of one header, and the most blocks that they lie in.
-const MESSAGES_MAX: usize = 65_536;
+const MESSAGES_MAX: usize = 8192;
 const BLOCKS_MAX: usize = 1024;
 /// Stands where there is no address.
 const NOWHERE: u64 = u64::MAX;

@@ -6,8 +6,8 @@ use super::{Hdf5Error, MEMBERS_MAX, NAME_BYTES_MAX};
 
 /// The deepest tree.
 const LEVELS_MAX: u8 = 8;
-/// The most nodes of a tree.
-const NODES_MAX: usize = 65_536;
+/// The most nodes and leaves of a tree.
+const NODES_MAX: usize = 8192;
 
 /// Adds the members of the group with this table to `members`.
 pub(super) fn read(
@@ -18,11 +18,11 @@ pub(super) fn read(
     let heap = bytes.marked(table.heap, b"HEAP")?;
     let (size, names) = (bytes.u64(heap + 4)?, bytes.u64(heap + 20)?);
     let mut open = vec![(table.tree, LEVELS_MAX)];
-    let mut nodes = 0;
+    let mut nodes = 1;
     while let Some((address, above)) = open.pop() {
-        nodes += 1;
         let node = bytes.marked(address, b"TREE")?;
         let (kind, level, count) = (bytes.u8(node)?, bytes.u8(node + 1)?, bytes.u16(node + 2)?);
+        nodes += usize::from(count);
         if kind != 0 || level >= above || nodes > NODES_MAX {
             return Err(Hdf5Error::Damaged("the tree of a group is none"));
         }

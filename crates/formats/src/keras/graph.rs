@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::read::{self, COUNT_MAX, Source};
-use super::weights::{Budget, snake};
+use super::weights::{Budget, member, snake};
 use super::{Input, KerasError, Model, Named, Node, Output, Place};
 use crate::Value;
 use crate::hdf5::{File, Group};
@@ -24,6 +24,7 @@ pub(super) fn read(config: &Value, file: &File<'_>) -> Result<Model, KerasError>
     let mut builder = Builder {
         model: Model { inputs: Vec::new(), layers: Vec::new(), nodes: Vec::new(), outputs: Vec::new() },
         budget: Budget(file.byte_count()),
+        listed: 0,
         applied: 0,
     };
     let network = builder.network("the model", config, Some(&root), 0)?;
@@ -77,6 +78,8 @@ struct Reference<'v> {
 struct Builder {
     model: Model,
     budget: Budget,
+    /// Layers in the lists of all networks.
+    listed: usize,
     /// How often something has been applied.
     applied: usize,
 }
@@ -90,89 +93,69 @@ impl Builder {
         group: Option<&Group<'_>>,
         depth: usize,
     ) -> Result<Network<'v>, SpecError> {
-        let wrong = |message: &str| SpecError::new(at, message);
-        if depth > DEPTH_MAX {
-            return Err(wrong("networks lie too deep within each other"));
-        }
+        let wrong = |message: String| SpecError::new(at, message);
         let class = text(value, "class_name").unwrap_or_default();
-        let own = text(value, "module").is_none_or(of_keras);
-        let config = value.get("config").ok_or_else(|| wrong("it has no `config`"))?;
-        let layers = match config.get("layers") {
-            Some(Value::List(layers)) if own && matches!(class, "Sequential" | "Functional" | "Model") => {
-                layers
-            }
-            _ if own && matches!(class, "Sequential" | "Functional" | "Model") => {
-                return Err(wrong("it has no `layers`"));
-            }
-            _ => {
-                let message = format!(
-                    "`{class}` is not supported: only Sequential and Functional models are, of Keras' own layers; \
-                     export it with `model.export(\"model.onnx\", format=\"onnx\")` and import that file"
-                );
-                return Err(SpecError::new(at, message));
-            }
-        };
-        let weights = group.map(|group| group.group("layers")).transpose();
-        let weights = weights.map_err(|e| SpecError::new(at, format!("its weights: {e}")))?.flatten();
-        let sequence = class == "Sequential";
-        let mut counts: HashMap<String, usize> = HashMap::new();
-        let mut read = Vec::with_capacity(layers.len());
-        for layer in layers {
-            let class = text(layer, "class_name").ok_or_else(|| wrong("a layer has no `class_name`"))?;
-            let config = layer.get("config").ok_or_else(|| wrong("a layer has no `config`"))?;
-            let name = text(layer, "name").or(text(config, "name")).unwrap_or_default();
-            let at = format!("layer `{name}` ({class})");
-            let module = text(layer, "module").unwrap_or("keras.layers");
-            if module.starts_with("keras.src.ops") {
-                read.push(Item {
-                    name: name.to_owned(),
-                    at,
-                    value: layer,
-                    applied: Applied::Operation(class),
-                });
-                continue;
-            }
-            if class == "InputLayer" && sequence {
-                read.push(Item { name: name.to_owned(), at, value: layer, applied: Applied::Input });
-                continue;
-            }
-            let place = counts.entry(snake(class)).or_default();
-            let saved = if *place == 0 { snake(class) } else { format!("{}_{place}", snake(class)) };
-            *place += 1;
-            let own = weights.as_ref().map(|weights| weights.group(&saved)).transpose();
-            let own = own.map_err(|e| SpecError::new(&at, format!("its weights: {e}")))?.flatten();
-            let applied = match class {
-                "InputLayer" => Applied::Input,
-                "Sequential" | "Functional" | "Model" => {
-                    Applied::Network(Box::new(self.network(&at, layer, own.as_ref(), depth + 1)?))
-                }
-                _ if !of_keras(module) => return Err(read::unknown(&at)),
-                _ => Applied::Layer(self.layer(&at, class, config, own.as_ref())?),
-            };
-            read.push(Item { name: name.to_owned(), at, value: layer, applied });
+        if !is_network(class) || !text(value, "module").is_none_or(of_keras) {
+            return Err(wrong(format!(
+                "`{class}` is not supported: only Sequential and Functional models are, of Keras' own layers; export \
+                 it with `model.export(\"model.onnx\", format=\"onnx\")` and import that file"
+            )));
         }
-        let form = match sequence {
-            true => {
-                let mut input = None;
-                let mut items = Vec::with_capacity(read.len());
-                for item in read {
-                    match item.applied {
-                        Applied::Input => input = Some(input_of(&item)?),
-                        _ => items.push(item),
-                    }
-                }
-                if input.is_none() && depth == 0 {
-                    let shape = config.get("build_input_shape");
-                    let shape =
-                        shape.ok_or_else(|| wrong("it was never built: call it on an example first"))?;
-                    let shape = row_shape(at, shape)?;
-                    input = Some(Input { name: "input".to_owned(), shape, integers: false });
-                }
-                Form::Sequence { input, items }
-            }
-            false => Form::Graph(graph(at, config, read)?),
+        let config = value.get("config").unwrap_or(&Value::Null);
+        let layers = match config.get("layers") {
+            Some(Value::List(layers)) => layers.as_slice(),
+            _ => return Err(wrong("its `layers` cannot be read".to_owned())),
+        };
+        self.listed += layers.len();
+        if depth > DEPTH_MAX || self.listed > LAYERS_MAX {
+            return Err(wrong(format!(
+                "it is within more than {DEPTH_MAX} networks, or these have more than {LAYERS_MAX} layers, the limits"
+            )));
+        }
+        let weights = member(at, group, "layers")?;
+        let mut counts = HashMap::new();
+        let items = layers.iter().map(|layer| self.item(at, layer, weights.as_ref(), &mut counts, depth));
+        let items = items.collect::<Result<Vec<_>, _>>()?;
+        let form = match class {
+            "Sequential" => sequence(at, config, items)?,
+            _ => Form::Graph(graph(at, config, items)?),
         };
         Ok(Network { at: at.to_owned(), form })
+    }
+
+    /// Reads one of the layers of a network `within`, whose weights are in `group`, the nth of its class.
+    fn item<'v>(
+        &mut self,
+        within: &str,
+        value: &'v Value,
+        group: Option<&Group<'_>>,
+        counts: &mut HashMap<String, usize>,
+        depth: usize,
+    ) -> Result<Item<'v>, SpecError> {
+        let class = text(value, "class_name");
+        let class = class.ok_or_else(|| SpecError::new(within, "a layer of it has no `class_name`"))?;
+        let config = value.get("config").unwrap_or(&Value::Null);
+        let name = text(value, "name").or(text(config, "name")).unwrap_or_default();
+        let at = format!("layer `{name}` ({class})");
+        let module = text(value, "module").unwrap_or("keras.layers");
+        let applied = match class {
+            _ if module.starts_with("keras.src.ops") => Applied::Operation(class),
+            "InputLayer" => Applied::Input,
+            _ => {
+                let place = counts.entry(snake(class)).or_default();
+                let saved = if *place == 0 { snake(class) } else { format!("{}_{place}", snake(class)) };
+                *place += 1;
+                let own = member(&at, group, &saved)?;
+                match class {
+                    _ if is_network(class) => {
+                        Applied::Network(Box::new(self.network(&at, value, own.as_ref(), depth + 1)?))
+                    }
+                    _ if !of_keras(module) => return Err(read::unknown(&at)),
+                    _ => Applied::Layer(self.layer(&at, class, config, own.as_ref())?),
+                }
+            }
+        };
+        Ok(Item { name: name.to_owned(), at, value, applied })
     }
 
     fn layer(
@@ -182,12 +165,6 @@ impl Builder {
         config: &Value,
         group: Option<&Group<'_>>,
     ) -> Result<usize, SpecError> {
-        if self.model.layers.len() >= LAYERS_MAX {
-            return Err(SpecError::new(
-                at,
-                format!("the model has more than {LAYERS_MAX} layers, the limit"),
-            ));
-        }
         let source = Source { at: at.to_owned(), class, config, group };
         let layer = read::read(&source, &mut self.budget)?;
         self.model.layers.push(Named { name: at.to_owned(), layer });
@@ -204,7 +181,10 @@ impl Builder {
             }
         };
         if inputs.is_empty() {
-            return Err(SpecError::new(&network.at, "it has no inputs"));
+            return Err(SpecError::new(
+                &network.at,
+                "it has no inputs: call it on an example before it is saved",
+            ));
         }
         let places: Vec<Place> = (0..inputs.len()).collect();
         self.model.inputs = inputs;
@@ -382,6 +362,20 @@ impl<'v> Graph<'v> {
     }
 }
 
+/// The layers of a sequence and what it takes, where it says that.
+fn sequence<'v>(at: &str, config: &Value, items: Vec<Item<'v>>) -> Result<Form<'v>, SpecError> {
+    let (inputs, items): (Vec<_>, Vec<_>) =
+        items.into_iter().partition(|item| matches!(item.applied, Applied::Input));
+    let input = match (inputs.first(), config.get("build_input_shape")) {
+        (Some(first), _) => Some(input_of(first)?),
+        (None, Some(shape)) => {
+            Some(Input { name: "input".to_owned(), shape: row_shape(at, shape)?, integers: false })
+        }
+        (None, None) => None,
+    };
+    Ok(Form::Sequence { input, items })
+}
+
 /// The layers of a graph by name, and its ends.
 fn graph<'v>(at: &str, config: &'v Value, items: Vec<Item<'v>>) -> Result<Graph<'v>, SpecError> {
     let (mut layers, mut named) = (HashMap::new(), HashMap::new());
@@ -521,6 +515,10 @@ fn row_shape(at: &str, value: &Value) -> Result<Vec<usize>, SpecError> {
         value => count_of(at, value, 1, COUNT_MAX),
     };
     row.iter().map(dim).collect()
+}
+
+fn is_network(class: &str) -> bool {
+    matches!(class, "Sequential" | "Functional" | "Model")
 }
 
 /// Whether a class of this module is Keras' own.

@@ -1,6 +1,6 @@
 //! Reads one layer: its options out of the configuration, its arrays out of the weights.
 
-use super::weights::{Budget, Vars};
+use super::weights::{Budget, Vars, member};
 use super::{Activation, Array, Cells, Kind, Layer, Merge, Recurrent, Window};
 use crate::Value;
 use crate::hdf5::Group;
@@ -369,12 +369,6 @@ fn bidirectional(
         return Err(SpecError::new(at, "its two layers do not mirror each other"));
     }
     Ok(Layer::Bidirectional { forward, backward, merge })
-}
-
-/// The group called `name` among a layer's weights.
-fn member<'a>(at: &str, group: Option<&Group<'a>>, name: &str) -> Result<Option<Group<'a>>, SpecError> {
-    let member = group.map(|group| group.group(name)).transpose();
-    Ok(member.map_err(|e| SpecError::new(at, format!("its weights: {e}")))?.flatten())
 }
 
 /// The dimensions of steps or images that a class is for.

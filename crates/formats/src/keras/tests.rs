@@ -90,7 +90,7 @@ fn a_sequence_without_an_input_has_the_shape_that_it_was_built_with() {
     };
     let model = read(&config(r#""build_input_shape": [null, 2, 3],"#)).unwrap();
     assert_eq!(model.inputs, [Input { name: "input".into(), shape: vec![2, 3], integers: false }]);
-    assert!(read(&config("")).unwrap_err().contains("never built"));
+    assert!(read(&config("")).unwrap_err().contains("no inputs: call it"));
 }
 
 #[test]

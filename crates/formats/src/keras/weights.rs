@@ -25,8 +25,7 @@ impl<'a, 'b> Vars<'a, 'b> {
         group: Option<&Group<'a>>,
         budget: &'b mut Budget,
     ) -> Result<Vars<'a, 'b>, SpecError> {
-        let vars = group.map(|group| group.group("vars")).transpose();
-        let vars = vars.map_err(|e| SpecError::new(layer, format!("its weights: {e}")))?.flatten();
+        let vars = member(layer, group, "vars")?;
         Ok(Vars { layer, vars, next: 0, budget })
     }
 
@@ -54,6 +53,16 @@ impl<'a, 'b> Vars<'a, 'b> {
     pub(super) fn take_if(&mut self, present: bool, what: &str) -> Result<Option<Array>, SpecError> {
         if present { self.take(what).map(Some) } else { Ok(None) }
     }
+}
+
+/// The group called `name` among a layer's weights.
+pub(super) fn member<'a>(
+    at: &str,
+    group: Option<&Group<'a>>,
+    name: &str,
+) -> Result<Option<Group<'a>>, SpecError> {
+    let member = group.map(|group| group.group(name)).transpose();
+    Ok(member.map_err(|e| SpecError::new(at, format!("its weights: {e}")))?.flatten())
 }
 
 /// A class' name as the weights file has it: `MaxPooling2D` is `max_pooling2d`, `LeakyReLU` is `leaky_re_lu`.
