@@ -15,7 +15,8 @@ import requests
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "vertex"))
 from models import linear_onnx, linear_scores  # noqa: E402
-from served import BINARY  # noqa: E402
+from certificates import Authority  # noqa: E402
+from served import BINARY, Server  # noqa: E402
 
 ROWS = [[1.0, 0.0, 0.0, 0.0], [0.2, -0.4, 0.6, 0.8]]
 SCRIPT_SECONDS = 240
@@ -117,6 +118,31 @@ def test_a_changed_certificate_is_taken_and_a_broken_one_is_not(server, authorit
         time.sleep(0.5)
     assert "the changed certificate is not used" in server.stderr()
     assert serial(server, authority) == new and is_well(server, authority)
+
+
+def test_clients_must_bring_a_certificate_where_the_operator_says_so(authority, tmp_path):
+    cert, key, stranger_cert, stranger_key = (tmp_path / name for name in ("c.pem", "k.pem", "sc.pem", "sk.pem"))
+    authority.issue(cert, key)
+    (tmp_path / "elsewhere").mkdir()
+    Authority(tmp_path / "elsewhere").issue(stranger_cert, stranger_key)
+    server = Server(tmp_path / "data", "--tls-cert", str(cert), "--tls-key", str(key), "--tls-client-ca", str(authority.file))
+    secure = f"https://localhost:{server.url.rsplit(':', 1)[1]}"
+    ask = lambda path, **options: requests.get(secure + path, verify=authority.file, timeout=10, **options)  # noqa: E731
+    assert ask("/health/live", cert=(cert, key)).status_code == 200
+    # It comes beside a key, and not in place of one.
+    assert ask("/v1/models", cert=(cert, key)).status_code == 401
+    headers = {"authorization": f"Bearer {server.key}"}
+    assert ask("/v1/models", cert=(cert, key), headers=headers).status_code == 200
+    for brought in (None, (stranger_cert, stranger_key)):
+        with pytest.raises(requests.exceptions.ConnectionError):
+            ask("/v1/models", cert=brought, headers=headers)
+    # This machine may come without TLS, as ever.
+    assert requests.get(f"{server.url}/v1/models", headers=headers, timeout=10).status_code == 200
+    assert server.stop() == 0
+    for file, said in ((key, "authority"), (tmp_path / "none.pem", "none.pem")):
+        command = [BINARY, "serve", "--data", tmp_path / "data", "--listen", "127.0.0.1:0", "--tls-cert", cert, "--tls-key", key]
+        done = subprocess.run([*command, "--tls-client-ca", file], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 2 and said in done.stderr, done.stderr
 
 
 def test_files_that_cannot_be_used_are_named_at_the_start(authority, files, tmp_path):

@@ -56,8 +56,12 @@ impl Door {
     /// # Errors
     /// If the cryptography speaks no version of TLS: a defect.
     pub(super) fn new(tls: Option<Arc<Tls>>, authorities: Arc<Authorities>) -> Result<Door, rustls::Error> {
-        let usual = tls.clone().map(|tls| speaking(tls)).transpose()?;
-        let here = speaking(Arc::new(Here { tls, authorities: Arc::clone(&authorities) }))?;
+        let usual = tls
+            .clone()
+            .map(|tls| (tls.clients(), tls))
+            .map(|(clients, tls)| speaking(tls, clients))
+            .transpose()?;
+        let here = speaking(Arc::new(Here { tls, authorities: Arc::clone(&authorities) }), None)?;
         Ok(Door { authorities, usual, here })
     }
 

@@ -8,11 +8,12 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -42,13 +43,14 @@ pub enum TlsError {
 /// When the certificate's file and the key's were changed.
 type Changed = [Option<SystemTime>; 2];
 
-/// A certificate with its key, read again when the files change.
+/// A certificate with its key, read again when the files change; and whose certificates clients must bring, if any.
 #[derive(Debug)]
 pub struct Tls {
     certificate: PathBuf,
     key: PathBuf,
     current: ArcSwap<CertifiedKey>,
     seen: Mutex<Changed>,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
 }
 
 impl Tls {
@@ -60,7 +62,33 @@ impl Tls {
         let (certificate, key) = (certificate.into(), key.into());
         let seen = Mutex::new(changed(&certificate, &key));
         let current = ArcSwap::from_pointee(read(&certificate, &key)?);
-        Ok(Tls { certificate, key, current, seen })
+        Ok(Tls { certificate, key, current, seen, clients: None })
+    }
+
+    /// The same for clients that bring a certificate which an authority in the file `authorities` (PEM) has issued, and no
+    /// others.
+    ///
+    /// # Errors
+    /// [`TlsError`], if the file cannot be used.
+    pub fn for_clients_of(self, authorities: &Path) -> Result<Tls, TlsError> {
+        let unusable = |message: String| TlsError::File {
+            path: authorities.display().to_string(),
+            what: "an authority's certificate",
+            message,
+        };
+        let mut roots = RootCertStore::empty();
+        for found in CertificateDer::pem_file_iter(authorities).map_err(|e| unusable(e.to_string()))? {
+            let found = found.map_err(|e| unusable(e.to_string()))?;
+            roots.add(found).map_err(|e| unusable(e.to_string()))?;
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        Ok(Tls { clients: Some(verifier.map_err(|e| unusable(e.to_string()))?), ..self })
+    }
+
+    /// Who says which clients' certificates are good, where they must bring one.
+    pub(super) fn clients(&self) -> Option<Arc<dyn ClientCertVerifier>> {
+        self.clients.clone()
     }
 
     /// Reads the files again if they have changed. Those that cannot be used leave everything as it is, and are told to the
@@ -95,16 +123,21 @@ impl ResolvesServerCert for Tls {
     }
 }
 
-/// How TLS is spoken with the certificate that `certificates` chooses.
+/// How TLS is spoken with the certificate that `certificates` chooses, to everybody or to the clients that `clients` takes.
 ///
 /// # Errors
 /// If the cryptography speaks no version of it: a defect.
 pub(super) fn speaking(
     certificates: Arc<dyn ResolvesServerCert>,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let mut config = builder.with_no_client_auth().with_cert_resolver(certificates);
+    let builder = match clients {
+        Some(clients) => builder.with_client_cert_verifier(clients),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(certificates);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

@@ -34,6 +34,9 @@ pub struct Serve {
     /// then come without TLS
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
+    /// Authority (PEM) whose certificate every client must bring that comes with TLS, beside its key
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_client_ca: Option<PathBuf>,
     /// Private key of the certificate (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
@@ -114,10 +117,13 @@ impl Serve {
 impl Serve {
     fn tls(&self) -> Result<Option<api::Tls>> {
         let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
-        let opened = api::Tls::open(certificate, key);
+        let opened = api::Tls::open(certificate, key).and_then(|tls| match &self.tls_client_ca {
+            Some(authorities) => tls.for_clients_of(authorities),
+            None => Ok(tls),
+        });
         opened.map(Some).map_err(|error| {
             Failure::usage(error.to_string())
-                .next("give --tls-cert the chain, the server's own certificate first, and --tls-key its key, both PEM")
+                .next("give --tls-cert the chain, the server's own certificate first, --tls-key its key and --tls-client-ca an authority, all PEM")
         })
     }
 
