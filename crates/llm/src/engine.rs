@@ -6,7 +6,7 @@ mod speculate;
 mod step;
 mod understudy;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -25,6 +25,9 @@ pub const STOPS_MAX: usize = 16;
 
 /// Bytes a stop text may have.
 pub const STOP_BYTES_MAX: usize = 256;
+
+/// A tenant of whom less than this share of the queue waits finds room where others have filled it.
+const FEW_SHARE: usize = 8;
 
 /// Rows of logits that a step computes at most, as long as no more than half as many answers run at once.
 pub(crate) const LOGITS_ROWS: usize = 128;
@@ -102,7 +105,7 @@ pub struct EngineOptions {
     pub background_time: Duration,
     /// Answers computed at once.
     pub running_max: usize,
-    /// Requests that wait.
+    /// Requests that wait; twice as many where those that come are of tenants of whom few do.
     pub waiting_max: usize,
     /// Tokens guessed ahead of each answer at most, where that pays; 0 guesses nothing. Changes no answer.
     pub draft_max: usize,
@@ -225,6 +228,8 @@ struct Inbox {
     /// Set by the thread, at its end.
     ended: Option<End>,
     counters: Counters,
+    /// Of those that wait, how many are each tenant's; without those that have just arrived.
+    waiting: HashMap<u64, usize>,
     /// Between two requests' ends, about.
     pace: Duration,
     /// Requests so far; makes seeds differ.
@@ -241,6 +246,15 @@ impl std::fmt::Debug for Inbox {
             .field("arrived", &self.arrived.len())
             .field("counters", &self.counters)
             .finish()
+    }
+}
+
+impl Inbox {
+    /// Whether a tenant of whom few wait is let into a queue that others have filled: it takes twice as many then.
+    fn lets_past(&self, salt: u64, waiting: usize, most: usize) -> bool {
+        let arrived = self.arrived.iter().filter(|arrival| arrival.request.salt == salt).count();
+        let own = arrived + self.waiting.get(&salt).copied().unwrap_or_default();
+        own < most / FEW_SHARE && waiting < 2 * most
     }
 }
 
@@ -265,7 +279,7 @@ impl Engine {
             wanted_max: running_max.max(LOGITS_ROWS / 2) + LOGITS_ROWS / 2,
             running_max,
             // The handle refuses before this does; preempted answers wait here too.
-            waiting_max: options.waiting_max + running_max,
+            waiting_max: 2 * options.waiting_max + running_max,
             sequence_tokens_max: model.context_max,
         };
         let mut scheduler = Scheduler::new(limits);
@@ -308,7 +322,7 @@ impl Engine {
         let most = self.shared.options.waiting_max;
         // What nobody waits for leaves room for others.
         let most = if request.priority <= crate::BACKGROUND { most / 2 } else { most };
-        if waiting >= most {
+        if waiting >= most && !inbox.lets_past(request.salt, waiting, most) {
             // By then half of those who wait now have gone in: room for who was refused, and no long idle queue.
             let wait = inbox.pace.saturating_mul(waiting as u32) / 2;
             return Err(SubmitError::Full {

@@ -5,6 +5,9 @@
 //! admitted when its blocks are there. When a running sequence finds no block, the one that comes last (lowest
 //! priority, youngest) gives up all of its own and waits to be computed again.
 //!
+//! Tenants are served alike, whatever each asks: of those that wait the one goes first that got fewest tokens, and one
+//! that asks little finds the model nearly as if those that ask much were not there: see [`FEW_ANSWERS`].
+//!
 //! Sequences that nobody waits for, the background, come after all that: see [`BACKGROUND`].
 
 mod blocks;
@@ -28,6 +31,13 @@ const BACKGROUND_SHARE: usize = 4;
 
 /// A waiting sequence that so many later ones went past is admitted before all others.
 const PASSED_MAX: u32 = 64;
+
+/// Answers that a tenant may wait for and count as one that asks little. While one such waits for a first token, tenants
+/// that wait for more and got more go on with only so many, begin no others, and give up their last for a place.
+const FEW_ANSWERS: usize = 4;
+
+/// Tokens that a tenant may be behind the others when it comes: so many it gets before it is their turn again.
+const CREDIT_TOKENS: u64 = 512;
 
 /// How many tenants' shares are remembered while they ask for nothing.
 const TENANTS_MAX: usize = 4096;
@@ -140,8 +150,10 @@ pub struct Scheduler {
     /// Those with blocks, by priority and then by admission: the last is preempted first.
     running: Vec<SequenceId>,
     waiting: Vec<SequenceId>,
-    /// Tokens computed for each tenant, raised to the least of those present when it returns.
+    /// Tokens computed for each tenant, brought near to the others' when it returns.
     served: HashMap<u64, u64>,
+    /// What the least served of those present was served, or of those who were present last. Never falls.
+    level: u64,
     arrivals: u64,
     admissions: u64,
 }
@@ -156,6 +168,7 @@ impl Scheduler {
             running: Vec::new(),
             waiting: Vec::new(),
             served: HashMap::new(),
+            level: 0,
             arrivals: 0,
             admissions: 0,
         }
@@ -211,17 +224,47 @@ impl Scheduler {
         Ok(())
     }
 
-    /// A tenant that returns begins level with the least served of those present: what it did not use while away
-    /// gives it no right to stop the others now.
+    /// A tenant that comes begins a little behind the least served of those present at most: what it did not use while
+    /// away gives it no right to stop the others now, and what it used while it was alone is not held against it for long.
     fn welcome(&mut self, salt: u64) {
-        let present = self.sequences.values().filter_map(|sequence| self.served.get(&sequence.salt));
-        let least = present.min().copied().unwrap_or(0);
+        self.raise_level();
+        let present = self.sequences.values().any(|sequence| sequence.salt == salt);
         if self.served.len() >= TENANTS_MAX {
             let sequences = &self.sequences;
             self.served.retain(|salt, _| sequences.values().any(|sequence| sequence.salt == *salt));
         }
+        let level = self.level;
         let served = self.served.entry(salt).or_insert(0);
-        *served = least.max(*served);
+        *served = level.saturating_sub(CREDIT_TOKENS).max(*served);
+        if !present {
+            *served = level.saturating_add(CREDIT_TOKENS).min(*served);
+        }
+    }
+
+    fn raise_level(&mut self) {
+        let present = self.sequences.values().filter(|sequence| !sequence.is_background());
+        let least = present.filter_map(|sequence| self.served.get(&sequence.salt)).min();
+        self.level = self.level.max(least.copied().unwrap_or(0));
+    }
+
+    /// The least served of the tenants that ask little and wait for a first token, if others are to give way to it.
+    fn newcomer(&self) -> Option<Newcomer> {
+        let present = || self.sequences.values().filter(|sequence| !sequence.is_background());
+        let mut answers: HashMap<u64, usize> = HashMap::new();
+        present().for_each(|sequence| *answers.entry(sequence.salt).or_default() += sequence.seats);
+        let few = |salt: u64| answers.get(&salt).is_none_or(|answers| *answers <= FEW_ANSWERS);
+        if answers.keys().all(|salt| few(*salt)) {
+            return None;
+        }
+        let served = |salt| self.served.get(&salt).copied().unwrap_or(0);
+        let waits = present().filter(|sequence| sequence.remaining() > 1 || sequence.blocks.is_empty());
+        let first = waits.filter(|sequence| few(sequence.salt)).min_by_key(|sequence| {
+            (std::cmp::Reverse(sequence.priority), served(sequence.salt), sequence.arrival)
+        })?;
+        let (salt, priority) = (first.salt, first.priority);
+        let held =
+            answers.keys().copied().filter(|other| !few(*other) && served(*other) > served(salt)).collect();
+        Some(Newcomer { salt, priority, held })
     }
 
     /// Decides what the next step computes, and counts it as computed: the caller runs the plan, then calls
@@ -229,25 +272,42 @@ impl Scheduler {
     pub fn schedule(&mut self) -> Plan {
         let mut plan = Plan::default();
         let mut all = self.limits.running_max;
-        self.continue_running(false, &mut plan, &mut all);
+        self.raise_level();
+        let newcomer = self.newcomer();
+        self.continue_running(false, newcomer.as_ref(), &mut plan, &mut all);
         self.extend_by_drafts(&mut plan);
         let spent = plan.tokens();
         let mut budget = self.limits.step_tokens.saturating_sub(spent);
         if spent > 0 {
             budget = budget.min(self.limits.mixed_tokens);
         }
-        self.prefill_running(false, &mut plan, &mut budget);
-        self.admit(false, &mut plan, &mut budget);
+        self.prefill_running(false, newcomer.as_ref(), &mut plan, &mut budget);
+        self.admit(false, newcomer.as_ref(), &mut plan, &mut budget);
         self.run_background(&mut plan);
         plan
     }
 
     /// One token for each running sequence, of the background or of the others, whose other tokens are computed; as far
-    /// as `budget` goes.
-    fn continue_running(&mut self, background: bool, plan: &mut Plan, budget: &mut usize) {
+    /// as `budget` goes, and a `newcomer` lets others.
+    fn continue_running(
+        &mut self,
+        background: bool,
+        newcomer: Option<&Newcomer>,
+        plan: &mut Plan,
+        budget: &mut usize,
+    ) {
         let mut index = 0;
+        let mut continued: HashMap<u64, usize> = HashMap::new();
         while let Some(&id) = self.running.get(index).filter(|_| *budget > 0) {
             let sequence = &self.sequences[&id];
+            if newcomer.is_some_and(|newcomer| newcomer.holds(sequence)) {
+                let before = continued.entry(sequence.salt).or_default();
+                *before += 1;
+                if *before > FEW_ANSWERS {
+                    index += 1;
+                    continue;
+                }
+            }
             if sequence.is_background() == background && sequence.remaining() == 1 {
                 if !self.make_room(id, plan) {
                     continue; // It was itself the last: `index` is now past the end.
@@ -262,9 +322,9 @@ impl Scheduler {
     /// What the step computes of the background.
     fn run_background(&mut self, plan: &mut Plan) {
         let mut budget = self.background_budget(plan);
-        self.continue_running(true, plan, &mut budget);
-        self.prefill_running(true, plan, &mut budget);
-        self.admit(true, plan, &mut budget);
+        self.continue_running(true, None, plan, &mut budget);
+        self.prefill_running(true, None, plan, &mut budget);
+        self.admit(true, None, plan, &mut budget);
     }
 
     /// Tokens of the background that the step may compute beside what is planned.
@@ -348,17 +408,39 @@ impl Scheduler {
 
     fn preempt_last(&mut self, plan: &mut Plan) -> Option<SequenceId> {
         let last = self.running.pop()?;
-        self.free_blocks(last);
-        self.waiting.push(last);
-        plan.preempted.push(last);
+        self.put_off(last, plan);
         Some(last)
     }
 
+    fn put_off(&mut self, id: SequenceId, plan: &mut Plan) {
+        self.free_blocks(id);
+        self.waiting.push(id);
+        plan.preempted.push(id);
+    }
+
+    /// Puts off the last of the sequences that give way to the `newcomer` and are not in the step. Whether there was one.
+    fn preempt_held(&mut self, newcomer: &Newcomer, plan: &mut Plan) -> bool {
+        let gives_way = |id: &SequenceId| {
+            newcomer.holds(&self.sequences[id]) && plan.runs.iter().all(|run| run.sequence != *id)
+        };
+        let Some(place) = self.running.iter().rposition(gives_way) else { return false };
+        let id = self.running.remove(place);
+        self.put_off(id, plan);
+        true
+    }
+
     /// Prompts that are under way, in chunks. Their blocks were given at admission.
-    fn prefill_running(&mut self, background: bool, plan: &mut Plan, budget: &mut usize) {
+    fn prefill_running(
+        &mut self,
+        background: bool,
+        newcomer: Option<&Newcomer>,
+        plan: &mut Plan,
+        budget: &mut usize,
+    ) {
         let begun = |id: &SequenceId| {
             let sequence = &self.sequences[id];
-            sequence.is_background() == background && sequence.remaining() > 1
+            let held = newcomer.is_some_and(|newcomer| newcomer.holds(sequence));
+            sequence.is_background() == background && sequence.remaining() > 1 && !held
         };
         let begun: Vec<SequenceId> = self.running.iter().copied().filter(begun).collect();
         for id in begun {
@@ -369,13 +451,13 @@ impl Scheduler {
     /// Starts waiting sequences, the best first, while there are seats, blocks and budget. Nobody is let past one
     /// that does not fit: it would never fit otherwise. One whose next block this very step computes for another
     /// waits for it: of many that begin alike and come at once, the first computes for all.
-    fn admit(&mut self, background: bool, plan: &mut Plan, budget: &mut usize) {
+    fn admit(&mut self, background: bool, newcomer: Option<&Newcomer>, plan: &mut Plan, budget: &mut usize) {
         while *budget > 0 {
-            let Some(place) = self.next_waiting() else { return };
+            let Some(place) = self.next_waiting(newcomer) else { return };
             let id = self.waiting[place];
             if self.sequences[&id].is_background() != background
                 || self.is_being_computed(id, plan)
-                || !self.make_place(id, plan)
+                || !self.make_place(id, newcomer, plan)
             {
                 return;
             }
@@ -386,19 +468,26 @@ impl Scheduler {
         }
     }
 
-    /// A seat and blocks for the sequence; taken from the background where it is not itself of it. False, and it has
-    /// none, when there are too few.
-    fn make_place(&mut self, id: SequenceId, plan: &mut Plan) -> bool {
+    /// A seat and blocks for the sequence; taken from the background where it is not itself of it, and for a `newcomer` from
+    /// those who give way. False, and it has none, when there are too few.
+    fn make_place(&mut self, id: SequenceId, newcomer: Option<&Newcomer>, plan: &mut Plan) -> bool {
         loop {
             let seated = self.seats_taken() + self.sequences[&id].seats <= self.limits.running_max;
             if seated && self.give_blocks(id) {
                 return true;
             }
             let last = self.running.last().map(|last| &self.sequences[last]);
-            if self.sequences[&id].is_background() || !last.is_some_and(Sequence::is_background) {
+            if self.sequences[&id].is_background() {
                 return false;
             }
-            self.preempt_last(plan);
+            if last.is_some_and(Sequence::is_background) {
+                self.preempt_last(plan);
+                continue;
+            }
+            let comes = newcomer.filter(|newcomer| newcomer.salt == self.sequences[&id].salt);
+            if !comes.is_some_and(|newcomer| self.preempt_held(newcomer, plan)) {
+                return false;
+            }
         }
     }
 
@@ -422,8 +511,9 @@ impl Scheduler {
     }
 
     /// The place in `waiting` of the one to be admitted next: whoever was passed too often, then by priority, then
-    /// the tenant that got least, then whoever came first; the background after all others.
-    fn next_waiting(&self) -> Option<usize> {
+    /// the tenant that got least, then whoever came first; the background after all others. None that gives way to a
+    /// `newcomer`.
+    fn next_waiting(&self, newcomer: Option<&Newcomer>) -> Option<usize> {
         let rank = |id: &SequenceId| {
             let sequence = &self.sequences[id];
             let patient = sequence.passed < PASSED_MAX;
@@ -432,7 +522,10 @@ impl Scheduler {
             let served = if patient { self.served.get(&sequence.salt).copied().unwrap_or(0) } else { 0 };
             (sequence.is_background(), patient, priority, served, sequence.arrival)
         };
-        (0..self.waiting.len()).min_by_key(|&place| rank(&self.waiting[place]))
+        let held = |place: &usize| {
+            newcomer.is_some_and(|newcomer| newcomer.holds(&self.sequences[&self.waiting[*place]]))
+        };
+        (0..self.waiting.len()).filter(|place| !held(place)).min_by_key(|&place| rank(&self.waiting[place]))
     }
 
     fn count_passed(&mut self, admitted: SequenceId) {
@@ -613,9 +706,29 @@ impl Scheduler {
         self.waiting.len()
     }
 
+    /// Each one's tenant.
+    pub fn waiting_tenants(&self) -> impl Iterator<Item = u64> {
+        self.waiting.iter().map(|id| self.sequences[id].salt)
+    }
+
     /// The blocks and their users.
     pub fn blocks(&self) -> &BlockManager {
         &self.blocks
+    }
+}
+
+/// A tenant that asks little and waits for a first token.
+struct Newcomer {
+    salt: u64,
+    priority: i8,
+    /// The tenants that give way: they ask more, and got more.
+    held: Vec<u64>,
+}
+
+impl Newcomer {
+    fn holds(&self, sequence: &Sequence) -> bool {
+        let gives_way = !sequence.is_background() && sequence.priority <= self.priority;
+        gives_way && self.held.contains(&sequence.salt)
     }
 }
 

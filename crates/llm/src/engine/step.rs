@@ -329,6 +329,9 @@ impl Desk {
         let arrived = std::mem::take(&mut inbox.arrived);
         // Counted here until the next report, so that the handle's bound holds.
         inbox.counters.waiting += arrived.len();
+        for arrival in &arrived {
+            *inbox.waiting.entry(arrival.request.salt).or_default() += 1;
+        }
         let stopping = inbox.stopping;
         drop(inbox);
         for arrival in arrived {
@@ -635,5 +638,9 @@ impl Desk {
         let mut inbox = self.shared.inbox();
         inbox.counters = self.counters;
         inbox.pace = self.pace;
+        inbox.waiting.clear();
+        for salt in self.scheduler.waiting_tenants() {
+            *inbox.waiting.entry(salt).or_default() += 1;
+        }
     }
 }

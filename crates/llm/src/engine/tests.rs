@@ -372,6 +372,20 @@ fn a_full_queue_says_when_to_come_back() {
 }
 
 #[test]
+fn a_queue_that_one_tenant_fills_has_room_for_others() {
+    let options = EngineOptions { running_max: 1, waiting_max: 16, ..EngineOptions::default() };
+    let engine = Engine::start(model(64), options).unwrap();
+    let mut tickets = Vec::new();
+    let mut ask = |salt: u64| {
+        let request = GenerateRequest { ignore_end: true, salt, ..GenerateRequest::new(prompt("x"), 100) };
+        engine.submit(request, Box::new(|_| ControlFlow::Continue(()))).map(|ticket| tickets.push(ticket))
+    };
+    while ask(1).is_ok() {}
+    assert_eq!(ask(2), Ok(()));
+    assert!(matches!(ask(1), Err(SubmitError::Full { .. })));
+}
+
+#[test]
 fn a_step_that_fails_takes_only_its_own_requests() {
     let mut model = model(64);
     model.forward = Box::new(MockModel::new(257, 64, BLOCK_LEN).failing_in(0));

@@ -167,6 +167,71 @@ fn tenants_are_served_alike_however_much_one_asks() {
     assert_eq!(plan.runs[0].sequence, modest);
 }
 
+/// One tenant with more prompts and answers than there are places.
+fn flooded(limits: Limits, prompts: usize) -> (Scheduler, Vec<SequenceId>) {
+    let mut scheduler = Scheduler::new(limits);
+    let add = |n: usize| NewSequence { salt: 7, ..prompt(&[n as u32, 1, 2]) };
+    let ids = (0..prompts).map(|n| scheduler.add(add(n)).unwrap()).collect();
+    for _ in 0..30 {
+        step(&mut scheduler);
+    }
+    assert_eq!(scheduler.running(), limits.running_max);
+    (scheduler, ids)
+}
+
+/// A step, after which all whose tokens are computed go on.
+fn step(scheduler: &mut Scheduler) -> Plan {
+    let plan = scheduler.schedule();
+    scheduler.publish(&plan);
+    plan.runs.iter().filter(|run| run.wanted > 0).for_each(|run| scheduler.append(run.sequence, 5));
+    plan
+}
+
+#[test]
+fn one_who_asks_little_finds_a_place_and_most_of_the_steps() {
+    let (mut scheduler, _) = flooded(Limits { sequence_tokens_max: 4000, ..limits(4000) }, 20);
+    let tokens: Vec<u32> = (0..13).collect();
+    let modest = scheduler.add(NewSequence { salt: 1, ..prompt(&tokens) }).unwrap();
+    let first = step(&mut scheduler);
+    assert_eq!(first.preempted.len(), 1, "the last of the many gives up its place");
+    let second = step(&mut scheduler);
+    let third = step(&mut scheduler);
+    for plan in [&first, &second, &third] {
+        let others: usize = plan.runs.iter().filter(|run| run.sequence != modest).map(|run| run.len).sum();
+        assert_eq!(others, FEW_ANSWERS);
+    }
+    assert!(third.runs.iter().any(|run| run.sequence == modest && run.wanted == 1));
+    // From then on all go on.
+    let plan = step(&mut scheduler);
+    assert_eq!(plan.runs.iter().filter(|run| run.wanted > 0).count(), 6);
+    assert!(plan.runs.iter().any(|run| run.sequence == modest));
+}
+
+#[test]
+fn a_tenant_alone_gives_way_to_nobody() {
+    let (mut scheduler, _) = flooded(Limits { sequence_tokens_max: 4000, ..limits(4000) }, 20);
+    for _ in 0..20 {
+        let plan = step(&mut scheduler);
+        assert_eq!((plan.runs.len(), plan.preempted.len()), (6, 0));
+    }
+}
+
+#[test]
+fn what_was_used_alone_is_not_held_against_anybody_for_long() {
+    let mut scheduler = Scheduler::new(Limits { sequence_tokens_max: 10_000, ..limits(4000) });
+    let first = scheduler.add(prompt(&[1, 2, 3])).unwrap();
+    for _ in 0..3000 {
+        step(&mut scheduler);
+    }
+    scheduler.remove(first);
+    let other = scheduler.add(NewSequence { salt: 1, ..prompt(&[1, 2, 3]) }).unwrap();
+    step(&mut scheduler);
+    scheduler.add(prompt(&[1, 2, 3])).unwrap();
+    let (own, theirs) = (scheduler.served[&0], scheduler.served[&1]);
+    assert!(own.abs_diff(theirs) <= 2 * CREDIT_TOKENS, "{own} and {theirs}");
+    scheduler.remove(other);
+}
+
 #[test]
 fn a_low_priority_is_passed_only_so_often() {
     let mut scheduler = Scheduler::new(Limits { running_max: 1, ..limits(40) });
@@ -333,7 +398,13 @@ impl Simulation {
         let ran: BTreeSet<_> = plan.runs.iter().map(|run| run.sequence).collect();
         assert_eq!(ran.len(), plan.runs.len(), "a sequence runs once a step");
         let behind = |id: &SequenceId| self.scheduler.sequence(*id).unwrap().is_background();
-        for id in due.iter().filter(|id| !behind(id)) {
+        // Of a tenant with many answers, some may give way to another's prompt.
+        let few = |id: &&SequenceId| {
+            let salt = self.scheduler.sequence(**id).unwrap().salt;
+            due.iter().filter(|other| self.scheduler.sequence(**other).unwrap().salt == salt).count()
+                <= FEW_ANSWERS
+        };
+        for id in due.iter().filter(|id| !behind(id)).filter(few) {
             assert!(ran.contains(id) || plan.preempted.contains(id), "{id:?} waits for its token");
         }
         let seats: usize = self.scheduler.running.iter().map(|id| self.scheduler.sequences[id].seats).sum();
@@ -421,6 +492,78 @@ impl Simulation {
         }
         assert_eq!(self.scheduler.blocks().used(), users.iter().filter(|&&users| users > 0).count());
         assert_eq!(self.scheduler.running() + self.scheduler.waiting(), self.open.len());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// However another tenant floods, one that asks for one answer at a time has its first token after as many steps as
+    /// its prompt needs beside a few answers.
+    #[test]
+    fn a_flood_delays_no_first_token_for_long(
+        flood in prop::collection::vec((1..24usize, 1..30usize), 8..16),
+        asks in prop::collection::vec((1..30usize, 1..8usize, 0..10usize), 1..8),
+    ) {
+        let limits = limits(200);
+        let mut flooding = Flooding { scheduler: Scheduler::new(limits), flood, left: BTreeMap::new(), added: 0 };
+        for _ in 0..200 {
+            flooding.step();
+        }
+        for (len, answer, pause) in asks {
+            for _ in 0..pause {
+                flooding.step();
+            }
+            let id = flooding.add(1, len, answer);
+            let mut steps = 1;
+            while !flooding.step().runs.iter().any(|run| run.sequence == id && run.wanted > 0) {
+                steps += 1;
+            }
+            prop_assert!(steps <= len.div_ceil(limits.mixed_tokens), "{steps} steps for {len} tokens");
+            while flooding.left.contains_key(&id) {
+                flooding.step();
+            }
+        }
+    }
+}
+
+/// One tenant that always has as many requests as `flood`, whatever is answered.
+struct Flooding {
+    scheduler: Scheduler,
+    /// Tokens of each prompt, and of its answer.
+    flood: Vec<(usize, usize)>,
+    /// Whose each sequence is, and the tokens that it still wants.
+    left: BTreeMap<SequenceId, (u64, usize)>,
+    added: u32,
+}
+
+impl Flooding {
+    fn add(&mut self, salt: u64, len: usize, answer: usize) -> SequenceId {
+        self.added += 1;
+        let tokens: Vec<u32> = (0..len as u32).map(|at| at + 100 * self.added).collect();
+        let id = self.scheduler.add(NewSequence { salt, ..prompt(&tokens) }).unwrap();
+        self.left.insert(id, (salt, answer));
+        id
+    }
+
+    fn step(&mut self) -> Plan {
+        while self.left.values().filter(|(salt, _)| *salt == 7).count() < self.flood.len() {
+            let (len, answer) = self.flood[self.added as usize % self.flood.len()];
+            self.add(7, len, answer);
+        }
+        let plan = self.scheduler.schedule();
+        self.scheduler.publish(&plan);
+        for run in plan.runs.iter().filter(|run| run.wanted > 0) {
+            let (_, rest) = self.left.get_mut(&run.sequence).unwrap();
+            *rest -= 1;
+            if *rest == 0 {
+                self.scheduler.remove(run.sequence);
+                self.left.remove(&run.sequence);
+            } else {
+                self.scheduler.append(run.sequence, 5);
+            }
+        }
+        plan
     }
 }
 
