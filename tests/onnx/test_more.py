@@ -109,10 +109,10 @@ def test_missing_values_of_lightgbm_and_of_a_table(server, tmp_path):
     table = tmp_path / "rows.csv"
     table.write_text("\n".join([",".join(f"c{i}" for i in range(x.shape[1])), *rows]) + "\n")
     server.command("batch", "missing-boosted", "--input", table, "--output", tmp_path / "out")
-    out = "".join(path.read_text() for path in sorted((tmp_path / "out").rglob("*.csv")))
+    out = "".join(path.read_text() for path in sorted((tmp_path / "out").glob("prediction.results*")))
     label, _ = of_runtime(model, {"x": x}).values()
     assert len(out.splitlines()) == len(x) + 1, out
-    column = out.splitlines()[0].split(",").index("label")
+    column = out.splitlines()[0].split(",").index("predicted_class")
     assert [line.split(",")[column] for line in out.splitlines()[1:]] == [str(given) for given in label]
 
 
