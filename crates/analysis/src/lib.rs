@@ -21,6 +21,7 @@
 //! - [`integrated_gradients`]: for what has gradients.
 //! - [`superpixels`]: the parts of a picture.
 //! - [`completeness_gap`]: the error both report.
+//! - [`Neighbours`]: which examples lie nearest.
 
 mod areas;
 mod classification;
@@ -31,6 +32,7 @@ mod confusion;
 mod decimal;
 pub mod integrated_gradients;
 mod multilabel;
+mod neighbours;
 mod random;
 mod regression;
 pub mod removal;
@@ -53,6 +55,7 @@ pub use confidence::{CONFIDENCE_THRESHOLDS, ConfidencePoint};
 pub use confusion::Confusion;
 pub use decimal::as_written;
 pub use multilabel::{MultiLabel, MultiLabelMetrics};
+pub use neighbours::{Neighbour, Neighbours};
 pub use regression::{Regression, RegressionMetrics};
 pub use slices::{SLICE_VALUE_BYTES_MAX, Slices};
 pub use superpixels::superpixels;

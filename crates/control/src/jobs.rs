@@ -19,7 +19,7 @@ mod output;
 mod pipeline;
 mod pull;
 mod requests;
-mod rows;
+pub(crate) mod rows;
 mod runner;
 mod training;
 

@@ -17,6 +17,7 @@ mod endpoints;
 mod error;
 mod evaluation;
 mod evaluations;
+mod examples;
 pub mod fault;
 mod file;
 mod files;
@@ -71,7 +72,9 @@ pub use jobs::{
 };
 pub use jwt::{Algorithm, Jwt};
 pub use keys::{KeyInfo, Keys, NewKey, Secret, write_private};
-pub use model::{ContainerSpec, ExplanationMethod, ExplanationSpec, Model, ServingStatus, Version};
+pub use model::{
+    ContainerSpec, ExampleSource, ExplanationMethod, ExplanationSpec, Model, ServingStatus, Version,
+};
 pub use models::{AliasChange, ArtifactSource, ModelPatch, Models, UploadModel};
 pub use name::{ModelName, NameError, Parent, VersionRef, is_id};
 pub use network::{Network, NetworkError};

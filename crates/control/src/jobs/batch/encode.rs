@@ -90,7 +90,7 @@ impl Encoder {
     /// An encoder for `job`, with its model loaded.
     pub(super) fn new(context: &Context, version: &Version, job: &BatchJob) -> Result<Self> {
         let model = LoadedModel::load(context, version)?;
-        let explainer = job.explain.then(|| Explainer::new(version));
+        let explainer = job.explain.then(|| Explainer::new(version)).transpose()?;
         let selector = Selector::new(&job.fields);
         if job.instances_format == RowFormat::Csv && !model.takes_table_as(job.fields.kind) {
             return Err(Error::invalid(
