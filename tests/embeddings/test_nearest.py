@@ -86,7 +86,7 @@ def network(path):
     return weights
 
 
-def upload(server, tmp_path, examples, **specification):
+def upload(server, tmp_path, examples, model_id="near-network", **specification):
     """The operation of a version with examples, which lie in a bucket."""
     weights = network(tmp_path / "model.onnx")
     server.command("import", tmp_path / "model.onnx", "--name", "near-plain")
@@ -100,7 +100,7 @@ def upload(server, tmp_path, examples, **specification):
     assert put.status_code == 200, put.text
     wanted = {"exampleGcsSource": {"dataFormat": "JSONL", "gcsSource": {"uris": [f"gs://{bucket}/{name}"]}}, "neighborCount": 4}
     spec = {"parameters": {"examples": wanted | specification}, "metadata": {"inputs": {}, "outputs": {"v": {"outputTensorName": "embedding"}}}}
-    body = {"model": {"displayName": "near-network", "artifactUri": uri, "explanationSpec": spec}, "modelId": "near-network"}
+    body = {"model": {"displayName": "near-network", "artifactUri": uri, "explanationSpec": spec}, "modelId": model_id}
     made = server.post(f"{PLACE}/models:upload", body)
     if made.status_code != 200:
         return weights, made.json()
@@ -133,7 +133,7 @@ def test_an_output_of_a_network(server, tmp_path):
     ([{"x": [1, 2, 3, 4]}], {"nearestNeighborSearchConfig": {"algorithm": "tree"}}, "nearestNeighborSearchConfig"),
 ])
 def test_examples_that_do_not_fit_are_refused(server, tmp_path, examples, specification, words):
-    _, refused = upload(server, tmp_path, examples, **specification)
+    _, refused = upload(server, tmp_path, examples, "near-refused", **specification)
     assert "error" in refused and words in json.dumps(refused["error"]), refused
 
 

@@ -118,7 +118,7 @@ fn example(value: Value, row: u64, label: Option<&str>) -> std::result::Result<(
 
 async fn store(control: &Control, ids: &[String], width: usize, vectors: &[f32]) -> Result<Digest> {
     let writing = |e| Error::internal("writing the examples", e);
-    let bytes = vectors.len() * size_of::<f32>();
+    let bytes = size_of_val(vectors);
     let header = json!({VECTORS: {"dtype": "F32", "shape": [ids.len(), width], "data_offsets": [0, bytes]}});
     let header = serde_json::to_vec(&header).map_err(writing)?;
     let mut file = Vec::with_capacity(8 + header.len() + bytes);
