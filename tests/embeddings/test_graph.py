@@ -110,3 +110,77 @@ def test_damaged_files_are_refused_and_graphs_alone_take_tensors(server, tmp_pat
         {"instances": [{"input_ids": ids, "attention_mask": [1] * 4, "token_type_ids": [0] * 4}]},
     )
     assert answer.status_code == 200, answer.text
+
+
+UNIGRAM = {
+    "version": "1.0",
+    "added_tokens": [
+        {"id": i, "content": mark, "special": True, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+        for i, mark in enumerate(["<s>", "<pad>", "</s>", "<unk>"])
+    ],
+    "normalizer": {"type": "Sequence", "normalizers": [{"type": "NFKC"}, {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}]},
+    "pre_tokenizer": {
+        "type": "Sequence",
+        "pretokenizers": [{"type": "WhitespaceSplit"}, {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}],
+    },
+    "post_processor": {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "</s>", "type_id": 0}}],
+        "pair": [
+            {"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "</s>", "type_id": 0}},
+            {"SpecialToken": {"id": "</s>", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}, {"SpecialToken": {"id": "</s>", "type_id": 0}},
+        ],
+        "special_tokens": {},
+    },
+    "model": {
+        "type": "Unigram", "unk_id": 3,
+        "vocab": [["<s>", 0.0], ["<pad>", 0.0], ["</s>", 0.0], ["<unk>", 0.0], ["▁river", -2.0], ["▁", -3.0], ["s", -3.5], ["▁rivers", -7.0]],
+    },
+}
+# Whole, the second is less likely than its two parts; neither letter of the third is known.
+UNIGRAM_TEXTS = {"river": [0, 4, 2], "  rivers  river": [0, 4, 6, 4, 2], "xy": [0, 5, 3, 2]}
+
+
+def unigram(directory, output: str, width: int):
+    """A model of XLM-RoBERTa's form, without segments: tokens' vectors are added up, by their places."""
+    directory.mkdir()
+    (directory / "tokenizer.json").write_text(json.dumps(UNIGRAM))
+    (directory / "config.json").write_text(json.dumps({"model_type": "xlm-roberta", "vocab_size": 8, "max_position_embeddings": 12}))
+    table = numpy.random.default_rng(4).normal(size=(8, width)).astype("f4")
+    make = graph.Maker({"table": table})
+    length = make("Gather", make("Shape", "input_ids"), make.constant(numpy.int64(1)), axis=0)
+    places = make("Range", make.constant(numpy.int64(0)), length, make.constant(numpy.int64(1)))
+    weights = make("Unsqueeze", make("Cast", places, to=onnx.TensorProto.FLOAT), make.constant(numpy.array([0, 2])))
+    words = make("Mul", make("Gather", make.tensor("table"), "input_ids"), weights)
+    seen = make("Unsqueeze", make("Cast", "attention_mask", to=onnx.TensorProto.FLOAT), make.constant(numpy.array([2])))
+    make.nodes.append(onnx.helper.make_node("ReduceSum", [make("Mul", words, seen), make.constant(numpy.array([1]))], [output], keepdims=0))
+    info = onnx.helper.make_tensor_value_info
+    inputs = [info(name, onnx.TensorProto.INT64, ["batch", "length"]) for name in ("input_ids", "attention_mask")]
+    kept = [onnx.numpy_helper.from_array(value, name) for name, value in make.kept.items()]
+    made = onnx.helper.make_graph(make.nodes, "unigram", inputs, [info(output, onnx.TensorProto.FLOAT, ["batch", width])], kept)
+    onnx.save(onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9), directory / "model.onnx")
+    return table
+
+
+def summed(table, tokens) -> numpy.ndarray:
+    return numpy.sum([at * table[token] for at, token in enumerate(tokens)], axis=0)
+
+
+def test_unigram_tokens_and_one_vector_a_text(server, client, tmp_path):
+    table = unigram(tmp_path / "unigram", "sentence_embedding", 6)
+    name = server.serves(tmp_path / "unigram", "unigram")
+    found = client.embeddings.create(model=name, input=list(UNIGRAM_TEXTS))
+    assert found.usage.prompt_tokens == sum(map(len, UNIGRAM_TEXTS.values()))
+    for item, tokens in zip(found.data, UNIGRAM_TEXTS.values()):
+        assert numpy.abs(numpy.array(item.embedding) - summed(table, tokens)).max() < 1e-5
+    # Two of the positions come before those of texts.
+    refusal = server.post("embeddings", {"model": name, "input": "river " * 9})
+    assert refusal.status_code == 400 and "10" in refusal.json()["error"]["message"], refusal.text
+
+
+def test_two_ends_between_the_texts_of_a_pair(server, tmp_path):
+    table = unigram(tmp_path / "judge", "logits", 1)
+    name = server.serves(tmp_path / "judge", "unigram-judge")
+    reply = server.post("rerank", {"model": name, "query": "river", "documents": ["rivers"]}).json()
+    score = summed(table, [0, 4, 2, 2, 4, 6, 2])[0]
+    assert abs(reply["results"][0]["relevance_score"] - 1 / (1 + numpy.exp(-score))) < 1e-5

@@ -207,3 +207,99 @@ def test_images_in_a_bucket_are_measured(server, gapic, aip, bucket):
     assert done["metrics"]["accuracy"] == 0.9, done
     assert done["metadata"]["rows"] == 20 and done["metadata"]["skippedRows"] == 1
     assert "none.png" in str(done["metadata"]["skippedReasons"])
+
+
+LABELS = ["river", "stone", "rain"]
+
+
+def labels_onnx(path):
+    """The sigmoid of x · identity: a score for each of three labels."""
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["product"]), helper.make_node("Sigmoid", ["product"], ["scores"])]
+    graph = helper.make_graph(
+        nodes, "labels",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", 3])],
+        [numpy_helper.from_array(np.eye(3, dtype=np.float32), "w")],
+    )
+    path.mkdir(parents=True)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path / "model.onnx")
+    return path
+
+
+@pytest.fixture(scope="module")
+def label_sets(aip, bucket, tmp_path_factory):
+    """A model of three labels, and rows with sets of them in a table and as lists."""
+    model = upload(aip, "label-sets", [labels_onnx(tmp_path_factory.mktemp("labels") / "one")])
+    random = np.random.default_rng(5)
+    inputs = random.integers(-16, 17, (300, 3)) / 8
+    truths = (inputs + random.normal(0, 1, inputs.shape)) > 0.3
+    names = [[label for label, has in zip(LABELS, row) if has] for row in truths]
+    places = random.choice(["north", "south"], 300)
+    rows = [[*x, "; ".join(sets), place] for x, sets, place in zip(inputs.tolist(), names, places)]
+    bucket.blob("sets.csv").upload_from_string(table(["a", "b", "c", "what", "where"], rows))
+    lines = [json.dumps({"instance": x, "what": sets}) for x, sets in zip(inputs.tolist(), names)]
+    bucket.blob("sets.jsonl").upload_from_string("\n".join(lines) + "\n")
+    scores = (1 / (1 + np.exp(-inputs.astype(np.float32)))).astype(np.float32)
+    return model, truths.astype(int), scores, places
+
+
+def check_sets(found, truths, scores, threshold):
+    predicted = (scores >= threshold).astype(int)
+    assert found["subsetAccuracy"] == pytest.approx(reference.accuracy_score(truths, predicted), **EXACT)
+    assert found["hammingLoss"] == pytest.approx(reference.hamming_loss(truths, predicted), **EXACT)
+    assert found["rowCount"] == len(truths)
+    for average in ("micro", "macro", "weighted"):
+        expected = reference.precision_recall_fscore_support(truths, predicted, average=average, zero_division=0)
+        figures = found[average]
+        assert [figures[name] for name in ("precision", "recall", "f1Score")] == pytest.approx(expected[:3], **EXACT)
+        assert figures["auPrc"] == pytest.approx(reference.average_precision_score(truths, scores, average=average), rel=1e-9)
+        assert figures["auRoc"] == pytest.approx(reference.roc_auc_score(truths, scores, average=average), rel=1e-9)
+    each = zip(*reference.precision_recall_fscore_support(truths, predicted, zero_division=0))
+    for label, figures, (precision, recall, f1, support) in zip(LABELS, found["perClass"], each):
+        assert figures["displayName"] == label and figures["support"] == support
+        assert [figures[name] for name in ("precision", "recall", "f1Score")] == pytest.approx([precision, recall, f1], **EXACT)
+
+
+def test_sets_of_labels_as_scikit_learn_measures_them(server, label_sets):
+    model, truths, scores, places = label_sets
+    sets = {"separator": ";", "threshold": 0.6, "labels": LABELS}
+    body = {"gcsSource": {"uris": ["gs://rows/sets.csv"]}, "targetColumn": "what", "multiLabel": sets, "sliceBy": ["where"]}
+    made = evaluate(server, f"{model}@1", **body)["response"]
+    check_sets(made["metrics"], truths, scores, 0.6)
+    slices = server.call("GET", f"/v1/{made['name']}/slices").json()["modelEvaluationSlices"]
+    north = next(s for s in slices if s["slice"] == s["slice"] | {"dimension": "where", "value": "north"})
+    check_sets(north["metrics"], truths[places == "north"], scores[places == "north"], 0.6)
+    lists = body | {"gcsSource": {"uris": ["gs://rows/sets.jsonl"]}, "instancesFormat": "jsonl", "sliceBy": []}
+    lists["multiLabel"] = {"labels": LABELS}
+    check_sets(evaluate(server, f"{model}@1", **lists)["response"]["metrics"], truths, scores, 0.5)
+
+
+def test_sets_of_labels_on_the_command_line(server, label_sets):
+    model = label_sets[0].rsplit("/", 1)[1]
+    said = server.command(
+        "evaluate", model, "--data", "gs://rows/sets.csv", "--target", "what", "--slice-by", "where",
+        "--multi-label", "--separator", ";", "--labels", ",".join(LABELS), "--project", "demo",
+    ).stdout
+    assert "subset accuracy" in said and "macro F1" in said
+    assert [line.split()[0] for line in said.splitlines() if line.split()[:1] and line.split()[0] in LABELS] == LABELS
+
+
+@pytest.mark.parametrize("sets, words", [
+    ({"labels": ["river", "stone"]}, "2 labels"),
+    ({"labels": ["river", "stone", "moss"]}, "none of the 300 rows|none of the model's classes"),
+    ({"labels": LABELS, "separator": ""}, "separator"),
+    ({"labels": ["a", "a", "b"]}, "twice"),
+])
+def test_sets_of_labels_that_do_not_fit_are_refused(server, label_sets, sets, words):
+    body = {"gcsSource": {"uris": ["gs://rows/sets.csv"]}, "targetColumn": "what", "multiLabel": {"separator": ";"} | sets, "sliceBy": ["where"]}
+    made = server.call("POST", f"/v1/{label_sets[0]}@1:evaluate", json=body)
+    if made.status_code == 200:
+        operation, deadline = made.json(), time.monotonic() + 120
+        while not operation.get("done"):
+            assert time.monotonic() < deadline
+            operation = server.call("POST", f"/v1/{operation['name']}:wait", json={"timeout": "10s"}).json()
+        said = json.dumps(operation.get("error") or operation["response"]["metadata"])
+    else:
+        assert made.status_code == 400
+        said = made.text
+    assert any(word in said for word in words.split("|")), said

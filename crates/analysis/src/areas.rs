@@ -23,12 +23,12 @@ pub(crate) struct Areas {
 }
 
 /// Areas of each class, and those of all (row, class) pairs together, in one pass over settled `counts`.
-/// `support`: rows of each class.
-pub(crate) fn areas(counts: &ScoreCounts, support: &[u64]) -> (Vec<Areas>, Areas) {
-    let rows: u64 = support.iter().sum();
+/// `support`: rows of each class, of `rows` in all.
+pub(crate) fn areas(counts: &ScoreCounts, support: &[u64], rows: u64) -> (Vec<Areas>, Areas) {
+    let positives: u64 = support.iter().sum();
     let exact = counts.dropped_bits() == 0;
     let mut classes: Vec<Curve> = support.iter().map(|p| Curve::new(*p, rows - p, exact)).collect();
-    let mut all = Curve::new(rows, rows * (support.len() as u64).saturating_sub(1), exact);
+    let mut all = Curve::new(positives, rows * support.len() as u64 - positives, exact);
     // Equal scores of different classes are one step of the curve of all.
     let mut step = (0, 0, 0);
     for bin in counts.bins() {
@@ -134,7 +134,7 @@ mod tests {
         }
         counts.settle();
         let positives = rows.iter().filter(|r| r.0).count() as u64;
-        areas(&counts, &[rows.len() as u64 - positives, positives]).0[1]
+        areas(&counts, &[rows.len() as u64 - positives, positives], rows.len() as u64).0[1]
     }
 
     #[test]

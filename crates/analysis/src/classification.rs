@@ -154,7 +154,7 @@ impl Classification {
     pub fn metrics(&mut self) -> ClassificationMetrics {
         self.scores.settle();
         let support = self.support();
-        let (class_areas, areas) = areas(&self.scores, &support);
+        let (class_areas, areas) = areas(&self.scores, &support, self.rows);
         let per_class: Vec<ClassMetrics> = class_areas
             .iter()
             .enumerate()
@@ -248,7 +248,7 @@ fn rank(truth: usize, scores: &[f32]) -> usize {
 }
 
 /// Means over classes, by weight. A class without an area does not take part in the mean of that area.
-fn averages(classes: &[ClassMetrics], weight: impl Fn(&ClassMetrics) -> f64) -> Averages {
+pub(crate) fn averages(classes: &[ClassMetrics], weight: impl Fn(&ClassMetrics) -> f64) -> Averages {
     let mean = |value: &dyn Fn(&ClassMetrics) -> Option<f64>| {
         let (mut sum, mut weights) = (Sum::default(), 0.0);
         for class in classes {

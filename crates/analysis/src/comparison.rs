@@ -2,6 +2,7 @@
 
 use crate::ObservationError;
 use crate::classification::{first_highest, loss};
+use crate::multilabel::is_exact;
 use crate::random::Random;
 use crate::sum::Sum;
 
@@ -60,6 +61,26 @@ impl RowError {
             return Err(ObservationError::NotFinite);
         }
         Ok(RowError::Classes { right: first_highest(scores) == truth, log_loss: loss(truth, scores) })
+    }
+
+    /// Of the scores of labels, of which any number may be right: of all of them together, the loss their mean.
+    ///
+    /// # Errors
+    /// If there are not as many as labels, or a score is not finite.
+    pub fn of_labels(truth: &[bool], scores: &[f32], threshold: f32) -> Result<Self, ObservationError> {
+        if truth.len() != scores.len() || truth.is_empty() {
+            return Err(ObservationError::Scores { found: scores.len(), classes: truth.len() });
+        }
+        if scores.iter().any(|score| !score.is_finite()) {
+            return Err(ObservationError::NotFinite);
+        }
+        let losses = truth.iter().zip(scores).map(|(truth, score)| {
+            let of = if *truth { [*score, 1.0 - score] } else { [1.0 - score, *score] };
+            loss(0, &of)
+        });
+        let sum: Option<f64> = losses.sum();
+        let right = is_exact(truth, scores, threshold);
+        Ok(RowError::Classes { right, log_loss: sum.map(|sum| sum / truth.len() as f64) })
     }
 
     /// Of a predicted number.

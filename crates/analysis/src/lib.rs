@@ -8,6 +8,8 @@
 //!
 //! - [`Classification`]: accuracy, log loss, precision, recall, F1, areas under the ROC and precision-recall
 //!   curves, confusion matrix, confidence curve.
+//! - [`MultiLabel`]: the same of any number of labels a row: precision, recall and F1 by label, micro and macro,
+//!   subset accuracy.
 //! - [`Regression`]: RMSE, MAE, MAPE, RMSLE, R².
 //! - [`Comparison`]: two models on the same rows, with intervals by resampling and McNemar's test.
 //! - [`Slices`]: one accumulator for each value of a column.
@@ -19,6 +21,7 @@
 //! - [`integrated_gradients`]: for what has gradients.
 //! - [`superpixels`]: the parts of a picture.
 //! - [`completeness_gap`]: the error both report.
+//! - [`Neighbours`]: which examples lie nearest.
 
 mod areas;
 mod classification;
@@ -28,6 +31,8 @@ mod confidence;
 mod confusion;
 mod decimal;
 pub mod integrated_gradients;
+mod multilabel;
+mod neighbours;
 mod random;
 mod regression;
 pub mod removal;
@@ -49,6 +54,8 @@ pub use completeness::completeness_gap;
 pub use confidence::{CONFIDENCE_THRESHOLDS, ConfidencePoint};
 pub use confusion::Confusion;
 pub use decimal::as_written;
+pub use multilabel::{MultiLabel, MultiLabelMetrics};
+pub use neighbours::{Neighbour, Neighbours};
 pub use regression::{Regression, RegressionMetrics};
 pub use slices::{SLICE_VALUE_BYTES_MAX, Slices};
 pub use superpixels::superpixels;

@@ -113,7 +113,20 @@ pub(crate) fn explanation(spec: &ExplanationSpec) -> Result<()> {
                 "integrated_gradients_attribution.step_count is {step_count}; use 1 to 100"
             )))
         }
+        ExplanationMethod::NearestExamples { neighbor_count } if !(1..=1000).contains(&neighbor_count) => {
+            Err(Error::invalid(format!("examples.neighbor_count is {neighbor_count}; use 1 to 1000")))
+        }
         _ => Ok(()),
+    }
+}
+
+/// As [`explanation`], of a version that is registered already.
+pub(crate) fn later_explanation(spec: &ExplanationSpec) -> Result<()> {
+    match spec.examples {
+        Some(_) => Err(Error::invalid(
+            "examples are indexed when a version is registered: upload a version with them, and deploy that",
+        )),
+        None => explanation(spec),
     }
 }
 

@@ -163,7 +163,11 @@ impl Control {
             return Ok(());
         }
         let versions = models.iter().flat_map(|model| &model.versions);
-        let mut keep: HashSet<Digest> = versions.map(|version| version.artifact).collect();
+        let kept = versions.flat_map(|version| {
+            let examples = version.explanation.as_ref().and_then(|spec| spec.examples.as_ref());
+            [Some(version.artifact), examples.and_then(|examples| examples.index)]
+        });
+        let mut keep: HashSet<Digest> = kept.flatten().collect();
         let jobs = store::list_all::<Job>(self.store(), None).await?;
         // What a pull was about to register when the process died.
         keep.extend(jobs.iter().filter(|job| !job.state.is_final()).filter_map(|job| match &job.kind {

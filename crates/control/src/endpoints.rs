@@ -494,7 +494,7 @@ impl Endpoints {
         parse_name(name)?;
         patch.display_name.as_deref().map_or(Ok(()), check::display_name)?;
         patch.resources.as_ref().map_or(Ok(()), |resources| check::json("the resources", resources))?;
-        patch.explanation.iter().flatten().try_for_each(check::explanation)?;
+        patch.explanation.iter().flatten().try_for_each(check::later_explanation)?;
         let endpoint = modify::<Endpoint>(self.store(), name, None, |endpoint| {
             endpoint.deployed(&patch.id)?;
             for deployed in endpoint.deployed_models.iter_mut().filter(|d| d.id == patch.id) {
@@ -549,6 +549,6 @@ impl NewDeployedModel {
             check::display_name(&self.display_name)?;
         }
         check::json("the resources", &self.resources)?;
-        self.explanation.as_ref().map_or(Ok(()), check::explanation)
+        self.explanation.as_ref().map_or(Ok(()), check::later_explanation)
     }
 }

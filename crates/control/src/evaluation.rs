@@ -1,8 +1,10 @@
 //! [`Evaluation`]: figures of one version on labelled rows, and the [`EvaluationJob`] that takes them.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{RowFormat, Timestamp};
+use crate::{Error, Result, RowFormat, Timestamp};
 
 /// Figures of one model version on one set of rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -57,6 +59,9 @@ pub struct EvaluationJob {
     pub target: Option<String>,
     /// Columns to slice by.
     pub slice_by: Vec<String>,
+    /// How labels are read and predicted, where a row may have any number of them.
+    #[serde(default)]
+    pub multi_label: Option<LabelSets>,
     /// The version that it is compared with.
     #[serde(default)]
     pub against: Option<Against>,
@@ -70,6 +75,37 @@ pub struct EvaluationJob {
     pub rows: u64,
     /// The evaluation made, by resource name.
     pub result: Option<String>,
+}
+
+/// How sets of labels are written in a table, and which labels a model predicts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LabelSets {
+    /// What stands between labels in a cell.
+    pub separator: String,
+    /// A label with a score of at least this is predicted.
+    pub threshold: f32,
+    /// What the scores are of, in their order; empty where the model says, or they have numbers from 0.
+    pub labels: Vec<String>,
+}
+
+impl LabelSets {
+    /// Refuses what cannot be meant.
+    ///
+    /// # Errors
+    /// `InvalidArgument`.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.separator.is_empty() {
+            return Err(Error::invalid("multiLabel.separator is empty"));
+        }
+        if !self.threshold.is_finite() {
+            return Err(Error::invalid("multiLabel.threshold is not a number"));
+        }
+        let names: HashSet<&String> = self.labels.iter().collect();
+        match names.len() == self.labels.len() {
+            true => Ok(()),
+            false => Err(Error::invalid("multiLabel.labels names a label twice")),
+        }
+    }
 }
 
 /// The version that an evaluated one is compared with.

@@ -19,7 +19,7 @@ mod output;
 mod pipeline;
 mod pull;
 mod requests;
-mod rows;
+pub(crate) mod rows;
 mod runner;
 mod training;
 
@@ -36,9 +36,9 @@ use crate::operation::OperationKind;
 use crate::storage::ObjectUri;
 use crate::store::{self, Record, Write};
 use crate::{
-    Against, BatchJob, BatchPhase, Control, Error, EvaluationJob, Job, JobKind, JobState, ListQuery, Model,
-    Operation, Page, Parent, RequestBatch, Result, RowFormat, ServingStatus, Timestamp, TrainingJob,
-    TrainingTarget,
+    Against, BatchJob, BatchPhase, Control, Error, EvaluationJob, InstanceFields, Job, JobKind, JobState,
+    LabelSets, ListQuery, Model, Operation, Page, Parent, RequestBatch, Result, RowFormat, ServingStatus,
+    Timestamp, TrainingJob, TrainingTarget,
 };
 
 /// Crashes in a row, without a checkpoint in between, after which a job is given up.
@@ -160,6 +160,8 @@ pub struct NewBatch {
     pub predictions_format: RowFormat,
     /// The directory under which the job makes its own.
     pub output_uri_prefix: String,
+    /// What the model sees of a row.
+    pub fields: InstanceFields,
     /// Attributions beside each prediction (JSONL only).
     pub explain: bool,
     /// The protocol that the rows are requests in, where the model is a language model; see [`Control::answer_with`].
@@ -200,6 +202,8 @@ pub struct NewEvaluation {
     pub target: Option<String>,
     /// Columns to slice by.
     pub slice_by: Vec<String>,
+    /// How labels are read and predicted, where a row may have any number of them.
+    pub multi_label: Option<LabelSets>,
     /// The version to compare it with on the same rows, by resource name as `model`.
     pub against: Option<String>,
     /// What the classes are called, in the order of the scores; as the model says when empty.
@@ -269,6 +273,7 @@ impl Jobs {
     pub async fn create_batch(&self, parent: &Parent, new: NewBatch) -> Result<Job> {
         let (model, version) = self.usable(&new.model).await?;
         self.check_inputs(parent, &new.input_uris)?;
+        new.fields.check()?;
         let output = ObjectUri::parse_prefix(&new.output_uri_prefix)?;
         self.control.storage(&parent.project).check_reachable(&output)?;
         if new.explain && new.predictions_format == RowFormat::Csv {
@@ -283,6 +288,7 @@ impl Jobs {
             input_uris: new.input_uris,
             predictions_format: new.predictions_format,
             output_uri_prefix: new.output_uri_prefix,
+            fields: new.fields,
             explain: new.explain,
             protocol: new.protocol,
             as_written: new.as_written,
@@ -305,6 +311,7 @@ impl Jobs {
     pub async fn create_evaluation(&self, parent: &Parent, new: NewEvaluation) -> Result<(Job, Operation)> {
         let (model, version) = self.usable(&new.model).await?;
         self.check_inputs(parent, &new.uris)?;
+        new.multi_label.as_ref().map_or(Ok(()), LabelSets::check)?;
         let against = match &new.against {
             Some(name) => Some(self.against(parent, name, &model, version).await?),
             None => None,
@@ -327,6 +334,7 @@ impl Jobs {
                 format: new.format,
                 target: new.target,
                 slice_by: new.slice_by,
+                multi_label: new.multi_label,
                 against,
                 class_labels: new.class_labels,
                 pipeline: new.pipeline.map(|_| as_written),

@@ -17,6 +17,7 @@ mod endpoints;
 mod error;
 mod evaluation;
 mod evaluations;
+mod examples;
 pub mod fault;
 mod file;
 mod files;
@@ -53,7 +54,7 @@ pub use account::address as account_address;
 pub use answerer::{Answered, Answerer, Asked, BatchEnding, Closed, LineChecker, LineFault};
 pub use artifact::Artifacts;
 pub use audit::Audit;
-pub use batch::{BatchJob, RowFormat};
+pub use batch::{BatchJob, InstanceFields, InstanceType, RowFormat};
 pub use catalogue::{Catalogue, CatalogueEntry};
 pub use control::{Control, Options};
 pub use dataset::{Dataset, DatasetKind};
@@ -61,7 +62,7 @@ pub use datasets::{DatasetPatch, Datasets, NewDataset};
 pub use endpoint::{DeployedAt, DeployedModel, DraftModel, Endpoint};
 pub use endpoints::{DeployedPatch, EndpointPatch, Endpoints, NewDeployedModel, NewEndpoint};
 pub use error::{Error, ErrorCode, Result};
-pub use evaluation::{Against, Evaluation, EvaluationJob, Slice};
+pub use evaluation::{Against, Evaluation, EvaluationJob, LabelSets, Slice};
 pub use evaluations::{Evaluations, NewEvaluationImport};
 pub use file::StoredFile;
 pub use files::{FILE_BYTES_MAX, FileReader, FileWriter, Files};
@@ -73,7 +74,9 @@ pub use jobs::{
 };
 pub use jwt::{Algorithm, Jwt};
 pub use keys::{KeyInfo, Keys, NewKey, Secret, write_private};
-pub use model::{ContainerSpec, ExplanationMethod, ExplanationSpec, Model, ServingStatus, Version};
+pub use model::{
+    ContainerSpec, ExampleSource, ExplanationMethod, ExplanationSpec, Model, ServingStatus, Version,
+};
 pub use models::{AliasChange, ArtifactSource, ModelPatch, Models, UploadModel};
 pub use name::{ModelName, NameError, Parent, VersionRef, is_id};
 pub use network::{Network, NetworkError};

@@ -84,6 +84,9 @@ pub struct ContainerSpec {
 pub struct ExplanationSpec {
     /// The method with its effort.
     pub method: ExplanationMethod,
+    /// The examples, where it is by these.
+    #[serde(default)]
+    pub examples: Option<ExampleSource>,
     /// The specification as the client wrote it, to be read back.
     pub as_written: serde_json::Value,
 }
@@ -102,4 +105,20 @@ pub enum ExplanationMethod {
         /// Steps from the baseline to the input.
         step_count: u32,
     },
+    /// The examples that lie nearest to the instance.
+    NearestExamples {
+        /// How many (1 to 1,000).
+        neighbor_count: u32,
+    },
+}
+
+/// The instances that others are explained by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExampleSource {
+    /// JSON Lines: an instance each, with its name as `id`.
+    pub uris: Vec<String>,
+    /// The model's output in which nearness is measured; its first float output when absent.
+    pub output: Option<String>,
+    /// The artifact that holds what the model made of them, once the version is registered.
+    pub index: Option<Digest>,
 }

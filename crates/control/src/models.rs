@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::artifact::Digest;
 use crate::check::{self, replace};
+use crate::examples;
 use crate::name::fresh_id;
 use crate::operations::Progress;
 use crate::store::{Kind, MetadataStore, Record, StoreError, Write, get, list_all, modify, remove};
@@ -400,7 +401,13 @@ impl Models {
 
     /// Proves that the artifact is a model that can be served, and registers it.
     async fn enter(&self, place: &Place, upload: &UploadModel, artifact: Digest) -> Result<(Model, u32)> {
-        self.control.load_model(artifact).await?;
+        let loaded = self.control.load_model(artifact).await?;
+        let mut upload = upload.clone();
+        if let Some(source) = upload.explanation.as_mut().and_then(|spec| spec.examples.as_mut()) {
+            let project = Parent::split(place.name())?.0.project;
+            source.index = Some(examples::index(&self.control, &project, &loaded, source).await?);
+        }
+        let upload = &upload;
         match place {
             Place::New(name) => self.enter_new(name, upload, artifact).await,
             Place::Existing(name) => {
@@ -688,7 +695,7 @@ impl ModelPatch {
             .as_deref()
             .map_or(Ok(()), |text| check::description("version_description", text))?;
         self.labels.as_ref().map_or(Ok(()), check::labels)?;
-        self.explanation.iter().flatten().try_for_each(check::explanation)
+        self.explanation.iter().flatten().try_for_each(check::later_explanation)
     }
 }
 

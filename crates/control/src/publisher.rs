@@ -5,17 +5,18 @@
 //! and remembered: the endpoint and its other models go on, and whoever asks learns why it does not serve.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use serving::{Deployed, Explain, Method, Route, Router, RoutingTable};
+use serving::{Deployed, Examples, Explain, Method, Nearest, Route, Router, RoutingTable};
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::artifact::Digest;
+use crate::examples;
 use crate::loader::Parts;
 use crate::store::{get, list_all};
 use crate::{
-    Control, DeployedModel, DraftModel, Endpoint, Error, ErrorCode, ExplanationMethod, ExplanationSpec,
-    Model, Result, VersionRef,
+    Control, DeployedModel, DraftModel, Endpoint, Error, ErrorCode, ExampleSource, ExplanationMethod,
+    ExplanationSpec, Model, Result, VersionRef,
 };
 
 /// Keeps the router's table equal to the metadata.
@@ -26,6 +27,8 @@ pub(crate) struct Publisher {
     table: AsyncMutex<RoutingTable>,
     /// Why deployed models do not serve, by endpoint and id.
     faults: Mutex<HashMap<String, Vec<Fault>>>,
+    /// Examples that some deployed model explains by, by their artifact.
+    examples: Mutex<HashMap<Digest, Weak<Examples>>>,
 }
 
 /// A deployed model that does not serve.
@@ -37,7 +40,12 @@ struct Fault {
 
 impl Publisher {
     pub(crate) fn new(router: Router) -> Self {
-        Publisher { router, table: AsyncMutex::default(), faults: Mutex::default() }
+        Publisher {
+            router,
+            table: AsyncMutex::default(),
+            faults: Mutex::default(),
+            examples: Mutex::default(),
+        }
     }
 
     /// Publishes every endpoint.
@@ -67,6 +75,24 @@ impl Publisher {
         }
         self.router.publish(table.clone());
         Ok(())
+    }
+
+    /// The examples stored as `digest`, shared by all who explain by them.
+    async fn examples(
+        &self,
+        control: &Control,
+        digest: Digest,
+        output: Option<String>,
+    ) -> Result<Arc<Examples>> {
+        let all = || self.examples.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = all().get(&digest).and_then(Weak::upgrade) {
+            return Ok(found);
+        }
+        let opened = Arc::new(examples::open(control, digest, output).await?);
+        let mut all = all();
+        all.retain(|_, examples| examples.strong_count() > 0);
+        all.insert(digest, Arc::downgrade(&opened));
+        Ok(opened)
     }
 
     /// What serves behind `endpoint`; what does not is noted.
@@ -118,7 +144,11 @@ async fn serve(control: &Control, endpoint: &Endpoint, deployed: &DeployedModel)
         aliases: version.aliases.clone(),
         display_name: deployed.display_name.clone(),
         weight: endpoint.traffic_split.get(&deployed.id).copied().unwrap_or(0),
-        explain: explanation.map(explain),
+        explain: explanation.and_then(explain),
+        nearest: match explanation {
+            Some(spec) => nearest(control, spec).await?,
+            None => None,
+        },
     })
 }
 
@@ -128,11 +158,20 @@ async fn draft_artifact(control: &Control, draft: &DraftModel) -> Result<Digest>
     Ok(model.version(&VersionRef::Number(draft.version))?.artifact)
 }
 
-/// An explanation specification as the data plane takes it.
-fn explain(spec: &ExplanationSpec) -> Explain {
+/// The examples of a specification that explains by these.
+async fn nearest(control: &Control, spec: &ExplanationSpec) -> Result<Option<Nearest>> {
+    let ExplanationMethod::NearestExamples { neighbor_count } = spec.method else { return Ok(None) };
+    let Some(ExampleSource { index: Some(index), output, .. }) = &spec.examples else { return Ok(None) };
+    let examples = control.publisher().examples(control, *index, output.clone()).await?;
+    Ok(Some(Nearest { examples, count: neighbor_count as usize }))
+}
+
+/// An explanation specification as the data plane takes it, if it attributes.
+fn explain(spec: &ExplanationSpec) -> Option<Explain> {
     let method = match spec.method {
         ExplanationMethod::SampledShapley { path_count } => Method::SampledShapley { path_count },
         ExplanationMethod::IntegratedGradients { step_count } => Method::IntegratedGradients { step_count },
+        ExplanationMethod::NearestExamples { .. } => return None,
     };
-    Explain { method: Some(method), ..Explain::default() }
+    Some(Explain { method: Some(method), ..Explain::default() })
 }

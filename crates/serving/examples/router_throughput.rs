@@ -83,6 +83,7 @@ async fn measure(router: Router, tasks: usize, time: Duration) -> f64 {
 
 fn table(model: Arc<Model>) -> RoutingTable {
     let deployed = Deployed {
+        nearest: None,
         id: "1".into(),
         model,
         model_name: "mlp".into(),

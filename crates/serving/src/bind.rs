@@ -91,7 +91,8 @@ impl<'a> Filling<'a> {
             return Err(format!("`{}`: expected {}, found {found}", self.input.name, self.expected()));
         }
         let before = self.data.len();
-        append(value, &mut self.data, 0).map_err(|e| format!("`{}`: {e}", self.input.name))?;
+        append(value, &mut self.data, self.input.missing, 0)
+            .map_err(|e| format!("`{}`: {e}", self.input.name))?;
         if self.data.len() - before != found.iter().product::<usize>() {
             return Err(format!(
                 "`{}`: lists of different lengths; expected {}",
@@ -173,11 +174,16 @@ fn shape_text(shape: Vec<usize>) -> String {
 /// How deep lists may nest; no tensor has as many dimensions.
 const DEPTH_MAX: usize = 32;
 
-fn append(value: &Value, data: &mut Data, depth: usize) -> Result<(), String> {
+fn append(value: &Value, data: &mut Data, missing: bool, depth: usize) -> Result<(), String> {
     match (value, data) {
         (Value::List(values), data) if depth < DEPTH_MAX => {
-            values.iter().try_for_each(|v| append(v, data, depth + 1))
+            values.iter().try_for_each(|v| append(v, data, missing, depth + 1))
         }
+        (Value::Null, Data::F32(all)) if missing => {
+            all.push(f32::NAN);
+            Ok(())
+        }
+        (Value::Null, _) => Err("a value is missing, and the model says nothing of missing values".into()),
         (Value::Number(v), Data::F32(all)) => float(*v).map(|v| all.push(v)),
         (Value::Numbers(v), Data::F32(all)) => {
             for v in v {
@@ -229,6 +235,7 @@ fn integer(v: f64) -> Result<i32, String> {
 pub(crate) fn table(inputs: &[Input], block: &RowBlock) -> Result<(Tensors, Vec<RowFault>), PredictError> {
     let sources =
         inputs.iter().map(|input| columns_of(input, inputs.len(), block)).collect::<Result<Vec<_>, _>>()?;
+    let missing: Vec<bool> = inputs.iter().map(|input| input.missing).collect();
     let mut data: Vec<Data> = inputs
         .iter()
         .zip(&sources)
@@ -238,7 +245,7 @@ pub(crate) fn table(inputs: &[Input], block: &RowBlock) -> Result<(Tensors, Vec<
     let mut rows = 0;
     for row in 0..block.rows() {
         let before: Vec<usize> = data.iter().map(Data::len).collect();
-        match append_row(&sources, block, row, &mut data) {
+        match append_row(&sources, &missing, block, row, &mut data) {
             Ok(()) => rows += 1,
             Err(reason) => {
                 faults.push(RowFault { row: block.row_number(row), reason });
@@ -286,21 +293,24 @@ fn columns_of(
 
 fn append_row(
     sources: &[(Vec<usize>, Vec<usize>)],
+    missing: &[bool],
     block: &RowBlock,
     row: usize,
     data: &mut [Data],
 ) -> Result<(), String> {
-    for ((columns, _), data) in sources.iter().zip(data) {
+    for (((columns, _), missing), data) in sources.iter().zip(missing).zip(data) {
         for &column in columns {
             let cell = block.cell(row, column);
-            append_cell(cell, data).map_err(|e| format!("column `{}`: {e}", block.names()[column]))?;
+            append_cell(cell, *missing, data)
+                .map_err(|e| format!("column `{}`: {e}", block.names()[column]))?;
         }
     }
     Ok(())
 }
 
-fn append_cell(cell: &str, data: &mut Data) -> Result<(), String> {
+fn append_cell(cell: &str, missing: bool, data: &mut Data) -> Result<(), String> {
     match data {
+        Data::F32(all) if missing && cell.trim().is_empty() => all.push(f32::NAN),
         Data::F32(all) => all.push(float(parse_number(cell).map_err(|e| e.to_string())?)?),
         Data::I32(all) => all.push(integer(parse_number(cell).map_err(|e| e.to_string())?)?),
         Data::Text(all) => all.push(cell.to_owned()),
@@ -373,11 +383,12 @@ mod tests {
     fn errors_name_the_instance_the_field_and_both_shapes() {
         let x = [input("x", DataType::F32, &[ANY, Dim::Fixed(3)])];
         let two = [input("a", DataType::I32, &[ANY]), input("b", DataType::Text, &[ANY])];
-        let cases: [(&[Input], &[&str], &str); 13] = [
+        let cases: [(&[Input], &[&str], &str); 14] = [
             (&x, &["[1,2,3]", "[1,2]"], "instance 1: `x`: expected float32[3], found a list of shape [2]"),
             (&x, &["5"], "instance 0: `x`: expected float32[3], found a number"),
             (&x, &[r#""abc""#], "`x`: expected float32[3], found a string"),
             (&x, &["null"], "found null"),
+            (&x, &["[1, null, 3]"], "`x`: a value is missing"),
             (&x, &[r#"[1, "b", 3]"#], "`x`: expected float32, found a string"),
             (&x, &["[[1,2,3]]"], "found a list of shape [1, 3]"),
             (&x, &["[1, 2, 1e300]"], "is not a finite float32 number"),

@@ -107,6 +107,7 @@ pub(crate) fn table(models: Vec<(&str, u32, Arc<Model>)>) -> RoutingTable {
         display_name: id.into(),
         weight,
         explain: None,
+        nearest: None,
     });
     let route = Route { deployed: deployed.collect() };
     RoutingTable { routes: HashMap::from([("e".to_owned(), route)]) }

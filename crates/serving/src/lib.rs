@@ -20,6 +20,7 @@ mod declared;
 mod dormant;
 mod embedder;
 mod error;
+mod examples;
 mod explain;
 mod file_state;
 #[cfg(test)]
@@ -45,6 +46,7 @@ pub use batcher::Limits;
 pub use counters::{BATCH_ROWS_BOUNDS, CounterSnapshot, HistogramSnapshot, TIME_US_BOUNDS};
 pub use embedder::{Embedder, EmbedderRoute, InputError, NamedEmbedder, TooLong};
 pub use error::{PredictError, ServeError};
+pub use examples::{Examples, NearExample, Vectors};
 pub use explain::{Attribution, Explain, Explanation, Method};
 pub use keras::KerasLoadError;
 pub use language::{
@@ -56,7 +58,8 @@ pub use model::Model;
 pub use predictions::{PredictionRow, Predictions};
 pub use predictor::{NamedPredictor, Pick, PredictorRoute};
 pub use router::{
-    Answer, Call, Chosen, Deployed, DeployedMetrics, ExplainAnswer, Route, Router, RoutingTable,
+    Answer, Call, Chosen, Deployed, DeployedMetrics, ExplainAnswer, NearAnswer, Nearest, Route, Router,
+    RoutingTable,
 };
 pub use runtime::{Runtime, RuntimeError};
 pub use tensor::open_onnxruntime;

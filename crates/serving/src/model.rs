@@ -158,8 +158,14 @@ impl Model {
         options: &LanguageOptions,
     ) -> Result<Model, LoadError> {
         let form = network.classes().map_or(Form::Tensors, |labels| Form::Classes(labels.to_vec()));
+        let plan = Plan::new(network.signature()).with_missing(|input| network.takes_missing(input));
         let model = Model::from_runtime(runtime(network, &source, options)?);
-        Ok(Model { form: Arc::new(form), gradients: Some(Gradients::of(Origin::Elsewhere(source))), ..model })
+        Ok(Model {
+            plan,
+            form: Arc::new(form),
+            gradients: Some(Gradients::of(Origin::Elsewhere(source))),
+            ..model
+        })
     }
 
     /// The model with what its artifact says, whose files lie in `directory`, done to its inputs and outputs.

@@ -27,6 +27,8 @@ pub(crate) struct Input {
     pub(crate) row: Vec<Dim>,
     /// Whether the model's own first dimension counts rows.
     leading: bool,
+    /// Whether values may be missing: these arrive as what is no number.
+    pub(crate) missing: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +54,7 @@ impl Plan {
                     _ => true,
                 };
                 let row = spec.shape[usize::from(leading)..].to_vec();
-                Input { name: spec.name.clone(), data_type: spec.data_type, row, leading }
+                Input { name: spec.name.clone(), data_type: spec.data_type, row, leading, missing: false }
             })
             .collect();
         let fixed = signature.inputs.iter().filter_map(|spec| match spec.shape.first() {
@@ -65,6 +67,14 @@ impl Plan {
             Mode::Single
         };
         Plan { inputs, mode }
+    }
+
+    /// Lets values be missing in the inputs of which `may` says so.
+    pub(crate) fn with_missing(mut self, may: impl Fn(&str) -> bool) -> Self {
+        for input in &mut self.inputs {
+            input.missing = input.data_type == DataType::F32 && may(&input.name);
+        }
+        self
     }
 
     /// What callers may give and are given: the model's own signature, with any number of rows where it counts rows.

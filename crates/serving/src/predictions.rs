@@ -137,6 +137,15 @@ impl Predictions {
         }
     }
 
+    /// The rows of the float output `name`, or of the first one, each as one list of numbers.
+    pub(crate) fn vectors(&self, name: Option<&str>) -> Option<Vec<Vec<f32>>> {
+        let is_meant = |(found, tensor): &&(String, Tensor)| {
+            tensor.as_f32().is_some() && name.is_none_or(|name| name == found)
+        };
+        let (_, output) = self.outputs.iter().find(is_meant)?;
+        (0..self.len()).map(|i| self.floats(output, i).map(<[f32]>::to_vec)).collect()
+    }
+
     /// The outputs by name and, of each, the shape of a row; for those who write a header.
     pub fn outputs(&self) -> impl Iterator<Item = (&str, &[usize])> {
         self.outputs.iter().map(|(name, t)| (name.as_str(), t.shape().get(1..).unwrap_or_default()))

@@ -15,6 +15,7 @@ use crate::batcher::{Batcher, Limits};
 use crate::bind::value_bytes;
 use crate::counters::{CounterSnapshot, Counters, bump};
 use crate::error::{PredictError, ServeError};
+use crate::examples::{Examples, NearExample, Vectors};
 use crate::explain::{Explain, Explanation};
 use crate::language::{LanguageExplain, LanguageExplanation, LanguageRoute};
 use crate::model::Model;
@@ -56,6 +57,17 @@ pub struct Deployed {
     pub weight: u32,
     /// How it explains when the request does not say; `None` for [`Explain::default`].
     pub explain: Option<Explain>,
+    /// Where it explains by examples instead.
+    pub nearest: Option<Nearest>,
+}
+
+/// Explanation by the examples nearest to an instance.
+#[derive(Debug, Clone)]
+pub struct Nearest {
+    /// The examples.
+    pub examples: Arc<Examples>,
+    /// How many of them a request gets that does not say.
+    pub count: usize,
 }
 
 /// What a caller says about a request.
@@ -83,6 +95,17 @@ impl Chosen {
 pub struct Answer {
     /// One row per instance, in order.
     pub predictions: Predictions,
+    /// The deployed model that answered.
+    pub deployed: Arc<Deployed>,
+}
+
+/// The examples nearest to instances, with the predictions where the model makes any, and who made them.
+#[derive(Debug, Clone)]
+pub struct NearAnswer {
+    /// Those of each instance, the nearest first.
+    pub nearest: Vec<Vec<NearExample>>,
+    /// One row per instance, in order.
+    pub predictions: Option<Predictions>,
     /// The deployed model that answered.
     pub deployed: Arc<Deployed>,
 }
@@ -310,6 +333,41 @@ impl Router {
         });
         let (predictions, explanations) = count(&live.batcher.counters, result.await)?;
         Ok(ExplainAnswer { explanations, predictions, deployed: live.deployed.clone() })
+    }
+
+    /// Explains `instances` by the examples nearest to each, `wanted` of them or as many as usual. `None` if the model that was chosen does not explain
+    /// so.
+    ///
+    /// # Errors
+    /// See [`ServeError`].
+    pub async fn nearest(
+        &self,
+        endpoint: &str,
+        instances: &[Value],
+        wanted: Option<usize>,
+        call: &Call<'_>,
+    ) -> Result<Option<NearAnswer>, ServeError> {
+        let live = self.choose_live(endpoint, call.deployed)?;
+        let Some(Nearest { examples, count: usual }) = live.deployed.nearest.clone() else { return Ok(None) };
+        let counters = &live.batcher.counters;
+        bump(&counters.explanations);
+        not_empty(instances)?;
+        let slot = self.shared.explaining.take().ok_or_else(|| {
+            bump(&counters.overloaded);
+            ServeError::Overloaded { retry_after: Duration::from_secs(1) }
+        })?;
+        let made = live.deployed.model.vectors(instances.to_vec(), examples.output(), call.deadline).await;
+        let Vectors { vectors, predictions } = made.inspect_err(|error| match error {
+            ServeError::BadInstance { .. } | ServeError::BadRequest { .. } => bump(&counters.bad_requests),
+            ServeError::DeadlineExceeded => bump(&counters.expired),
+            _ => bump(&counters.failed),
+        })?;
+        let number = wanted.unwrap_or(usual);
+        let result = run_on(&self.shared.explainers, call.deadline, slot, move |stop| {
+            examples.nearest(&vectors, number, stop)
+        });
+        let nearest = count(counters, result.await)?;
+        Ok(Some(NearAnswer { nearest, predictions, deployed: live.deployed.clone() }))
     }
 
     /// Explains an answer of a language model that was chosen for a caller of `project`. As [`Router::explain`] else.

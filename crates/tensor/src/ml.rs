@@ -7,18 +7,20 @@
 mod attributes;
 mod columns;
 mod layout;
+mod missing;
 mod pointwise;
 mod ports;
 mod predictors;
 mod products;
 mod reductions;
 mod shapes;
+mod support;
 mod text;
 mod transform;
 mod trees;
 mod value;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rten_onnx::onnx::{GraphProto, ModelProto, NodeProto};
 
@@ -128,6 +130,8 @@ pub(crate) struct Evaluator {
     signature: Signature,
     notes: Vec<String>,
     classes: Option<Vec<String>>,
+    /// Inputs that may have values missing.
+    missing: HashSet<String>,
 }
 
 impl std::fmt::Debug for Evaluator {
@@ -156,14 +160,12 @@ impl<'a> Places<'a> {
 }
 
 impl Evaluator {
-    /// The graph of a file that was inspected.
-    pub(crate) fn of(bytes: &[u8], inspection: &Inspection) -> Result<Evaluator, LoadError> {
-        if let Some(location) = inspection.external.first() {
-            return Err(LoadError::ExternalData {
-                location: location.clone(),
-                reason: "a model of ai.onnx.ml operators must hold its weights itself".to_owned(),
-            });
-        }
+    /// The graph of a file that was inspected. `external` are the files that constants are kept in, by name.
+    pub(crate) fn of(
+        bytes: &[u8],
+        inspection: &Inspection,
+        external: &[(String, Vec<u8>)],
+    ) -> Result<Evaluator, LoadError> {
         let model =
             ModelProto::parse_buf(bytes).map_err(|error| LoadError::NotOnnx { reason: error.to_string() })?;
         let opsets: HashMap<&str, i64> = model
@@ -178,7 +180,7 @@ impl Evaluator {
         let mut constants = Vec::new();
         for tensor in &graph.initializer {
             let name = tensor.name.as_deref().unwrap_or_default();
-            let read = attributes::read_tensor(tensor, texts.remove(name));
+            let read = attributes::read_constant(tensor, texts.remove(name), external);
             let value = read.map_err(|fault| invalid(format!("constant `{name}`: {}", fault.0)))?;
             constants.push((places.add(name)?, value));
         }
@@ -207,7 +209,13 @@ impl Evaluator {
             signature,
             notes: ports.notes,
             classes,
+            missing: missing::inputs(graph),
         })
+    }
+
+    /// Whether values of an input may be missing, which is to say no numbers.
+    pub(crate) fn takes_missing(&self, input: &str) -> bool {
+        self.missing.contains(input)
     }
 
     pub(crate) fn signature(&self) -> &Signature {
@@ -380,6 +388,8 @@ fn build(domain: &str, operator: &str) -> Option<Build> {
         (DOMAIN, "LinearRegressor") => predictors::linear_regressor,
         (DOMAIN, "Normalizer") => columns::normalizer,
         (DOMAIN, "OneHotEncoder") => columns::one_hot,
+        (DOMAIN, "SVMClassifier") => support::classifier,
+        (DOMAIN, "SVMRegressor") => support::regressor,
         (DOMAIN, "Scaler") => columns::scaler,
         (DOMAIN, "TreeEnsemble") => predictors::tree_ensemble,
         (DOMAIN, "TreeEnsembleClassifier") => predictors::tree_classifier,

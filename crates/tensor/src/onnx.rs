@@ -1,6 +1,6 @@
 //! [`OnnxModel`]: an ONNX file, loaded and run.
 //!
-//! The arithmetic is `rten`'s, or, for graphs with `ai.onnx.ml` nodes or nodes that take texts apart, that of [`crate::ml`], or where the
+//! The arithmetic is `rten`'s, or, for graphs with `ai.onnx.ml` nodes or with texts, that of [`crate::ml`], or where the
 //! operator has brought ONNX Runtime's library and that is faster ([`contest`]) or the only one, the library's. This module decides
 //! what reaches them: a file is walked over before it is parsed ([`inspect`]).
 
@@ -22,6 +22,8 @@ mod wire;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+
+use rten_onnx::onnx::DataType as Element;
 
 use crate::ml::{self, Evaluator};
 use crate::{Signature, Tensor, Tensors};
@@ -111,15 +113,17 @@ impl OnnxModel {
     ) -> Result<OnnxModel, LoadError> {
         let inspection =
             Inspection::of(&bytes).map_err(|refused| LoadError::NotOnnx { reason: refused.0 })?;
-        if inspection.operators.iter().any(|(domain, name)| ml::is_for(domain, name)) {
-            let evaluator = Box::new(file::guarded(|| Evaluator::of(&bytes, &inspection))?);
+        let locations: Vec<String> = inspection.external.iter().cloned().collect();
+        let takes_text = inspection.inputs.iter().any(|port| port.element == Some(Element::STRING));
+        if takes_text || inspection.operators.iter().any(|(domain, name)| ml::is_for(domain, name)) {
+            let external: Vec<_> = locations.iter().cloned().zip(read_external(&locations)?).collect();
+            let evaluator = Box::new(file::guarded(|| Evaluator::of(&bytes, &inspection, &external))?);
             let signature = evaluator.signature();
             let batched = ports::share_a_batch(signature, |name| inspection.batch_name(name));
             return Ok(OnnxModel(Engine::Evaluator { evaluator, batched }));
         }
         file::check_operators(&inspection)?;
         let ports = ports::declared(&inspection)?;
-        let locations: Vec<String> = inspection.external.iter().cloned().collect();
         let external: Vec<_> = locations.iter().cloned().zip(read_external(&locations)?).collect();
         let size = bytes.len() + external.iter().map(|(_, content)| content.len()).sum::<usize>();
         let copy = foreign::is_open().then(|| bytes.clone());
@@ -179,6 +183,15 @@ impl OnnxModel {
         match &self.0 {
             Engine::Network(_) | Engine::Foreign(_) => None,
             Engine::Evaluator { evaluator, .. } => evaluator.classes(),
+        }
+    }
+
+    /// Whether values of an input may be missing, which is to say no numbers: whether the graph fills them in, or decides
+    /// by trees, which have a branch for them.
+    pub fn takes_missing(&self, input: &str) -> bool {
+        match &self.0 {
+            Engine::Network(_) | Engine::Foreign(_) => false,
+            Engine::Evaluator { evaluator, .. } => evaluator.takes_missing(input),
         }
     }
 

@@ -4,7 +4,9 @@ mod requests;
 
 use std::collections::BTreeMap;
 
-use control::{BatchJob, Job, JobCollection, JobKind, JobState, NewBatch, Parent};
+use control::{
+    BatchJob, InstanceFields, InstanceType, Job, JobCollection, JobKind, JobState, NewBatch, Parent,
+};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -45,6 +47,8 @@ struct JobWire {
     #[serde(default)]
     model: String,
     input_config: InputWire,
+    #[serde(default)]
+    instance_config: Option<InstanceWire>,
     output_config: OutputWire,
     #[serde(default)]
     model_parameters: Option<Value>,
@@ -64,6 +68,36 @@ struct InputWire {
     #[serde(default)]
     instances_format: String,
     gcs_source: SourceWire,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct InstanceWire {
+    #[serde(default)]
+    instance_type: String,
+    #[serde(default)]
+    key_field: String,
+    #[serde(default)]
+    included_fields: Vec<String>,
+    #[serde(default)]
+    excluded_fields: Vec<String>,
+}
+
+impl InstanceWire {
+    fn fields(self) -> Result<InstanceFields, Fault> {
+        let kind = match self.instance_type.as_str() {
+            "" => InstanceType::AsWritten,
+            "object" => InstanceType::Object,
+            "array" => InstanceType::Array,
+            other => {
+                return Err(Fault::invalid(format!(
+                    "batchPredictionJob.instanceConfig.instanceType is `{other}`; `object` and `array` are supported"
+                )));
+            }
+        };
+        let key = (!self.key_field.is_empty()).then_some(self.key_field);
+        Ok(InstanceFields { included: self.included_fields, excluded: self.excluded_fields, key, kind })
+    }
 }
 
 #[derive(Deserialize)]
@@ -108,6 +142,7 @@ async fn create(mut rpc: Rpc) -> Result<Value, Fault> {
             &job.output_config.predictions_format,
         )?,
         output_uri_prefix: job.output_config.gcs_destination.output_uri_prefix,
+        fields: job.instance_config.map(InstanceWire::fields).transpose()?.unwrap_or_default(),
         explain: job.generate_explanation,
         protocol: super::PROTOCOL.name.to_owned(),
         as_written,

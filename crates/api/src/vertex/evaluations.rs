@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use control::{Evaluation, NewEvaluation, NewEvaluationImport, RowFormat, Slice};
+use control::{Evaluation, LabelSets, NewEvaluation, NewEvaluationImport, RowFormat, Slice};
 use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -139,9 +139,36 @@ struct EvaluateWire {
     /// Columns to slice by.
     #[serde(default)]
     slice_by: Vec<String>,
+    /// How labels are read and predicted, where a row may have any number of them.
+    #[serde(default)]
+    multi_label: Option<LabelSetsWire>,
     /// The version to compare it with on the same rows, by resource name.
     #[serde(default)]
     against: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct LabelSetsWire {
+    /// What stands between labels in a cell; `|` when absent. In JSONL they are a list.
+    #[serde(default)]
+    separator: Option<String>,
+    /// A label with a score of at least this is predicted; 0.5 when absent.
+    #[serde(default)]
+    threshold: Option<f32>,
+    /// What the scores are of, in their order, where the model does not say.
+    #[serde(default)]
+    labels: Vec<String>,
+}
+
+impl LabelSetsWire {
+    fn sets(self) -> LabelSets {
+        LabelSets {
+            separator: self.separator.unwrap_or_else(|| "|".to_owned()),
+            threshold: self.threshold.unwrap_or(0.5),
+            labels: self.labels,
+        }
+    }
 }
 
 fn csv() -> String {
@@ -187,6 +214,7 @@ async fn evaluate(call: Call, schema: Arc<Schema>, template: &Template) -> Resul
         format: row_format("instancesFormat", &wire.instances_format)?,
         target: wire.target_column,
         slice_by: wire.slice_by,
+        multi_label: wire.multi_label.map(LabelSetsWire::sets),
         against: wire.against,
         ..NewEvaluation::default()
     };

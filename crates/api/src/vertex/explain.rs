@@ -11,7 +11,7 @@ use formats::Value as Row;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use serving::{Attribution, Explain, Explanation, Method};
+use serving::{Attribution, Explain, Explanation, Method, NearAnswer, NearExample};
 
 use super::explain_answer;
 use super::explanation::{ParametersWire, method};
@@ -51,6 +51,16 @@ struct OverrideWire {
     parameters: Option<ParametersWire>,
     #[serde(default)]
     metadata: Option<MetadataOverrideWire>,
+    #[serde(default)]
+    examples_override: Option<ExamplesOverrideWire>,
+}
+
+/// `ExamplesOverride`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ExamplesOverrideWire {
+    #[serde(default)]
+    neighbor_count: u32,
 }
 
 #[derive(Deserialize)]
@@ -84,6 +94,8 @@ async fn explain(call: Call, schema: &Schema, template: &Template) -> Result<Res
     let missing = || Fault::invalid("field `instances` is missing: a list, one item per explanation");
     let instances = request.instances.ok_or_else(missing)?;
     let deployed = request.deployed_model_id.as_deref().filter(|id| !id.is_empty());
+    let count = request.explanation_spec_override.as_ref().and_then(|wire| wire.examples_override.as_ref());
+    let count = count.map(|examples| neighbors(examples.neighbor_count)).transpose()?;
     let mut wanted = match request.explanation_spec_override {
         Some(wire) => wanted(wire)?,
         None => None,
@@ -99,6 +111,23 @@ async fn explain(call: Call, schema: &Schema, template: &Template) -> Result<Res
         wanted.get_or_insert_default().output = label;
     }
     let call = serving::Call { deadline: Instant::now() + app.limits.explain_timeout, deployed };
+    if wanted.is_none() {
+        let near = app.router.nearest(&endpoint, &instances, count, &call).await;
+        match near.map_err(|e| refused(&app, &endpoint, deployed, e))? {
+            Some(answer) => {
+                let used = Amount { rows: answer.nearest.len() as u64, ..Amount::default() };
+                metering::explained(&app, &answer.deployed, used);
+                return near_reply(schema, &answer);
+            }
+            None if count.is_some() => {
+                return Err(Fault::invalid(
+                    "field `explanationSpecOverride.examplesOverride`: the model was uploaded without examples; give \
+                     `explanationSpec.parameters.examples` with a version",
+                ));
+            }
+            None => {}
+        }
+    }
     let answer = app.router.explain(&endpoint, instances, wanted, &call).await;
     let answer = answer.map_err(|e| refused(&app, &endpoint, deployed, e))?;
     let used = Amount { rows: answer.predictions.len() as u64, ..Amount::default() };
@@ -107,6 +136,32 @@ async fn explain(call: Call, schema: &Schema, template: &Template) -> Result<Res
         "explanations": answer.explanations.iter().map(explanation).collect::<Vec<_>>(),
         "deployedModelId": answer.deployed.id,
         "predictions": to_json(&Rows(&answer.predictions))?,
+    });
+    let message =
+        schema.message("ExplainResponse").map_err(|e| Fault::internal("describing the reply", e))?;
+    json_reply(StatusCode::OK, &sendable(&message, &reply)?)
+}
+
+/// How many examples are wanted.
+fn neighbors(count: u32) -> Result<usize, Fault> {
+    match count {
+        1..=1000 => Ok(count as usize),
+        _ => Err(Fault::invalid(format!(
+            "explanationSpecOverride.examplesOverride.neighborCount is {count}; it must be 1 to 1000"
+        ))),
+    }
+}
+
+/// `ExplainResponse` with neighbours.
+fn near_reply(schema: &Schema, answer: &NearAnswer) -> Result<Response, Fault> {
+    let neighbor = |near: &NearExample| json!({"neighborId": near.id, "neighborDistance": near.distance});
+    let explanation =
+        |near: &Vec<NearExample>| json!({"neighbors": near.iter().map(neighbor).collect::<Vec<_>>()});
+    let predictions = answer.predictions.as_ref().map_or(Ok(json!([])), |rows| to_json(&Rows(rows)))?;
+    let reply = json!({
+        "explanations": answer.nearest.iter().map(explanation).collect::<Vec<_>>(),
+        "deployedModelId": answer.deployed.id,
+        "predictions": predictions,
     });
     let message =
         schema.message("ExplainResponse").map_err(|e| Fault::internal("describing the reply", e))?;
@@ -129,7 +184,7 @@ fn label(parameters: Option<&Row>) -> Result<Option<String>, Fault> {
 
 /// What the request asks for in place of the deployed model's own specification.
 fn wanted(wire: OverrideWire) -> Result<Option<Explain>, Fault> {
-    let method = method(&wire.parameters.unwrap_or_default())?.map(to_serving);
+    let method = method(&wire.parameters.unwrap_or_default())?.map(to_serving).transpose()?;
     let inputs = wire.metadata.map(|metadata| metadata.inputs).unwrap_or_default();
     let baselines: Vec<(String, Row)> = inputs
         .into_iter()
@@ -153,10 +208,15 @@ fn paths(wanted: Option<&Explain>) -> Result<Option<u32>, Fault> {
     }
 }
 
-fn to_serving(method: ExplanationMethod) -> Method {
+fn to_serving(method: ExplanationMethod) -> Result<Method, Fault> {
     match method {
-        ExplanationMethod::SampledShapley { path_count } => Method::SampledShapley { path_count },
-        ExplanationMethod::IntegratedGradients { step_count } => Method::IntegratedGradients { step_count },
+        ExplanationMethod::SampledShapley { path_count } => Ok(Method::SampledShapley { path_count }),
+        ExplanationMethod::IntegratedGradients { step_count } => {
+            Ok(Method::IntegratedGradients { step_count })
+        }
+        ExplanationMethod::NearestExamples { .. } => Err(Fault::invalid(
+            "examples are indexed when a version is uploaded; a request says how many with `examplesOverride`",
+        )),
     }
 }
 

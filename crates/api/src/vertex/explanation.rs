@@ -1,6 +1,6 @@
 //! Explanation specifications: how a model explains when a request does not say.
 
-use control::{ExplanationMethod, ExplanationSpec};
+use control::{ExampleSource, ExplanationMethod, ExplanationSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -17,7 +17,7 @@ pub(super) struct SpecWire {
     pub(super) metadata: Option<Metadata>,
 }
 
-/// `ExplanationParameters`: the method. What is left out here (XRAI, examples, noise, top-k) is refused.
+/// `ExplanationParameters`: the method. What is left out here (XRAI, noise, top-k) is refused.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct ParametersWire {
@@ -25,6 +25,44 @@ pub(super) struct ParametersWire {
     sampled_shapley_attribution: Option<ShapleyWire>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     integrated_gradients_attribution: Option<GradientsWire>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    examples: Option<ExamplesWire>,
+}
+
+/// `Examples`. The search is exact, whatever precision is asked for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ExamplesWire {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    example_gcs_source: Option<ExampleSourceWire>,
+    #[serde(default)]
+    neighbor_count: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    presets: Option<PresetsWire>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ExampleSourceWire {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    data_format: Option<Value>,
+    gcs_source: UrisWire,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct UrisWire {
+    #[serde(default)]
+    uris: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct PresetsWire {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    query: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    modality: Option<Value>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -59,11 +97,14 @@ pub(super) struct Metadata {
 pub(super) fn from_wire(wire: SpecWire) -> Result<ExplanationSpec, Fault> {
     let method = method(&wire.parameters)?.ok_or_else(|| {
         Fault::invalid(
-            "explanationSpec.parameters names no method: give sampledShapleyAttribution or \
-             integratedGradientsAttribution",
+            "explanationSpec.parameters names no method: give sampledShapleyAttribution, \
+             integratedGradientsAttribution or examples",
         )
     })?;
-    Ok(ExplanationSpec { method, as_written: to_json(&wire)? })
+    let outputs = wire.metadata.iter().flat_map(|metadata| metadata.outputs.values());
+    let output = outputs.into_iter().find_map(|output| output.get("outputTensorName")?.as_str());
+    let examples = wire.parameters.examples.as_ref().map(|examples| source(examples, output)).transpose()?;
+    Ok(ExplanationSpec { method, examples, as_written: to_json(&wire)? })
 }
 
 /// The method that `wire` names, if any.
@@ -71,18 +112,38 @@ pub(super) fn from_wire(wire: SpecWire) -> Result<ExplanationSpec, Fault> {
 /// # Errors
 /// If it names two, or an effort that cannot be.
 pub(super) fn method(wire: &ParametersWire) -> Result<Option<ExplanationMethod>, Fault> {
-    match (&wire.sampled_shapley_attribution, &wire.integrated_gradients_attribution) {
-        (None, None) => Ok(None),
-        (Some(shapley), None) => {
+    let ParametersWire { sampled_shapley_attribution, integrated_gradients_attribution, examples } = wire;
+    match (sampled_shapley_attribution, integrated_gradients_attribution, examples) {
+        (None, None, None) => Ok(None),
+        (Some(shapley), None, None) => {
             let path_count = effort("sampledShapleyAttribution.pathCount", shapley.path_count, 50)?;
             Ok(Some(ExplanationMethod::SampledShapley { path_count }))
         }
-        (None, Some(gradients)) => {
+        (None, Some(gradients), None) => {
             let step_count = effort("integratedGradientsAttribution.stepCount", gradients.step_count, 100)?;
             Ok(Some(ExplanationMethod::IntegratedGradients { step_count }))
         }
-        (Some(_), Some(_)) => Err(Fault::invalid("an explanation has one method, not two")),
+        (None, None, Some(examples)) => {
+            let neighbor_count = effort("examples.neighborCount", examples.neighbor_count, 1000)?;
+            Ok(Some(ExplanationMethod::NearestExamples { neighbor_count }))
+        }
+        _ => Err(Fault::invalid("an explanation has one method, not two")),
     }
+}
+
+/// Where the examples lie.
+fn source(wire: &ExamplesWire, output: Option<&str>) -> Result<ExampleSource, Fault> {
+    const FIELD: &str = "explanationSpec.parameters.examples.exampleGcsSource";
+    let missing = || Fault::invalid(format!("{FIELD} is missing: say where the examples lie"));
+    let source = wire.example_gcs_source.as_ref().ok_or_else(missing)?;
+    let format = source.data_format.as_ref();
+    if format.is_some_and(|format| !matches!(format.as_str(), Some("JSONL" | "DATA_FORMAT_UNSPECIFIED"))) {
+        return Err(Fault::invalid(format!("{FIELD}.dataFormat must be JSONL")));
+    }
+    if source.gcs_source.uris.is_empty() {
+        return Err(Fault::invalid(format!("{FIELD}.gcsSource.uris is empty")));
+    }
+    Ok(ExampleSource { uris: source.gcs_source.uris.clone(), output: output.map(str::to_owned), index: None })
 }
 
 fn effort(name: &str, value: i64, max: u32) -> Result<u32, Fault> {

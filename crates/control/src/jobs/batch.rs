@@ -11,6 +11,7 @@ mod encode;
 mod explain;
 mod language;
 mod publish;
+mod select;
 
 use std::time::Instant;
 

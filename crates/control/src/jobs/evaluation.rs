@@ -20,7 +20,9 @@ use super::pipeline::ordered;
 use super::rows::{Chunk, Place, RowReader, Rows, resolve};
 use super::runner::Done;
 use crate::store::Record;
-use crate::{Error, Evaluation, EvaluationJob, JobKind, JobState, OperationResult, Result, Slice, Timestamp};
+use crate::{
+    Error, Evaluation, EvaluationJob, JobKind, JobState, LabelSets, OperationResult, Result, Slice, Timestamp,
+};
 
 /// Values of a column that are told apart; a column with more is no category and gives no slices.
 const SLICES_MAX: usize = 100;
@@ -39,6 +41,7 @@ struct Evaluator<'a> {
     model: LoadedModel,
     target: String,
     slice_by: &'a [String],
+    sets: Option<&'a LabelSets>,
     /// Columns that a model which takes columns in their order is not shown.
     hidden: &'a [String],
     /// What the classes are called, where the client says.
@@ -75,6 +78,7 @@ pub(super) fn run(context: &Context, job: &EvaluationJob) -> Result<Done> {
         model,
         target: target.clone(),
         slice_by: &job.slice_by,
+        sets: job.multi_label.as_ref(),
         hidden: &job.slice_by,
         labels: &job.class_labels,
         idle: Mutex::default(),
@@ -85,8 +89,9 @@ pub(super) fn run(context: &Context, job: &EvaluationJob) -> Result<Done> {
             let version = context.version(&against.model, against.version)?;
             let model = LoadedModel::load(context, &version)?;
             let idle = Mutex::default();
-            let (hidden, labels) = (&job.slice_by[..], &job.class_labels[..]);
-            Some(Evaluator { model, target, slice_by: &[], hidden, labels, idle })
+            let (sets, hidden) = (job.multi_label.as_ref(), &job.slice_by[..]);
+            let labels = &job.class_labels[..];
+            Some(Evaluator { model, target, slice_by: &[], sets, hidden, labels, idle })
         }
     };
     let pairs = Pairs::default();
@@ -209,13 +214,13 @@ impl Evaluator<'_> {
                 faults.extend(failed);
                 let seen = rows.iter().map(|row| Seen {
                     number: block.row_number(*row),
-                    truth: block.cell(*row, target).to_owned(),
+                    truth: self.split(block.cell(*row, target)),
                     slices: slices
                         .iter()
                         .map(|column| block.cell(*row, column.unwrap_or(usize::MAX)).to_owned())
                         .collect(),
                 });
-                measure.observe((self.slice_by, self.labels), &predictions, seen, &mut faults)?
+                measure.observe(self, &predictions, seen, &mut faults)?
             }
             Rows::Values(values) => self.measure_values(uri, values, &mut measure, &mut faults)?,
         };
@@ -256,8 +261,9 @@ impl Evaluator<'_> {
     ) -> Result<Errors> {
         let (mut instances, mut seen) = (Vec::new(), Vec::new());
         for (number, value) in values {
-            let Some(truth) = value.get(&self.target).and_then(text) else {
-                let reason = format!("the field `{}` is missing or no single value", self.target);
+            let Some(truth) = value.get(&self.target).and_then(|value| self.truth(value)) else {
+                let what = if self.sets.is_some() { "no list of labels" } else { "no single value" };
+                let reason = format!("the field `{}` is missing or {what}", self.target);
                 faults.push(RowFault { row: *number, reason });
                 continue;
             };
@@ -272,14 +278,31 @@ impl Evaluator<'_> {
         let mut errors = Vec::new();
         for (start, predictions) in runs {
             let run = seen.get(start..start + predictions.len()).unwrap_or_default();
-            errors.extend(measure.observe(
-                (self.slice_by, self.labels),
-                &predictions,
-                run.iter().cloned(),
-                faults,
-            )?);
+            errors.extend(measure.observe(self, &predictions, run.iter().cloned(), faults)?);
         }
         Ok(errors)
+    }
+
+    /// The labels, or the one value, in a cell.
+    fn split(&self, cell: &str) -> Vec<String> {
+        match self.sets {
+            None => vec![cell.to_owned()],
+            Some(sets) => {
+                let labels = cell.split(sets.separator.as_str()).map(str::trim);
+                labels.filter(|label| !label.is_empty()).map(str::to_owned).collect()
+            }
+        }
+    }
+
+    /// The same of a field: a list where there may be several labels, or what a cell would hold.
+    fn truth(&self, value: &Value) -> Option<Vec<String>> {
+        match (value, self.sets) {
+            (Value::List(labels), Some(_)) => labels.iter().map(text).collect(),
+            (Value::Numbers(labels), Some(_)) => {
+                labels.iter().map(|label| text(&Value::Number(*label))).collect()
+            }
+            (value, _) => text(value).map(|text| self.split(&text)),
+        }
     }
 
     fn no_target(&self, uri: &str, names: &[String]) -> Error {
@@ -308,7 +331,8 @@ impl Evaluator<'_> {
 #[derive(Clone)]
 struct Seen {
     number: u64,
-    truth: String,
+    /// One value, or the labels where there may be any number.
+    truth: Vec<String>,
     slices: Vec<String>,
 }
 
@@ -316,7 +340,7 @@ impl Measure {
     /// Counts rows with their predictions; gives their errors. Rows whose truth cannot be used are faults.
     fn observe(
         &mut self,
-        (slice_by, labels): (&[String], &[String]),
+        evaluator: &Evaluator<'_>,
         predictions: &Predictions,
         seen: impl Iterator<Item = Seen>,
         faults: &mut Vec<RowFault>,
@@ -324,7 +348,7 @@ impl Measure {
         if predictions.is_empty() {
             return Ok(Vec::new());
         }
-        self.begin(slice_by, labels, predictions)?;
+        self.begin(evaluator, predictions)?;
         let places: HashMap<&str, usize> =
             self.labels.iter().enumerate().map(|(place, label)| (label.as_str(), place)).collect();
         let mut errors = Vec::new();
@@ -341,11 +365,16 @@ impl Measure {
     }
 
     /// Decides, from the first predictions, what is measured.
-    fn begin(&mut self, slice_by: &[String], given: &[String], predictions: &Predictions) -> Result<()> {
+    fn begin(&mut self, evaluator: &Evaluator<'_>, predictions: &Predictions) -> Result<()> {
         if self.figures.is_some() {
             return Ok(());
         }
+        let given = evaluator.labels;
         let figures = match (predictions.scores(0), predictions.value(0)) {
+            (Some(scores), _) if let Some(sets) = evaluator.sets => {
+                self.labels = sets.of(predictions.labels(), scores.len())?;
+                Figures::labels(self.labels.len(), sets.threshold, analysis::Options::default())?
+            }
             (None, Some(_)) if !given.is_empty() => {
                 return Err(Error::invalid("the model answers a number, and class labels are given for it"));
             }
@@ -360,7 +389,7 @@ impl Measure {
                 ));
             }
         };
-        for column in slice_by {
+        for column in evaluator.slice_by {
             self.slices.push(Slices::new(column, SLICES_MAX, figures.for_slice(self.labels.len())?));
         }
         self.figures = Some(figures);
@@ -451,22 +480,34 @@ fn observe_row<'a>(
     figures: impl Iterator<Item = &'a mut Figures>,
     predictions: &Predictions,
     row: usize,
-    truth: &str,
+    truth: &[String],
     places: &HashMap<&str, usize>,
 ) -> std::result::Result<Option<RowError>, String> {
+    let place = |truth: &String| {
+        let place = places.get(truth.as_str()).copied();
+        place.ok_or_else(|| format!("`{}` is none of the model's classes", short(truth)))
+    };
+    let single = || truth.first().ok_or_else(|| "the truth is missing".to_owned());
     let mut error = None;
     for figures in figures {
         error = Some(match figures {
             Figures::Classes(classes) => {
-                let place = places
-                    .get(truth)
-                    .ok_or_else(|| format!("`{}` is none of the model's classes", short(truth)))?;
+                let place = place(single()?)?;
                 let scores = predictions.scores(row).unwrap_or_default();
-                classes.observe(*place, scores).map_err(|e| e.to_string())?;
-                RowError::of_scores(*place, scores).map_err(|e| e.to_string())?
+                classes.observe(place, scores).map_err(|e| e.to_string())?;
+                RowError::of_scores(place, scores).map_err(|e| e.to_string())?
+            }
+            Figures::Labels(labels, threshold) => {
+                let mut right = vec![false; places.len()];
+                for label in truth {
+                    right[place(label)?] = true;
+                }
+                let scores = predictions.scores(row).unwrap_or_default();
+                labels.observe(&right, scores).map_err(|e| e.to_string())?;
+                RowError::of_labels(&right, scores, *threshold).map_err(|e| e.to_string())?
             }
             Figures::Value(values) => {
-                let truth = parse_number(truth).map_err(|e| format!("the truth: {e}"))?;
+                let truth = parse_number(single()?).map_err(|e| format!("the truth: {e}"))?;
                 let value = as_written(predictions.value(row).unwrap_or(f32::NAN));
                 values.observe(truth, value).map_err(|e| e.to_string())?;
                 RowError::of_value(truth, value).map_err(|e| e.to_string())?
@@ -474,6 +515,23 @@ fn observe_row<'a>(
         });
     }
     Ok(error)
+}
+
+impl LabelSets {
+    /// What the scores are of: as the job says, or the model, or numbers.
+    fn of(&self, known: Option<&[String]>, scores: usize) -> Result<Vec<String>> {
+        match (self.labels.as_slice(), known) {
+            ([], Some(known)) => Ok(known.to_vec()),
+            ([], None) => Ok((0..scores).map(|label| label.to_string()).collect()),
+            (labels, _) if labels.len() == scores => Ok(labels.to_vec()),
+            (labels, _) => {
+                let labels = labels.len();
+                Err(Error::invalid(format!(
+                    "multiLabel.labels names {labels} labels; the model gives {scores} scores"
+                )))
+            }
+        }
+    }
 }
 
 fn short(text: &str) -> String {

@@ -1,8 +1,8 @@
 //! Figures of an evaluation: taken by [`Figures`], written in Vertex's schemas by [`Figures::json`].
 
 use analysis::{
-    Area, ClassMetrics, Classification, ClassificationMetrics, ConfidencePoint, Options, Regression,
-    RegressionMetrics,
+    Area, ClassMetrics, Classification, ClassificationMetrics, ConfidencePoint, MultiLabel,
+    MultiLabelMetrics, Options, Regression, RegressionMetrics,
 };
 use serde_json::{Value, json};
 
@@ -21,6 +21,8 @@ pub(super) const REGRESSION_SCHEMA: &str =
 pub(super) enum Figures {
     /// Of a classifier.
     Classes(Classification),
+    /// Of a classifier of which any number of labels may be right, at a threshold.
+    Labels(MultiLabel, f32),
     /// Of a regression.
     Value(Regression),
 }
@@ -34,10 +36,21 @@ impl Figures {
             .ok_or_else(|| Error::invalid(format!("a model with {classes} classes cannot be measured")))
     }
 
+    /// For `labels` labels of which any number may be right.
+    pub(super) fn labels(labels: usize, threshold: f32, options: Options) -> Result<Self> {
+        let figures = MultiLabel::new(labels, threshold, options);
+        figures
+            .map(|figures| Figures::Labels(figures, threshold))
+            .ok_or_else(|| Error::invalid(format!("a model with {labels} labels cannot be measured")))
+    }
+
     /// The same, empty, with less memory: for one slice of many.
     pub(super) fn for_slice(&self, classes: usize) -> Result<Self> {
         match self {
             Figures::Classes(_) => Figures::classes(classes, Options::default().for_slice()),
+            Figures::Labels(_, threshold) => {
+                Figures::labels(classes, *threshold, Options::default().for_slice())
+            }
             Figures::Value(_) => Ok(Figures::Value(Regression::new())),
         }
     }
@@ -47,6 +60,9 @@ impl Figures {
         let differ = || Error::new(ErrorCode::Internal, "the model changed its kind while it was measured");
         match (self, other) {
             (Figures::Classes(ours), Figures::Classes(theirs)) => ours.merge(theirs).map_err(|_| differ()),
+            (Figures::Labels(ours, _), Figures::Labels(theirs, _)) => {
+                ours.merge(theirs).map_err(|_| differ())
+            }
             (Figures::Value(ours), Figures::Value(theirs)) => {
                 ours.merge(theirs);
                 Ok(())
@@ -59,6 +75,7 @@ impl Figures {
     pub(super) fn rows(&self) -> u64 {
         match self {
             Figures::Classes(figures) => figures.rows(),
+            Figures::Labels(figures, _) => figures.rows(),
             Figures::Value(figures) => figures.rows(),
         }
     }
@@ -66,7 +83,7 @@ impl Figures {
     /// The schema of [`Figures::json`].
     pub(super) fn schema(&self) -> &'static str {
         match self {
-            Figures::Classes(_) => CLASSIFICATION_SCHEMA,
+            Figures::Classes(_) | Figures::Labels(..) => CLASSIFICATION_SCHEMA,
             Figures::Value(_) => REGRESSION_SCHEMA,
         }
     }
@@ -78,6 +95,11 @@ impl Figures {
                 let metrics = figures.metrics();
                 let classes = labels.iter().cloned().zip(metrics.per_class.iter().map(class_json)).collect();
                 (classification_json(&metrics, labels), classes)
+            }
+            Figures::Labels(figures, threshold) => {
+                let metrics = figures.metrics();
+                let classes = labels.iter().cloned().zip(metrics.per_label.iter().map(class_json)).collect();
+                (labels_json(&metrics, labels, *threshold), classes)
             }
             Figures::Value(figures) => {
                 (figures.metrics().map_or(Value::Null, |m| regression_json(&m)), Vec::new())
@@ -107,6 +129,24 @@ fn classification_json(metrics: &ClassificationMetrics, labels: &[String]) -> Va
         "macro": averages_json(&metrics.macro_),
         "weighted": averages_json(&metrics.weighted),
         "perClass": per_class,
+    })
+}
+
+/// In the same schema, without what supposes one class a row.
+fn labels_json(metrics: &MultiLabelMetrics, labels: &[String], threshold: f32) -> Value {
+    let per_label: Vec<Value> =
+        labels.iter().zip(&metrics.per_label).map(|(label, figures)| summary_json(label, figures)).collect();
+    json!({
+        "auPrc": area(metrics.micro.average_precision),
+        "auRoc": area(metrics.micro.roc_auc),
+        "subsetAccuracy": metrics.subset_accuracy,
+        "hammingLoss": metrics.hamming_loss,
+        "threshold": analysis::as_written(threshold),
+        "rowCount": metrics.rows,
+        "micro": averages_json(&metrics.micro),
+        "macro": averages_json(&metrics.macro_),
+        "weighted": averages_json(&metrics.weighted),
+        "perClass": per_label,
     })
 }
 

@@ -10,7 +10,7 @@ use tensor::features::{ColumnKind, InputColumn};
 
 use super::context::Context;
 use super::images::{self, Images};
-use crate::{Error, ErrorCode, Result, Version};
+use crate::{Error, ErrorCode, InstanceType, Result, Version};
 
 /// A version ready to predict the rows of a job.
 pub(super) struct LoadedModel {
@@ -64,6 +64,16 @@ impl LoadedModel {
         match self.model.columns() {
             Some(columns) => columns.iter().any(|column| column.name == name),
             None => self.model.ports().inputs.iter().any(|input| input.name == name),
+        }
+    }
+
+    /// Whether the columns of a table are taken in this form.
+    pub(super) fn takes_table_as(&self, kind: InstanceType) -> bool {
+        let by_name = self.takes_columns_by_name() || self.model.signature().inputs.len() > 1;
+        match kind {
+            InstanceType::AsWritten => true,
+            InstanceType::Object => by_name,
+            InstanceType::Array => !by_name,
         }
     }
 

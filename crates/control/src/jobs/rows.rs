@@ -26,37 +26,37 @@ const INPUTS_MAX: usize = 10_000;
 
 /// An object to read, or a folder of images, and the version of it that was found when the job began.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct InputObject {
-    pub(super) uri: String,
+pub(crate) struct InputObject {
+    pub(crate) uri: String,
     etag: String,
     size: u64,
 }
 
 /// Some rows of one input.
-pub(super) struct Chunk {
+pub(crate) struct Chunk {
     /// Which input.
-    pub(super) input: usize,
-    pub(super) rows: Rows,
+    pub(crate) input: usize,
+    pub(crate) rows: Rows,
     /// Rows between these that could not be decoded.
-    pub(super) faults: Vec<RowFault>,
+    pub(crate) faults: Vec<RowFault>,
     /// Where the input goes on after this chunk.
-    pub(super) after: Position,
+    pub(crate) after: Position,
 }
 
 /// One row as it is written.
-pub(super) struct Line {
+pub(crate) struct Line {
     /// Which input.
-    pub(super) input: usize,
+    pub(crate) input: usize,
     /// Its number there.
-    pub(super) row: u64,
+    pub(crate) row: u64,
     /// Its bytes, or why it cannot be read.
-    pub(super) text: std::result::Result<Bytes, String>,
+    pub(crate) text: std::result::Result<Bytes, String>,
     /// Where the input goes on after it.
-    pub(super) after: Position,
+    pub(crate) after: Position,
 }
 
 /// Decoded rows.
-pub(super) enum Rows {
+pub(crate) enum Rows {
     /// Of CSV.
     Table(RowBlock),
     /// Of JSON Lines, or of a folder: the row's number and its value.
@@ -65,14 +65,14 @@ pub(super) enum Rows {
 
 /// Where to begin: an input, a place in it and, for CSV, its header.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Place {
-    pub(super) input: usize,
-    pub(super) position: Position,
-    pub(super) names: Option<Vec<String>>,
+pub(crate) struct Place {
+    pub(crate) input: usize,
+    pub(crate) position: Position,
+    pub(crate) names: Option<Vec<String>>,
 }
 
 /// Reads the rows of `inputs` in order. Memory: a few blocks of the object and one chunk.
-pub(super) struct RowReader {
+pub(crate) struct RowReader {
     storage: Storage,
     runtime: Handle,
     inputs: Arc<[InputObject]>,
@@ -98,7 +98,7 @@ enum Decoder {
 }
 
 /// The objects that `uris` name. `gs://bucket/dir/*.csv` names all that match, by name; `gs://bucket/dir/` the images below.
-pub(super) async fn resolve(storage: &Storage, uris: &[String]) -> Result<Vec<InputObject>> {
+pub(crate) async fn resolve(storage: &Storage, uris: &[String]) -> Result<Vec<InputObject>> {
     let mut inputs = Vec::new();
     for uri in uris {
         match uri.split_once('*') {
@@ -140,7 +140,7 @@ async fn matching(storage: &Storage, uri: &str, before: &str, after: &str) -> Re
 
 impl RowReader {
     /// A reader that begins at `place`. `runtime` does the reading proper.
-    pub(super) fn new(
+    pub(crate) fn new(
         storage: Storage,
         runtime: Handle,
         inputs: Arc<[InputObject]>,
@@ -160,19 +160,19 @@ impl RowReader {
     }
 
     /// The same reader, which takes the SHA-256 of all bytes read on the way.
-    pub(super) fn hashing(mut self) -> Self {
+    pub(crate) fn hashing(mut self) -> Self {
         self.hasher = Some(Sha256::new());
         self
     }
 
     /// The same reader, which takes at most `rows` rows at a time.
-    pub(super) fn by(mut self, rows: usize) -> Self {
+    pub(crate) fn by(mut self, rows: usize) -> Self {
         self.chunk_rows = rows.min(CHUNK_ROWS);
         self
     }
 
     /// The digest of all bytes read, for a hashing reader that has come to the end.
-    pub(super) fn digest(&self) -> Option<Digest> {
+    pub(crate) fn digest(&self) -> Option<Digest> {
         self.hasher.clone().map(|hasher| Digest::from_bytes(hasher.finalize().into()))
     }
 
@@ -181,7 +181,7 @@ impl RowReader {
     /// # Errors
     /// `InvalidArgument` for an input that has no usable header, naming it; `Aborted` for one that has
     /// changed since the job began; and what [`Storage::read`] fails with.
-    pub(super) fn next(&mut self) -> Result<Option<Chunk>> {
+    pub(crate) fn next(&mut self) -> Result<Option<Chunk>> {
         let rows = self.chunk_rows;
         self.advance(|decoder, input, uri| decoder.take(rows, input, uri))
     }
@@ -190,7 +190,7 @@ impl RowReader {
     ///
     /// # Errors
     /// As [`RowReader::next`].
-    pub(super) fn next_line(&mut self) -> Result<Option<Line>> {
+    pub(crate) fn next_line(&mut self) -> Result<Option<Line>> {
         self.advance(|decoder, input, _| decoder.take_line(input))
     }
 

@@ -100,6 +100,7 @@ pub(crate) fn new_batch(model: &str, input_uris: &[String]) -> NewBatch {
         input_uris: input_uris.to_vec(),
         predictions_format: RowFormat::Csv,
         output_uri_prefix: "gs://data/out".to_owned(),
+        fields: control::InstanceFields::default(),
         explain: false,
         protocol: String::new(),
         as_written: serde_json::Value::Null,

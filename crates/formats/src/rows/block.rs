@@ -173,6 +173,21 @@ impl RowBlock {
         block
     }
 
+    /// This block with these columns only, in the given order; others than this block's are left out.
+    pub fn project(&self, columns: &[usize]) -> RowBlock {
+        let columns: Vec<usize> = columns.iter().copied().filter(|&column| column < self.columns()).collect();
+        let mut block = RowBlock {
+            names: columns.iter().map(|&column| self.names[column].clone()).collect(),
+            text: String::new(),
+            ends: Vec::new(),
+            numbers: Vec::new(),
+        };
+        for row in 0..self.rows() {
+            block.push_row(self.row_number(row), columns.iter().map(|&column| self.cell(row, column)));
+        }
+        block
+    }
+
     /// This block with other cells in `column`, which `cell` gives by row. A row for which it gives a reason instead is
     /// left out, and a fault.
     pub fn replace(

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use clap::{Args, ValueEnum};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::client::wire::{Job, Model, last_segment};
 use crate::client::{Client, ModelRef, is_uri, split_gs};
@@ -34,6 +34,15 @@ pub struct Batch {
     /// How to write predictions [default: as the input]
     #[arg(long, value_enum)]
     pub output_format: Option<RowFormat>,
+    /// The column that names a row: written beside its prediction in place of the row, and not shown to the model
+    #[arg(long, value_name = "COLUMN")]
+    pub key_column: Option<String>,
+    /// The columns that the model sees, in its order [default: all]
+    #[arg(long, value_name = "COLUMN,…", value_delimiter = ',', conflicts_with = "exclude")]
+    pub columns: Vec<String>,
+    /// Columns that the model does not see
+    #[arg(long, value_name = "COLUMN,…", value_delimiter = ',')]
+    pub exclude: Vec<String>,
     /// Attributions beside each prediction (jsonl only)
     #[arg(long)]
     pub explain: bool,
@@ -79,6 +88,8 @@ pub(crate) struct Order<'a> {
     pub(crate) output_prefix: &'a str,
     pub(crate) output_format: RowFormat,
     pub(crate) explain: bool,
+    /// `instanceConfig`, where fields of the rows are chosen.
+    pub(crate) instance: Option<Value>,
 }
 
 impl Order<'_> {
@@ -95,6 +106,9 @@ impl Order<'_> {
         });
         if self.explain {
             body["generateExplanation"] = json!(true);
+        }
+        if let Some(instance) = &self.instance {
+            body["instanceConfig"] = instance.clone();
         }
         let path = format!("/v1/{}/batchPredictionJobs", client.parent());
         Ok(client.post(&path, &body).await?)
@@ -134,6 +148,7 @@ impl Batch {
             output_prefix: &prefix,
             output_format: self.output_format.unwrap_or(input_format),
             explain: self.explain,
+            instance: self.instance(),
         };
         let job = order.start(&client).await?;
         if !self.no_wait {
@@ -147,6 +162,14 @@ impl Batch {
             output.value(&client.get(&format!("/v1/{}", job.name)).await.map_err(Failure::from)?);
         }
         Ok(())
+    }
+
+    /// What is chosen of the rows, if anything is.
+    fn instance(&self) -> Option<Value> {
+        let chosen = self.key_column.is_some() || !self.columns.is_empty() || !self.exclude.is_empty();
+        let key = self.key_column.as_deref().unwrap_or_default();
+        chosen
+            .then(|| json!({"keyField": key, "includedFields": self.columns, "excludedFields": self.exclude}))
     }
 
     /// Copies the job's output into the directory.

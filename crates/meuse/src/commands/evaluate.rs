@@ -25,6 +25,18 @@ pub struct Evaluate {
     /// Measure also each part of the rows with one value in this column
     #[arg(long, value_name = "COL")]
     pub slice_by: Vec<String>,
+    /// A row may have any number of labels, in the target column with `|` between them
+    #[arg(long)]
+    pub multi_label: bool,
+    /// What stands between labels instead
+    #[arg(long, value_name = "TEXT", requires = "multi_label")]
+    pub separator: Option<String>,
+    /// The score from which on a label is predicted [default: 0.5]
+    #[arg(long, value_name = "SCORE", requires = "multi_label")]
+    pub threshold: Option<f32>,
+    /// What the model's scores are of, in their order, where it does not say
+    #[arg(long, value_name = "LABEL,…", value_delimiter = ',', requires = "multi_label")]
+    pub labels: Vec<String>,
     /// Compare with this model or version on the same rows
     #[arg(long, value_name = "MODEL")]
     pub against: Option<ModelRef>,
@@ -50,8 +62,8 @@ impl Evaluate {
             uris.push(rows::reachable(&client, data).await?);
         }
         let bar = RowBar::new(output, "measuring");
-        let target = self.target.as_deref();
-        let made = evaluate(&client, &model, against.as_ref(), &uris, target, &self.slice_by).await;
+        let truth = Truth { target: self.target.as_deref(), multi_label: self.sets() };
+        let made = evaluate(&client, &model, against.as_ref(), &uris, truth, &self.slice_by).await;
         bar.finish();
         let mut evaluation = made?;
         let slices = self.slices(&client, &evaluation).await?;
@@ -63,7 +75,7 @@ impl Evaluate {
         let metrics = evaluation.get("metrics").cloned().unwrap_or_default();
         output.line(format!("{} version {}", self.model.name, model.version_id));
         output.table(&summary(&metrics));
-        if let Some(table) = per_class(&metrics) {
+        if let Some(table) = per_class(&metrics).or_else(|| per_label(&metrics)) {
             output.line("");
             output.table(&table);
         }
@@ -79,6 +91,18 @@ impl Evaluate {
             output.line(verdict(found, &names));
         }
         Ok(())
+    }
+
+    /// `multiLabel`, if rows may have any number of labels.
+    fn sets(&self) -> Option<Value> {
+        let mut sets = json!({"labels": self.labels});
+        if let Some(separator) = &self.separator {
+            sets["separator"] = json!(separator);
+        }
+        if let Some(threshold) = self.threshold {
+            sets["threshold"] = json!(threshold);
+        }
+        self.multi_label.then_some(sets)
     }
 
     async fn slices(&self, client: &Client, evaluation: &Value) -> Result<Vec<Value>> {
@@ -97,6 +121,15 @@ impl Evaluate {
     }
 }
 
+/// Where the truth about the rows stands.
+#[derive(Debug, Default)]
+pub(crate) struct Truth<'a> {
+    /// The column; the one that the model was trained on where none is named.
+    pub(crate) target: Option<&'a str>,
+    /// `multiLabel`, where it is a set of labels.
+    pub(crate) multi_label: Option<Value>,
+}
+
 /// Measures `model` on the rows at `uris`, and compares it with `against`; the evaluation, read again by its
 /// name.
 ///
@@ -107,14 +140,17 @@ pub(crate) async fn evaluate(
     model: &Model,
     against: Option<&Model>,
     uris: &[String],
-    target: Option<&str>,
+    truth: Truth<'_>,
     slice_by: &[String],
 ) -> Result<Value> {
     let format = RowFormat::of(uris.first().map_or("", String::as_str));
     let mut body =
         json!({"gcsSource": {"uris": uris}, "sliceBy": slice_by, "instancesFormat": format.name()});
-    if let Some(target) = target {
+    if let Some(target) = truth.target {
         body["targetColumn"] = json!(target);
+    }
+    if let Some(sets) = truth.multi_label {
+        body["multiLabel"] = sets;
     }
     if let Some(against) = against {
         body["against"] = json!(against.versioned());
@@ -128,8 +164,14 @@ pub(crate) async fn evaluate(
 }
 
 /// Figures to show, by their field, in this order.
-const FIGURES: [(&str, &str); 9] = [
+const FIGURES: [(&str, &str); 15] = [
     ("accuracy", "accuracy"),
+    ("subsetAccuracy", "subset accuracy"),
+    ("hammingLoss", "Hamming loss"),
+    ("/micro/precision", "micro precision"),
+    ("/micro/recall", "micro recall"),
+    ("/micro/f1Score", "micro F1"),
+    ("/macro/f1Score", "macro F1"),
     ("logLoss", "log loss"),
     ("auRoc", "ROC-AUC"),
     ("auPrc", "PR-AUC"),
@@ -142,7 +184,9 @@ const FIGURES: [(&str, &str); 9] = [
 
 fn summary(metrics: &Value) -> Table {
     let mut table = Table::new(&["FIGURE", ">VALUE"]);
-    for (field, name) in FIGURES {
+    // Averages over classes say nothing that accuracy does not where a row has one class.
+    let sets = metrics.get("subsetAccuracy").is_some();
+    for (field, name) in FIGURES.into_iter().filter(|(field, _)| sets || !field.starts_with('/')) {
         if let Some(value) = figure(metrics, field) {
             table.row([name.to_owned(), format!("{value:.4}")]);
         }
@@ -152,7 +196,8 @@ fn summary(metrics: &Value) -> Table {
 
 /// The number `field` of `metrics`; accuracy also from the confusion matrix.
 pub(crate) fn figure(metrics: &Value, field: &str) -> Option<f64> {
-    let plain = metrics.get(field).and_then(Value::as_f64);
+    let found = if field.starts_with('/') { metrics.pointer(field) } else { metrics.get(field) };
+    let plain = found.and_then(Value::as_f64);
     if plain.is_none() && field == "accuracy" {
         let (_, counts) = confusion(metrics)?;
         let all: f64 = counts.iter().flatten().sum();
@@ -189,6 +234,20 @@ fn per_class(metrics: &Value) -> Option<Table> {
             row.iter().enumerate().filter(|(j, n)| *j != i && **n > 0.0).max_by(|a, b| a.1.total_cmp(b.1));
         let worst = worst.and_then(|(j, n)| Some(format!("{} ({n})", labels.get(j)?))).unwrap_or_default();
         table.row([label.clone(), thousands(support as u64), share(support), share(predicted), worst]);
+    }
+    Some(table)
+}
+
+/// Rows, recall, precision and F1 of each label of a model that gives sets of them.
+fn per_label(metrics: &Value) -> Option<Table> {
+    let labels = metrics.get("subsetAccuracy").and(metrics.get("perClass"))?.as_array()?;
+    let mut table = Table::new(&["LABEL", ">ROWS", ">RECALL", ">PRECISION", ">F1"]);
+    for label in labels {
+        let name = label.get("displayName").and_then(Value::as_str).unwrap_or_default();
+        let number = |field: &str| label.get(field).and_then(Value::as_f64).unwrap_or_default();
+        let rows = thousands(number("support") as u64);
+        let share = |field: &str| percent(number(field));
+        table.row([name.to_owned(), rows, share("recall"), share("precision"), share("f1Score")]);
     }
     Some(table)
 }

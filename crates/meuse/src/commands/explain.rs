@@ -12,7 +12,7 @@ use crate::client::Client;
 use crate::client::wire::Endpoint;
 use crate::connection::Connection;
 use crate::failure::{Failure, Result, on_file};
-use crate::show::{Output, Style, TokenShare, attribution_lines, percent};
+use crate::show::{Output, Style, Table, TokenShare, attribution_lines, percent};
 
 /// Columns named under an explanation without text.
 const COLUMNS_SHOWN: usize = 12;
@@ -53,6 +53,12 @@ pub struct Explain {
     /// Permutations (shapley, 1 to 50) or steps (integrated-gradients, 1 to 100): more is more exact
     #[arg(long, value_name = "N", requires = "method")]
     pub effort: Option<u32>,
+    /// So many of the examples that were imported with the model, the nearest first
+    #[arg(
+        long, value_name = "N", num_args = 0..=1, default_missing_value = "10",
+        conflicts_with_all = ["method", "label", "spans", "answer"]
+    )]
+    pub nearest: Option<u32>,
     /// Explain the score of this label [default: the label predicted]
     #[arg(long, value_name = "LABEL")]
     pub label: Option<String>,
@@ -137,6 +143,9 @@ impl Explain {
         };
         let client = self.connection.client()?;
         let endpoint = client.endpoint(&self.name).await?;
+        if let Some(count) = self.nearest {
+            return nearest(&client, &endpoint, &instance, count, output).await;
+        }
         let mut wanted = Wanted::by(self.method, self.effort);
         if let Some(label) = &self.label {
             wanted.set("label", label);
@@ -161,6 +170,33 @@ impl Explain {
         explained.lines(output, &instance).iter().for_each(|line| output.line(line));
         Ok(())
     }
+}
+
+/// Shows the examples nearest to an instance.
+async fn nearest(
+    client: &Client,
+    endpoint: &Endpoint,
+    instance: &Value,
+    count: u32,
+    output: &Output,
+) -> Result<()> {
+    let body = json!({
+        "instances": [instance],
+        "explanationSpecOverride": {"examplesOverride": {"neighborCount": count}},
+    });
+    let reply: Value = client.post(&format!("/v1/{}:explain", endpoint.name), &body).await?;
+    if output.json {
+        output.value(&reply);
+        return Ok(());
+    }
+    let mut table = Table::new(&["EXAMPLE", ">DISTANCE"]);
+    for near in reply.pointer("/explanations/0/neighbors").and_then(Value::as_array).into_iter().flatten() {
+        let id = near.get("neighborId").and_then(Value::as_str).unwrap_or_default();
+        let distance = near.get("neighborDistance").and_then(Value::as_f64).unwrap_or_default();
+        table.row([id.to_owned(), format!("{distance:.4}")]);
+    }
+    output.table(&table);
+    Ok(())
 }
 
 /// One explained prediction.

@@ -14,6 +14,9 @@ use crate::connection::Connection;
 use crate::failure::{Failure, Result, on_file};
 use crate::show::{Output, Style};
 
+/// Examples that an explanation has when nothing else is said.
+const NEIGHBORS: u32 = 10;
+
 /// Register a model that was made elsewhere (ONNX, Keras, GGUF, an encoder's safetensors) as a version.
 #[derive(Debug, Args)]
 #[command(
@@ -34,6 +37,9 @@ pub struct Import {
     /// Free text about the version
     #[arg(long, default_value = "")]
     pub description: String,
+    /// Instances to explain others by: a JSONL file on this machine, or a URI, with the name of each as `id`
+    #[arg(long, value_name = "JSONL")]
+    pub examples: Option<String>,
     /// Aliases of the version
     #[arg(long = "alias", value_name = "ALIAS")]
     pub aliases: Vec<String>,
@@ -53,7 +59,11 @@ impl Import {
             None => client.reachable(&self.artifact).await?,
             Some(document) => self.with_processing(&client, document).await?,
         };
-        let made = self.upload(&client, &uri).await?;
+        let examples = match &self.examples {
+            Some(examples) => Some(client.reachable(examples).await?),
+            None => None,
+        };
+        let made = self.upload(&client, &uri, examples.as_deref()).await?;
         let text = |field: &str| made.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
         let reference = ModelRef { name: text("model"), version: Some(text("modelVersionId")) };
         let model = client.model(&reference).await?;
@@ -92,13 +102,18 @@ impl Import {
         Ok(uri)
     }
 
-    async fn upload(&self, client: &Client, uri: &str) -> Result<Value> {
+    async fn upload(&self, client: &Client, uri: &str, examples: Option<&str>) -> Result<Value> {
         let mut body = json!({"model": {
             "displayName": self.name,
             "artifactUri": uri,
             "versionDescription": self.description,
             "versionAliases": self.aliases,
         }});
+        if let Some(examples) = examples {
+            let source = json!({"dataFormat": "JSONL", "gcsSource": {"uris": [examples]}});
+            let parameters = json!({"examples": {"exampleGcsSource": source, "neighborCount": NEIGHBORS}});
+            body["model"]["explanationSpec"] = json!({"parameters": parameters});
+        }
         match client.find_model(&self.name).await? {
             Some(model) => body["parentModel"] = json!(model.resource()),
             None => {

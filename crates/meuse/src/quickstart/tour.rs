@@ -9,7 +9,7 @@ use super::data::{self, Summary};
 use crate::client::wire::{Endpoint, Job, Model};
 use crate::client::{Client, ModelRef};
 use crate::commands::batch::{Order, RowFormat};
-use crate::commands::evaluate::{evaluate, figure};
+use crate::commands::evaluate::{Truth, evaluate, figure};
 use crate::commands::explain::{self, Explained, Method};
 use crate::commands::predict::{label, predict};
 use crate::commands::train::Training;
@@ -143,8 +143,8 @@ impl Tour<'_> {
         let mut table = Table::new(&["", ">ACCURACY", ">LOG LOSS"]);
         let mut accuracies = serde_json::Map::new();
         for model in models {
-            let made =
-                evaluate(self.client, model, None, &[uri("heldout.csv")], Some(data::LABEL), &[]).await?;
+            let truth = Truth { target: Some(data::LABEL), ..Truth::default() };
+            let made = evaluate(self.client, model, None, &[uri("heldout.csv")], truth, &[]).await?;
             let metrics = made.get("metrics").cloned().unwrap_or_default();
             let accuracy = figure(&metrics, "accuracy")
                 .ok_or_else(|| Failure::new("the evaluation gives no accuracy"))?;
@@ -169,6 +169,7 @@ impl Tour<'_> {
             output_prefix: &uri("predictions"),
             output_format: RowFormat::Csv,
             explain: false,
+            instance: None,
         };
         let job = order.start(self.client).await?;
         let done = jobs::watch(self.client, &job.name, self.output).await?;

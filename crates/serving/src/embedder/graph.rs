@@ -38,6 +38,8 @@ enum Takes {
     Mask,
     /// Which text they are of.
     Segments,
+    /// The same, of a model that does not tell texts apart.
+    OneSegment,
     /// Where they stand.
     Positions,
 }
@@ -82,7 +84,7 @@ impl Encodes {
         let Some(place) = places.into_iter().flatten().find(|place| Description::is_at(place)) else {
             return Ok(None);
         };
-        let (Some(takes), Some((output, shape))) = (takes(signature), gives(signature)) else {
+        let (Some(mut takes), Some((output, shape))) = (takes(signature), gives(signature)) else {
             return Ok(None);
         };
         let wrong = |source| LoadError::Language { file: "config.json".into(), source: Box::new(source) };
@@ -94,6 +96,10 @@ impl Encodes {
         if tokens > rows {
             let message = format!("its tokenizer has {tokens} tokens, its embedding {rows}");
             return Err(wrong(llm::LoadError::Shape(message)));
+        }
+        if config.type_vocab_size.is_some_and(|kinds| kinds < 2) {
+            let segments = takes.iter_mut().filter(|(_, takes)| matches!(takes, Takes::Segments));
+            segments.for_each(|(_, takes)| *takes = Takes::OneSegment);
         }
         let pooler = Pooler::new(sentence.pooling, sentence.normalize).map_err(wrong)?;
         let width = |dim: Dim| match dim {
@@ -205,6 +211,9 @@ impl Graph {
     }
 
     fn one(&self, text: &Input) -> Result<Vec<f32>, String> {
+        if text.tokens.is_empty() {
+            return Err("a text without a token has no vector".to_owned());
+        }
         let inputs = self.takes.iter().map(|(name, takes)| Ok((name.clone(), tensor(*takes, text)?)));
         let inputs = inputs.collect::<Result<Vec<_>, tensor::ShapeError>>().map_err(|e| e.to_string())?;
         let outputs = self.network.run(&inputs).map_err(|error: RunError| error.to_string())?;
@@ -233,6 +242,7 @@ fn tensor(takes: Takes, text: &Input) -> Result<Tensor, tensor::ShapeError> {
     let values: Vec<i32> = match takes {
         Takes::Tokens => text.tokens.iter().map(|&token| token as i32).collect(),
         Takes::Mask => vec![1; len],
+        Takes::OneSegment => vec![0; len],
         Takes::Segments => of(&|at| usize::from(at >= text.second_from)),
         Takes::Positions => of(&|at| at),
     };

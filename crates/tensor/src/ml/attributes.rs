@@ -109,6 +109,40 @@ impl<'a> Attributes<'a> {
     }
 }
 
+/// A constant of the graph, which may lie in one of the files `external`.
+pub(super) fn read_constant(
+    tensor: &TensorProto,
+    texts: Option<Vec<String>>,
+    external: &[(String, Vec<u8>)],
+) -> Result<Value, Fault> {
+    if tensor.external_data.is_empty() {
+        return read_tensor(tensor, texts);
+    }
+    let entry = |key: &str| {
+        let found = tensor.external_data.iter().find(|entry| entry.key.as_deref() == Some(key));
+        found.and_then(|entry| entry.value.as_deref())
+    };
+    let number = |key: &str| match entry(key) {
+        None => Ok(None),
+        Some(text) => {
+            text.parse::<usize>().map(Some).map_err(|_| Fault::new(format!("its {key} is no number")))
+        }
+    };
+    let location = entry("location").unwrap_or_default();
+    let file = external.iter().find(|(name, _)| name == location);
+    let (_, content) = file.ok_or_else(|| Fault::new(format!("its file `{location}` is not there")))?;
+    let beyond = || Fault::new(format!("it lies beyond the end of `{location}`"));
+    let rest = content.get(number("offset")?.unwrap_or(0)..).ok_or_else(beyond)?;
+    let raw = rest.get(..number("length")?.unwrap_or(rest.len())).ok_or_else(beyond)?;
+    let held = TensorProto {
+        dims: tensor.dims.clone(),
+        data_type: tensor.data_type,
+        raw_data: Some(RefCell::new(raw.to_vec())),
+        ..TensorProto::default()
+    };
+    read_tensor(&held, texts)
+}
+
 /// A constant of the file. `texts` are its strings, which the parser leaves out.
 pub(super) fn read_tensor(tensor: &TensorProto, texts: Option<Vec<String>>) -> Result<Value, Fault> {
     let negative = |_| Fault::new("a dimension is negative");

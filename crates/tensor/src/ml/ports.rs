@@ -144,6 +144,12 @@ pub(super) fn classes(graph: &GraphProto, outputs: &[TensorSpec]) -> Option<Vec<
             (DOMAIN, "ZipMap", 0) | (DOMAIN, "TreeEnsembleClassifier", 1) => {
                 labels(node, "classlabels_strings", "classlabels_int64s")
             }
+            // Without probabilities the scores are of pairs of classes.
+            (DOMAIN, "SVMClassifier", 1) => {
+                let of = Attributes::of(node, 0);
+                let labels = labels(node, "classlabels_strings", "classlabels_ints");
+                labels.filter(|labels| labels.len() == 2 || !of.floats("prob_a").is_empty())
+            }
             (DOMAIN, "LinearClassifier", 1) => labels(node, "classlabels_strings", "classlabels_ints"),
             (DOMAIN, "Normalizer", 0) | ("", "Cast" | "Identity" | "Reshape" | "Softmax" | "Sigmoid", 0) => {
                 wanted = node.input.first()?;

@@ -270,7 +270,7 @@ impl Linear {
 }
 
 /// The first input as rows of float64.
-fn table(inputs: &Inputs<'_>) -> Result<(usize, usize, Vec<f64>), Fault> {
+pub(super) fn table(inputs: &Inputs<'_>) -> Result<(usize, usize, Vec<f64>), Fault> {
     let value = inputs.get(0)?;
     let (rows, width) = value.table();
     if width == 0 {
@@ -280,7 +280,7 @@ fn table(inputs: &Inputs<'_>) -> Result<(usize, usize, Vec<f64>), Fault> {
 }
 
 /// A label and the scores of each row.
-fn classified(
+pub(super) fn classified(
     rows: usize,
     chosen: &[usize],
     labels: &Labels,
@@ -291,7 +291,7 @@ fn classified(
     Ok(vec![label, Value::new(vec![rows, classes], Array::narrow(scores))?])
 }
 
-fn class_labels(
+pub(super) fn class_labels(
     attributes: &Attributes<'_>,
     texts: &'static str,
     ints: &'static str,

@@ -11,8 +11,9 @@
 //! | any other | `prediction`, as JSON |
 //!
 //! A column that the input has already gets a `_` at its end. Of JSONL input, the instance is one column,
-//! `instance`, as JSON.
+//! `instance`, as JSON. Where rows have keys, `key` stands in place of the instance or its columns.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use formats::Value;
@@ -22,6 +23,7 @@ use serde::ser::{SerializeMap, Serializer};
 use serving::Predictions;
 
 use super::explain::Explainer;
+use super::select::Selector;
 use crate::jobs::context::Context;
 use crate::jobs::model::{LoadedModel, Predicted};
 use crate::jobs::rows::{Chunk, Place, Rows};
@@ -48,6 +50,7 @@ pub(super) struct Encoded {
 /// Turns chunks into output. Used by several threads at once.
 pub(super) struct Encoder {
     pub(super) model: LoadedModel,
+    selector: Selector,
     format: RowFormat,
     /// Where explanations were asked for.
     explainer: Option<Explainer>,
@@ -61,10 +64,23 @@ pub(super) struct FaultLine<'a> {
     pub(super) reason: &'a str,
 }
 
+/// The name of a row's key in the output.
+const KEY: &str = "key";
+
+/// What stands for a row in the output.
+#[derive(Clone)]
+enum Row<T> {
+    Instance(T),
+    Key(T),
+}
+
 /// One predicted row.
 #[derive(Serialize)]
 struct Line<'a, I, P> {
-    instance: I,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance: Option<I>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<I>,
     prediction: P,
     #[serde(skip_serializing_if = "Option::is_none")]
     explanation: Option<&'a serde_json::Value>,
@@ -74,8 +90,14 @@ impl Encoder {
     /// An encoder for `job`, with its model loaded.
     pub(super) fn new(context: &Context, version: &Version, job: &BatchJob) -> Result<Self> {
         let model = LoadedModel::load(context, version)?;
-        let explainer = job.explain.then(|| Explainer::new(version));
-        Ok(Encoder { model, format: job.predictions_format, explainer })
+        let explainer = job.explain.then(|| Explainer::new(version)).transpose()?;
+        let selector = Selector::new(&job.fields);
+        if job.instances_format == RowFormat::Csv && !model.takes_table_as(job.fields.kind) {
+            return Err(Error::invalid(
+                "instanceType is not how the model takes the columns of a table; leave it out",
+            ));
+        }
+        Ok(Encoder { model, selector, format: job.predictions_format, explainer })
     }
 
     /// Predicts the rows of `chunk` and writes them, and those that failed.
@@ -110,7 +132,8 @@ impl Encoder {
         encoded: &mut Encoded,
         faults: &mut Vec<RowFault>,
     ) -> Result<()> {
-        let Predicted { rows, predictions, faults: failed } = self.model.predict_table(uri, block)?;
+        let (seen, key) = self.selector.table(uri, block)?;
+        let Predicted { rows, predictions, faults: failed } = self.model.predict_table(uri, &seen)?;
         faults.extend(failed);
         encoded.successful += rows.len() as u64;
         if rows.is_empty() {
@@ -118,18 +141,32 @@ impl Encoder {
         }
         match self.format {
             RowFormat::Jsonl => {
-                let explanations = self.explanations(uri, || self.model.table_values(block, &rows))?;
+                let explanations = self.explanations(uri, || self.model.table_values(&seen, &rows))?;
                 for (i, row) in rows.iter().enumerate() {
-                    let instance = TableRow { block, row: *row };
-                    encoded.line(instance, predictions.row(i), explanations.get(i))?;
+                    let (row, prediction) = (*row, predictions.row(i));
+                    match key {
+                        Some(key) => {
+                            let key = cell_value(block.cell(row, key));
+                            encoded.line(Row::Key(key), prediction, explanations.get(i))?;
+                        }
+                        None => {
+                            let instance = TableRow { block, row };
+                            encoded.line(Row::Instance(instance), prediction, explanations.get(i))?;
+                        }
+                    }
                 }
             }
             RowFormat::Csv => {
-                let columns = PredictionColumns::of(&self.model, &predictions, block.names());
-                encoded.header = columns.header(block.names());
+                let key_alone = [KEY.to_owned()];
+                let names = if key.is_some() { &key_alone[..] } else { block.names() };
+                let columns = PredictionColumns::of(&self.model, &predictions, names);
+                encoded.header = columns.header(names);
                 let mut out = CsvEncoder::new();
                 for (i, row) in rows.iter().enumerate() {
-                    (0..block.columns()).for_each(|column| out.text(block.cell(*row, column)));
+                    match key {
+                        Some(key) => out.text(block.cell(*row, key)),
+                        None => (0..block.columns()).for_each(|column| out.text(block.cell(*row, column))),
+                    }
                     columns.write(&mut out, &predictions, i)?;
                     out.end_row();
                 }
@@ -146,27 +183,43 @@ impl Encoder {
         encoded: &mut Encoded,
         faults: &mut Vec<RowFault>,
     ) -> Result<()> {
-        let instances: Vec<Value> = values.iter().map(|(_, value)| value.clone()).collect();
-        let numbers: Vec<u64> = values.iter().map(|(row, _)| *row).collect();
-        let names = ["instance".to_owned()];
+        let (mut instances, mut numbers, mut written) = (Vec::new(), Vec::new(), Vec::new());
+        for (row, value) in values {
+            match self.selector.value(value) {
+                Ok((instance, key)) => {
+                    instances.push(instance);
+                    numbers.push(*row);
+                    written.push(
+                        key.map_or(Row::Instance(Cow::Borrowed(value)), |key| Row::Key(Cow::Owned(key))),
+                    );
+                }
+                Err(reason) => faults.push(RowFault { row: *row, reason }),
+            }
+        }
+        let names = [if self.selector.has_key() { KEY } else { "instance" }.to_owned()];
         let mut out = CsvEncoder::new();
         let (runs, failed) = self.model.predict_values(uri, &instances, &numbers)?;
         faults.extend(failed);
         for (start, predictions) in runs {
-            let run = instances.get(start..start + predictions.len()).unwrap_or_default();
+            let places = start..start + predictions.len();
+            let run = instances.get(places.clone()).unwrap_or_default();
+            let written = written.get(places).unwrap_or_default();
             encoded.successful += run.len() as u64;
             match self.format {
                 RowFormat::Jsonl => {
                     let explanations = self.explanations(uri, || run.to_vec())?;
-                    for (i, instance) in run.iter().enumerate() {
-                        encoded.line(instance, predictions.row(i), explanations.get(i))?;
+                    for (i, row) in written.iter().enumerate() {
+                        encoded.line(row.clone(), predictions.row(i), explanations.get(i))?;
                     }
                 }
                 RowFormat::Csv => {
                     let columns = PredictionColumns::of(&self.model, &predictions, &names);
                     encoded.header = columns.header(&names);
-                    for (i, instance) in run.iter().enumerate() {
-                        out.text(&json(instance)?);
+                    for (i, row) in written.iter().enumerate() {
+                        match row {
+                            Row::Key(key) if let Value::Text(text) = &**key => out.text(text),
+                            Row::Key(value) | Row::Instance(value) => out.text(&json(value)?),
+                        }
                         columns.write(&mut out, &predictions, i)?;
                         out.end_row();
                     }
@@ -195,11 +248,15 @@ impl Encoder {
 impl Encoded {
     fn line(
         &mut self,
-        instance: impl Serialize,
+        row: Row<impl Serialize>,
         prediction: impl Serialize,
         explanation: Option<&serde_json::Value>,
     ) -> Result<()> {
-        let line = Line { instance, prediction, explanation };
+        let (instance, key) = match row {
+            Row::Instance(instance) => (Some(instance), None),
+            Row::Key(key) => (None, Some(key)),
+        };
+        let line = Line { instance, key, prediction, explanation };
         write_json_line(&mut self.rows, &line).map_err(|e| Error::internal("writing a prediction", e))
     }
 
@@ -292,14 +349,15 @@ impl Serialize for TableRow<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.block.columns()))?;
         for (column, name) in self.block.names().iter().enumerate() {
-            let cell = self.block.cell(self.row, column);
-            match json_number(cell) {
-                Some(number) => map.serialize_entry(name, &Value::Number(number))?,
-                None => map.serialize_entry(name, cell)?,
-            }
+            map.serialize_entry(name, &cell_value(self.block.cell(self.row, column)))?;
         }
         map.end()
     }
+}
+
+/// A cell as JSON has it.
+fn cell_value(cell: &str) -> Value {
+    json_number(cell).map_or_else(|| Value::Text(cell.to_owned()), Value::Number)
 }
 
 /// The number that `cell` is in JSON, if it is one. `007` and `1_000` stay texts, as do integers that an

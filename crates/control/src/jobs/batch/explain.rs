@@ -7,14 +7,17 @@ use serde_json::{Map, json};
 use serving::{Explain, Explanation, Method};
 
 use crate::jobs::model::LoadedModel;
-use crate::{ExplanationMethod, Result, Version};
+use crate::{Error, ExplanationMethod, Result, Version};
 
 /// Explains instances the way their version is explained.
 pub(super) struct Explainer(Explain);
 
 impl Explainer {
     /// With the version's own method, or the model's default where it has none.
-    pub(super) fn new(version: &Version) -> Self {
+    ///
+    /// # Errors
+    /// If the version explains by examples, which is for single instances.
+    pub(super) fn new(version: &Version) -> Result<Self> {
         let method = match version.explanation.as_ref().map(|spec| spec.method) {
             Some(ExplanationMethod::IntegratedGradients { step_count }) => {
                 Some(Method::IntegratedGradients { step_count })
@@ -22,9 +25,14 @@ impl Explainer {
             Some(ExplanationMethod::SampledShapley { path_count }) => {
                 Some(Method::SampledShapley { path_count })
             }
+            Some(ExplanationMethod::NearestExamples { .. }) => {
+                return Err(Error::precondition(
+                    "the version explains by examples; a batch has attributions beside its predictions",
+                ));
+            }
             None => None,
         };
-        Explainer(Explain { method, ..Explain::default() })
+        Ok(Explainer(Explain { method, ..Explain::default() }))
     }
 
     /// One explanation an instance, in the form that online explanations have.

@@ -11,7 +11,7 @@ use crate::answerer::{Answered, Answerer, Asked};
 use crate::jobs::context::Context;
 use crate::jobs::requests::answerer;
 use crate::jobs::rows::{Line, Place};
-use crate::{BatchJob, Error, Parent, Result, RowFormat, Timestamp};
+use crate::{BatchJob, Error, InstanceFields, Parent, Result, RowFormat, Timestamp};
 
 /// The longest that one row waits for its answer.
 const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -49,6 +49,11 @@ impl Asker {
         {
             let message = "a language model's batch is JSONL, in and out, without explanations";
             return Err(Error::invalid(message));
+        }
+        if job.fields != InstanceFields::default() {
+            return Err(Error::invalid(
+                "a row of a language model's batch is a request, of which no field is chosen",
+            ));
         }
         let expires = Timestamp::now().checked_add(PATIENCE).unwrap_or(Timestamp::MAX);
         let asked = Asked { project, endpoint: it.endpoint.clone(), expires };
