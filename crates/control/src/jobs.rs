@@ -312,6 +312,9 @@ impl Jobs {
         let (model, version) = self.usable(&new.model).await?;
         self.check_inputs(parent, &new.uris)?;
         new.multi_label.as_ref().map_or(Ok(()), LabelSets::check)?;
+        if new.multi_label.is_some() && !new.class_labels.is_empty() {
+            return Err(Error::invalid("multiLabel names its labels itself: give no class labels beside it"));
+        }
         let against = match &new.against {
             Some(name) => Some(self.against(parent, name, &model, version).await?),
             None => None,
