@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from conftest import Server
 from served import model_file
 
 PLACE = "projects/default/locations/us-central1"
@@ -34,7 +35,8 @@ def explain(server, name, instances, count=None):
 def neighbors(reply) -> list[list[tuple[str, float]]]:
     assert reply.status_code == 200, reply.text
     return [
-        [(near["neighborId"], near["neighborDistance"]) for near in explanation["neighbors"]]
+        # What is zero is left out.
+        [(near["neighborId"], near.get("neighborDistance", 0)) for near in explanation["neighbors"]]
         for explanation in reply.json()["explanations"]
     ]
 
@@ -60,13 +62,6 @@ def test_texts(server, client, texts):
     assert len(neighbors(explain(server, texts, asked[:1]))[0]) == len(TEXTS)
     said = server.command("explain", texts, asked[0], "--nearest", "2").stdout.split()
     assert said[2] == "bee" and len(said) == 6, said
-
-
-def test_they_outlive_a_restart(server, texts):
-    before = neighbors(explain(server, texts, ["honey"]))
-    assert server.stop() == 0
-    server.start()
-    assert neighbors(explain(server, texts, ["honey"])) == before
 
 
 def network(path):
@@ -123,6 +118,19 @@ def test_an_output_of_a_network(server, tmp_path):
     assert len(reply.json()["predictions"]) == 5
     kept = server.ask("GET", f"/v1/{PLACE}/models/near-network").json()["explanationSpec"]
     assert kept["parameters"]["examples"]["neighborCount"] == 4
+
+
+def test_they_outlive_a_restart(tmp_path):
+    server = Server(tmp_path / "data")
+    _, done = upload(server, tmp_path, [{"id": f"r{i}", "x": [i, 1, 2, 3]} for i in range(9)])
+    assert "response" in done, done
+    server.command("deploy", "near-network")
+    before = neighbors(explain(server, "near-network", [[4, 1, 2, 3]]))
+    assert before[0][0] == ("r4", 0)
+    assert server.stop() == 0
+    server.start()
+    assert neighbors(explain(server, "near-network", [[4, 1, 2, 3]])) == before
+    assert server.stop() == 0
 
 
 @pytest.mark.parametrize("examples, specification, words", [

@@ -6,7 +6,9 @@ import json
 import time
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from scipy.stats import binomtest
 from sklearn import metrics as reference
