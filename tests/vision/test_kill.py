@@ -8,7 +8,7 @@ from conftest import Server
 from pipeline import page, written
 
 IMAGES = 250
-WAIT_SECONDS = 120
+WAIT_SECONDS = 300
 
 
 def test_a_killed_batch_goes_on_in_its_folder(tmp_path, orientation_file):
