@@ -10,26 +10,18 @@ while nobody asks.
 """
 
 import argparse
-import http.client
 import json
-import os
 import pathlib
 import random
 import statistics
-import subprocess
 import sys
 import time
-import urllib.parse
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import common  # noqa: E402
+import people  # noqa: E402
 
-FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-MODEL = "smollm2"
 LINES = 20_000
-WORDS = """time year people way day man thing woman life child world school state family student group country problem
-hand part place case week company system program question work government number night point home water room mother area
-""".split()
 
 
 class Service:
@@ -40,32 +32,17 @@ class Service:
 
     def prompt(self, words):
         self.number += 1
-        chosen = random.Random(self.number)
-        return f"{self.number}: " + " ".join(chosen.choice(WORDS) for _ in range(words)) + "."
+        return people.prompt(self.number, words)
 
     def ask(self, words, tokens):
-        """Milliseconds until the first text of an answer, and all of it read."""
-        body = {
-            "model": MODEL, "max_tokens": tokens, "stream": True, "seed": 1,
-            "messages": [{"role": "user", "content": self.prompt(words)}],
-        }
-        headers = {"authorization": f"Bearer {self.meuse.key}", "content-type": "application/json"}
-        connection = http.client.HTTPConnection(urllib.parse.urlsplit(self.meuse.url).netloc, timeout=600)
-        begun = time.perf_counter()
-        connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
-        response, first = connection.getresponse(), None
-        for line in response:
-            if first is None and line.startswith(b"data: {"):
-                if json.loads(line[6:])["choices"][0]["delta"].get("content"):
-                    first = (time.perf_counter() - begun) * 1e3
-        connection.close()
-        assert response.status == 200 and first is not None
+        first = people.ask(self.meuse.url, self.meuse.key, self.prompt(words), tokens)
+        assert first is not None, "a question was refused"
         return first
 
     def begin(self, words, tokens):
         """A batch that runs, some of it answered."""
         bodies = (
-            {"model": MODEL, "max_tokens": tokens, "messages": [{"role": "user", "content": self.prompt(words)}]}
+            {"model": people.MODEL, "max_tokens": tokens, "messages": [{"role": "user", "content": self.prompt(words)}]}
             for _ in range(LINES)
         )
         lines = "".join(
@@ -98,10 +75,6 @@ class Service:
         return (self.answered(batch) - before) / (time.perf_counter() - begun), done
 
 
-def ninety_ninth(values):
-    return sorted(values)[min(len(values) - 1, int(len(values) * 0.99))]
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=8)
@@ -112,15 +85,10 @@ def main():
     parser.add_argument("--json", type=pathlib.Path, help="also write every figure here")
     args = parser.parse_args()
     common.use_two_cores()
-    models = pathlib.Path(os.environ.get("MEUSE_TEST_MODELS", common.ROOT / "target" / "models"))
-    fetch = [sys.executable, str(common.ROOT / "tests/models/fetch.py"), "smollm2-135m"]
-    subprocess.run(fetch, check=True, stdout=subprocess.DEVNULL)
     pauses, first, rates = random.Random(1), {"alone": [], "beside a batch": []}, []
 
     with common.Meuse() as meuse:
-        environment = {**os.environ, "MEUSE_URL": meuse.url, "MEUSE_API_KEY": meuse.key}
-        for command in (["import", str(models / FILE), "--name", MODEL], ["deploy", MODEL]):
-            subprocess.run([common.BINARY, *command], env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        people.serve(meuse)
         service = Service(meuse)
 
         def questions():
@@ -149,9 +117,9 @@ def main():
         service.end(batch)
 
     rows = [("time to first token, ms", "p50", "p99")]
-    rows += [(name, f"{statistics.median(taken):.0f}", f"{ninety_ninth(taken):.0f}") for name, taken in first.items()]
+    rows += [(name, f"{statistics.median(taken):.0f}", f"{people.ninety_ninth(taken):.0f}") for name, taken in first.items()]
     without, beside = first.values()
-    times = [f"{of(beside) / of(without):.2f}" for of in (statistics.median, ninety_ninth)]
+    times = [f"{of(beside) / of(without):.2f}" for of in (statistics.median, people.ninety_ninth)]
     common.table(rows + [("times", *times)])
     share = statistics.mean(rates)
     print(f"\n{len(without)} questions each way; the batch: {share:.1f} lines/s beside them, {alone:.1f} alone")

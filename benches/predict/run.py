@@ -1,6 +1,6 @@
 """Online prediction: requests a second and latency of our server beside FastAPI + uvicorn + onnxruntime.
 
-    cargo xtask bench predict [--rounds 5] [--seconds 6] [--connections 64] [--instances 1] [--wrk] [--json FILE]
+    cargo xtask bench predict [--rounds 5] [--seconds 6] [--connections 64] [--instances 1] [--quota] [--wrk] [--json FILE]
 
 The same ONNX network (100-64-64-10), the same JSON body over kept-alive connections, one instance a request. All
 servers and the load generator share two cores. Rounds are interleaved: each server once a round, in turning order;
@@ -23,6 +23,7 @@ import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import common  # noqa: E402
+import people  # noqa: E402
 
 import numpy as np  # noqa: E402
 import onnxruntime  # noqa: E402
@@ -109,6 +110,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=6)
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--instances", type=int, default=1, help="rows a request")
+    parser.add_argument("--quota", action="store_true", help="ask ours also with a project's key under quotas and a price")
     parser.add_argument("--wrk", action="store_true", help="generate the load with wrk instead of xtask")
     parser.add_argument("--peers-only", action="store_true", help="leave our server out")
     parser.add_argument("--json", type=pathlib.Path, help="also write the figures here")
@@ -143,6 +145,8 @@ def run(args, directory):
             meuse = start(common.Meuse())
             endpoint = meuse.deploy(meuse.import_model(model, "network"))
             targets.append(Target("meuse", meuse, f"/v1/{endpoint}:predict", meuse.key))
+            if args.quota:
+                targets.append(Target("meuse, with quotas", meuse, f"/v1/{endpoint}:predict", limited_key(meuse)))
         for target in targets:
             found = np.array(target.predict(body))
             assert np.allclose(found, expected, atol=1e-5), f"{target.name} answers something else"
@@ -152,6 +156,16 @@ def run(args, directory):
                 target.rounds.append(figures)
                 common.note(f"round {number + 1}: {target.name}: {figures['requests_per_second']:.0f} requests/s")
         return [(target.name, target.rounds) for target in targets]
+
+
+def limited_key(meuse):
+    """A key that stands under quotas, and whose project does, none of which this measurement reaches."""
+    key = json.loads(people.command_line(meuse, "keys", "create", "--role", "invoker", "--project", "default", "--json"))
+    limits = ["--requests-per-minute", "1000000000", "--concurrent-requests", "100000", "--monthly-budget", "1000000"]
+    for scope in ["projects/default", f"keys/{key['id']}"]:
+        people.command_line(meuse, "quota", "set", scope, *limits)
+    people.command_line(meuse, "quota", "price", "network", "--predictions", "0.0001")
+    return key["key"]
 
 
 def report(args, measured):
