@@ -38,6 +38,7 @@ pub fn bytes_tokenizer() -> Option<Tokenizer> {
         pad: None,
         add_bos: false,
         add_eos: false,
+        pair_ends: 1,
         add_space_prefix: false,
         chat_template: None,
     })

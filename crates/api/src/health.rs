@@ -31,7 +31,7 @@ pub(crate) fn routes() -> Vec<Route> {
         // People who try the address, and Ollama's programs before they send their key.
         route(Method::GET, "/", Access::Public, handler(here)),
         route(Method::HEAD, "/", Access::Public, handler(here)),
-        route(Method::GET, "/metrics", Access::Needs(Permission::Administer), handler(metrics)),
+        route(Method::GET, "/metrics", Access::Needs(Permission::Observe), handler(metrics)),
     ]
     .into_iter()
     .flatten()

@@ -154,7 +154,12 @@ async fn every_route_is_open_to_whom_it_says_and_to_nobody_else() {
         Caller::of("an invoker", &server.key("p", Role::Invoker).await, |p| p.granted_to(Role::Invoker)),
         Caller::of("a deployer", &server.key("p", Role::Deployer).await, |p| p.granted_to(Role::Deployer)),
         Caller::of("an auditor", &server.key("p", Role::Auditor).await, |p| p.granted_to(Role::Auditor)),
-        Caller::of("an admin", &server.key("p", Role::Admin).await, |p| p.granted_to(Role::Admin)),
+        Caller::of("an admin", &server.key("p", Role::Admin).await, |p| {
+            p.granted_to(Role::Admin) && !p.is_of_the_server()
+        }),
+        Caller::of("an admin of all projects", &server.key("*", Role::Admin).await, |p| {
+            p.granted_to(Role::Admin)
+        }),
     ];
     let routes = routes().unwrap();
     let mut public = Vec::new();

@@ -11,7 +11,7 @@ use http::{Method, StatusCode};
 use serde_json::json;
 
 use crate::Fault;
-use crate::http::Permission::{Administer, Audit, Read};
+use crate::http::Permission::{Administer, Audit, Operate, Read};
 use crate::http::{Access, Call, Handler, Permission, Response, Route, Template, handler, json_reply};
 use crate::vertex::PROTOCOL;
 
@@ -29,8 +29,8 @@ pub fn routes() -> Vec<Route> {
         route(Method::GET, "/admin/v1/quotas/{kind}/{id}", Administer, handler(quotas::get)),
         route(Method::PUT, "/admin/v1/quotas/{kind}/{id}", Administer, handler(quotas::set)),
         route(Method::GET, "/admin/v1/prices", Administer, handler(quotas::prices)),
-        route(Method::PUT, "/admin/v1/prices/{model}", Administer, handler(quotas::set_price)),
-        route(Method::DELETE, "/admin/v1/prices/{model}", Administer, handler(quotas::delete_price)),
+        route(Method::PUT, "/admin/v1/prices/{model}", Operate, handler(quotas::set_price)),
+        route(Method::DELETE, "/admin/v1/prices/{model}", Operate, handler(quotas::delete_price)),
         route(Method::GET, "/admin/v1/catalogue", Read, handler(catalogue)),
     ];
     routes.into_iter().chain(cloud::routes()).flatten().collect()

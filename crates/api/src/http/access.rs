@@ -16,7 +16,12 @@ pub enum Access {
 impl Access {
     /// Whether a call is an administrative act, which leaves a trace.
     pub(super) fn is_act(self) -> bool {
-        matches!(self, Access::Needs(Permission::Write | Permission::Administer | Permission::Audit))
+        matches!(
+            self,
+            Access::Needs(
+                Permission::Write | Permission::Administer | Permission::Operate | Permission::Audit
+            )
+        )
     }
 }
 
@@ -27,8 +32,12 @@ pub enum Permission {
     Read,
     /// Creates, changes and deletes what there is. Recorded in the audit log.
     Write,
-    /// Hands out keys and reads what concerns the whole server. Recorded in the audit log.
+    /// Hands out keys and limits what they may use. Recorded in the audit log.
     Administer,
+    /// Decides what holds for the whole server: an admin's whose key acts in all projects. Recorded in the audit log.
+    Operate,
+    /// Reads the figures of the whole server: an admin's whose key acts in all projects.
+    Observe,
     /// Reads the audit log. Recorded in it.
     Audit,
     /// Sees which models can be asked, and how.
@@ -43,9 +52,9 @@ pub enum Permission {
 
 impl Permission {
     /// All of them, those of the control plane first.
-    pub const ALL: [Permission; 8] = {
-        use Permission::{Administer, Audit, Fetch, Invoke, Look, Read, Store, Write};
-        [Read, Write, Administer, Audit, Look, Invoke, Fetch, Store]
+    pub const ALL: [Permission; 10] = {
+        use Permission::{Administer, Audit, Fetch, Invoke, Look, Observe, Operate, Read, Store, Write};
+        [Read, Write, Administer, Operate, Observe, Audit, Look, Invoke, Fetch, Store]
     };
 
     /// How it is written.
@@ -54,6 +63,8 @@ impl Permission {
             Permission::Read => "read",
             Permission::Write => "write",
             Permission::Administer => "administer",
+            Permission::Operate => "operate",
+            Permission::Observe => "observe",
             Permission::Audit => "audit",
             Permission::Look => "look",
             Permission::Invoke => "invoke",
@@ -62,13 +73,18 @@ impl Permission {
         }
     }
 
+    /// Whether it concerns the whole server, so that a key for one project is not enough.
+    pub fn is_of_the_server(self) -> bool {
+        matches!(self, Permission::Operate | Permission::Observe)
+    }
+
     /// Whether `role` grants it. A deployer's jobs ask models and read data anyway, so it may do that itself, too.
     pub fn granted_to(self, role: Role) -> bool {
-        use Permission::{Administer, Audit, Invoke, Look, Read};
+        use Permission::{Administer, Audit, Invoke, Look, Observe, Operate, Read};
         match role {
             Role::Viewer => matches!(self, Read | Look),
             Role::Invoker => matches!(self, Read | Look | Invoke),
-            Role::Deployer => !matches!(self, Administer | Audit),
+            Role::Deployer => !matches!(self, Administer | Operate | Observe | Audit),
             Role::Admin => true,
             Role::Auditor => self == Audit,
         }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use control::ALL_PROJECTS;
 use futures_util::FutureExt;
 use http::header::{ALLOW, CONNECTION, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Request, StatusCode, Version};
@@ -382,6 +383,10 @@ fn authorise(route: &Route, call: &Call) -> Result<(), Fault> {
     };
     if !permission.granted_to(principal.role) {
         let message = format!("this key's role does not allow {} {}", route.method, route.pattern);
+        return Err(Fault::new(Code::PermissionDenied, message));
+    }
+    if permission.is_of_the_server() && principal.project != ALL_PROJECTS {
+        let message = format!("{} {} takes an admin key for all projects", route.method, route.pattern);
         return Err(Fault::new(Code::PermissionDenied, message));
     }
     match route.template.project {

@@ -25,7 +25,7 @@ pub struct ExportError {
 /// If a layer does not take what the one before it gives, or has weights of a wrong size.
 pub fn sequential(input_shape: &[usize], layers: &[Layer]) -> Result<Vec<u8>, ExportError> {
     let ids = matches!(layers.first(), Some(Layer::Embedding { .. }));
-    let whole = |reason| ExportError { layer: layers.len(), reason };
+    let whole = |reason| ExportError { layer: layers.len().saturating_sub(1), reason };
     let input = Value::input("input", input_shape, ids);
     let mut writer = Writer::new(&[input], &["output"]).map_err(whole)?;
     for (i, layer) in layers.iter().enumerate() {
