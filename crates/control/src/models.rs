@@ -700,9 +700,10 @@ impl ModelPatch {
 }
 
 impl Model {
-    /// Takes over what an upload says about the model itself.
+    /// Takes over what the upload of a version says about the model itself. What it is called stays: clients make up a
+    /// name for every upload, and those who want another change it.
     fn describe(&mut self, upload: &UploadModel) {
-        if !upload.display_name.is_empty() {
+        if self.display_name.is_empty() {
             self.display_name.clone_from(&upload.display_name);
         }
         if !upload.description.is_empty() {

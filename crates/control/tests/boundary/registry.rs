@@ -109,7 +109,7 @@ async fn versions_and_aliases() {
     let third = UploadModel {
         parent_model: Some(name.clone()),
         version_aliases: vec!["gold".into(), "default".into()],
-        ..UploadModel::new("", server.artifact(3.0).await)
+        ..UploadModel::new("called otherwise", server.artifact(3.0).await)
     };
     assert_eq!(version(&models.upload(&server.parent, third).await.unwrap()), (name.clone(), 3));
     assert_eq!(models.get(&name).await.unwrap().1, 3);
