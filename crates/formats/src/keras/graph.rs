@@ -135,7 +135,9 @@ impl Builder {
         let class = text(value, "class_name");
         let class = class.ok_or_else(|| SpecError::new(within, "a layer of it has no `class_name`"))?;
         let config = value.get("config").unwrap_or(&Value::Null);
-        let name = text(value, "name").or(text(config, "name")).unwrap_or_default();
+        let given = text(value, "name").or(text(config, "name")).filter(|name| !name.is_empty());
+        // What Keras calls the first of a class to which nobody gave a name.
+        let name = given.map_or_else(|| snake(class), str::to_owned);
         let at = format!("layer `{name}` ({class})");
         let module = text(value, "module").unwrap_or("keras.layers");
         let applied = match class {
@@ -155,7 +157,7 @@ impl Builder {
                 }
             }
         };
-        Ok(Item { name: name.to_owned(), at, value, applied })
+        Ok(Item { name, at, value, applied })
     }
 
     fn layer(
