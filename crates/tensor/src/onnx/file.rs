@@ -8,6 +8,7 @@ use std::path::{Component, Path};
 use rten::{ModelOptions, ShapeInferenceMode};
 
 use super::inspect::Inspection;
+use super::separate::Operand;
 use super::{LoadError, panic_text, rewrite};
 
 /// Models up to this size keep a second copy of their weights, laid out for multiplication: small batches
@@ -105,7 +106,7 @@ pub(super) fn parse(
     bytes: Vec<u8>,
     external: Vec<(String, Vec<u8>)>,
     inspection: &Inspection,
-) -> Result<(rten::Model, Option<Vec<String>>), LoadError> {
+) -> Result<(rten::Model, Option<Vec<Operand>>), LoadError> {
     let size = bytes.len() + external.iter().map(|(_, content)| content.len()).sum::<usize>();
     let (bytes, operands) = match rewrite::needed(inspection) {
         true => guarded(|| rewrite::rewrite(&bytes, &external, inspection))?,

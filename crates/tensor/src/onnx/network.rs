@@ -14,6 +14,7 @@ use super::error::{LoadError, RunError};
 use super::inspect::Inspection;
 use super::lane::{self, Lane};
 use super::ports::{self, InputPort, OutputPort, Ports};
+use super::separate::Operand;
 use super::solo::{Products, Solo, Verdict};
 use super::{MATRIX_PRODUCTS, failed, file, panic_text, rows};
 use crate::{Data, DataType, Dim, Signature, Tensor, Tensors};
@@ -55,7 +56,8 @@ impl Network {
             Some(operands) if operands.is_empty() => Products::Safe,
             Some(operands) => {
                 // What the runtime has made one with another is found no more.
-                let found: Option<Vec<NodeId>> = operands.iter().map(|name| model.find_node(name)).collect();
+                let found = |operand: &Operand| Some((model.find_node(&operand.name)?, operand.axis));
+                let found: Option<Vec<_>> = operands.iter().map(found).collect();
                 found.map_or(Products::Unknown, Products::Of)
             }
             None => Products::Unknown,
@@ -159,13 +161,22 @@ impl Network {
             Verdict::Alone => self.run_as_is(inputs),
             Verdict::Pair => self.run_pair(inputs),
             Verdict::Look(operands) => {
-                let extra = operands.iter().filter(|id| !self.output_ids.contains(id));
-                let asked: Vec<NodeId> = self.output_ids.iter().chain(extra).copied().collect();
+                let mut asked = self.output_ids.clone();
+                for (id, _) in operands {
+                    if !asked.contains(id) {
+                        asked.push(*id);
+                    }
+                }
                 // What the runtime computes no more, because it has made two operators one, is an error here alone.
                 let mut given = self.run_values(self.values(inputs)?, &asked).unwrap_or_default();
-                let seen = asked.iter().zip(&given).filter(|(id, _)| operands.contains(id));
-                let seen: Vec<Vec<usize>> = seen.map(|(_, value)| value.shape().to_vec()).collect();
-                if self.solo.saw(inputs, &seen) {
+                let rows = |(id, axis): &(NodeId, Option<usize>)| {
+                    let value = given.get(asked.iter().position(|other| other == id)?)?;
+                    let shape = value.shape();
+                    let axis = axis.or(shape.len().checked_sub(2))?;
+                    shape.get(axis).copied()
+                };
+                let seen: Option<Vec<usize>> = operands.iter().map(rows).collect();
+                if self.solo.saw(inputs, seen.as_deref()) {
                     given.truncate(self.output_ids.len());
                     self.tensors(given)
                 } else {

@@ -7,7 +7,7 @@ use rten_onnx::onnx::{
 };
 
 use super::inspect::Inspection;
-use super::separate::separate;
+use super::separate::{Operand, separate};
 use super::{LoadError, MATRIX_PRODUCTS};
 
 /// Operators that are written out in others.
@@ -48,7 +48,7 @@ pub(super) fn rewrite(
     bytes: &[u8],
     external: &[(String, Vec<u8>)],
     inspection: &Inspection,
-) -> Result<(Vec<u8>, Option<Vec<String>>), LoadError> {
+) -> Result<(Vec<u8>, Option<Vec<Operand>>), LoadError> {
     let damaged =
         |error: rten_onnx::protobuf::ProtobufError| LoadError::NotOnnx { reason: error.to_string() };
     let mut model = ModelProto::parse_buf(bytes).map_err(damaged)?;

@@ -9,10 +9,18 @@ use std::collections::HashMap;
 
 use rten_onnx::onnx::{AttributeProto, AttributeType, GraphProto, NodeProto};
 
+/// A value whose shape tells how many rows the matrix of a product has.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Operand {
+    pub(super) name: String,
+    /// Which dimension counts them; the last but one if it is not said.
+    pub(super) axis: Option<usize>,
+}
+
 /// Lengthens the matrix of every product of which it is certain that this serves by its own first row, and shortens
 /// the result. Gives the first operands of the other products, which are to be looked at in a run: see
-/// [`super::solo`]. `None`, and no change, if there are products within branches.
-pub(super) fn separate(graph: &mut GraphProto) -> Option<Vec<String>> {
+/// [`super::solo`]. `None`, and no change, if there are products within branches, or of turned matrices.
+pub(super) fn separate(graph: &mut GraphProto) -> Option<Vec<Operand>> {
     let ranks = ranks(graph);
     let dims: HashMap<&str, &[i64]> =
         graph.initializer.iter().filter_map(|t| Some((t.name.as_deref()?, t.dims.as_slice()))).collect();
@@ -20,13 +28,9 @@ pub(super) fn separate(graph: &mut GraphProto) -> Option<Vec<String>> {
         let operand = |i: usize| node.input.get(i).map(String::as_str).filter(|name| !name.is_empty());
         let constant = |i: usize| operand(i).and_then(|name| dims.get(name));
         match node.op_type.as_deref() {
+            // What is added is the same for every row.
             Some("Gemm") => {
-                let transposed =
-                    node.attribute.iter().any(|a| a.name.as_deref() == Some("transA") && a.i != Some(0));
-                // The same for every row.
-                let sum =
-                    operand(2).is_none() || constant(2).is_some_and(|d| d.len() < 2 || d.first() == Some(&1));
-                !transposed && sum
+                operand(2).is_none() || constant(2).is_some_and(|d| d.len() < 2 || d.first() == Some(&1))
             }
             Some("MatMul") => {
                 let rank = operand(0).and_then(|name| ranks.get(name));
@@ -35,16 +39,22 @@ pub(super) fn separate(graph: &mut GraphProto) -> Option<Vec<String>> {
             _ => false,
         }
     };
-    if graph.node.iter().any(|node| node.attribute.iter().any(|a| a.g.is_some())) {
+    let set = |name: &str, node: &NodeProto| {
+        node.attribute.iter().any(|a| a.name.as_deref() == Some(name) && a.i != Some(0))
+    };
+    if graph.node.iter().any(|node| node.attribute.iter().any(|a| a.g.is_some()) || set("transA", node)) {
         return None;
     }
     let certain: Vec<bool> = graph.node.iter().map(serves).collect();
+    let transposed = transposed(graph);
     let mut others = Vec::new();
     for (node, certain) in std::mem::take(&mut graph.node).into_iter().zip(certain) {
         match node.op_type.as_deref() {
             Some("Gemm" | "MatMul") if certain => lengthen(node, &mut graph.node),
             Some("Gemm" | "MatMul" | "MatMulInteger") => {
-                others.extend(node.input.first().cloned());
+                let operand = node.input.first().cloned().map(|name| Operand { name, axis: None });
+                others
+                    .extend(operand.map(|operand| transposed.get(&operand.name).cloned().unwrap_or(operand)));
                 graph.node.push(node);
             }
             _ => graph.node.push(node),
@@ -53,6 +63,18 @@ pub(super) fn separate(graph: &mut GraphProto) -> Option<Vec<String>> {
     others.sort();
     others.dedup();
     Some(others)
+}
+
+/// By the value that a `Transpose` gives, what it takes: the runtime makes it and the product that follows one, and the
+/// value is then not there to be looked at.
+fn transposed(graph: &GraphProto) -> HashMap<String, Operand> {
+    let turned = |node: &NodeProto| {
+        let order = node.attribute.iter().find(|a| a.name.as_deref() == Some("perm"))?;
+        let axis = *order.ints.get(order.ints.len().checked_sub(2)?)?;
+        let operand = Operand { name: node.input.first()?.clone(), axis: Some(usize::try_from(axis).ok()?) };
+        Some((node.output.first()?.clone(), operand))
+    };
+    graph.node.iter().filter(|node| node.op_type.as_deref() == Some("Transpose")).filter_map(turned).collect()
 }
 
 /// Adds a product of which the first operand is longer by one row.
@@ -186,7 +208,8 @@ mod tests {
             let name = nodes.last().unwrap().input.join(", ");
             let mut graph = graph(nodes, constants);
             let others = separate(&mut graph).unwrap();
-            assert_eq!(others, watched, "{name}");
+            let names: Vec<&str> = others.iter().map(|operand| operand.name.as_str()).collect();
+            assert_eq!(names, watched, "{name}");
             assert_eq!(graph.node.len(), before + if others.is_empty() { 6 } else { 0 }, "{name}");
         }
         let branch =

@@ -21,8 +21,8 @@ const SHAPES_MAX: usize = 4096;
 pub(super) enum Products {
     /// None has ever a matrix of one row.
     Safe,
-    /// All depend on these operands.
-    Of(Vec<NodeId>),
+    /// All depend on these operands, and in each on this dimension, or the last but one.
+    Of(Vec<(NodeId, Option<usize>)>),
     /// Nothing.
     Unknown,
 }
@@ -35,7 +35,7 @@ pub(super) enum Verdict<'a> {
     /// As two equal rows.
     Pair,
     /// As it is, with these values asked for too; then say what was [seen](Solo::saw).
-    Look(&'a [NodeId]),
+    Look(&'a [(NodeId, Option<usize>)]),
 }
 
 /// What is known of a network's single rows.
@@ -73,10 +73,9 @@ impl Solo {
         }
     }
 
-    /// Notes the shapes of operands that a run of `inputs` had; none if it failed. Whether that run was safe.
-    pub(super) fn saw(&self, inputs: &[&Tensor], operands: &[Vec<usize>]) -> bool {
-        let several = |shape: &Vec<usize>| shape.iter().rev().nth(1).is_some_and(|&rows| rows > 1);
-        let safe = !operands.is_empty() && operands.iter().all(several);
+    /// Notes how many rows the operands had in a run of `inputs`; `None` if that cannot be seen. Whether it was safe.
+    pub(super) fn saw(&self, inputs: &[&Tensor], rows: Option<&[usize]>) -> bool {
+        let safe = rows.is_some_and(|rows| rows.iter().all(|&rows| rows > 1));
         self.known().insert(shapes(inputs), safe);
         safe
     }
@@ -108,18 +107,18 @@ mod tests {
         let long = Tensor::new(vec![1, 3], Data::I32(vec![0; 3])).unwrap();
         let short = Tensor::new(vec![1, 1], Data::I32(vec![0])).unwrap();
         assert_eq!(solo.verdict(&[&long]), Verdict::Look(&[]));
-        assert!(solo.saw(&[&long], &[vec![1, 3, 8], vec![1, 2, 3, 4]]));
+        assert!(solo.saw(&[&long], Some(&[3, 3])));
         assert_eq!(solo.verdict(&[&long]), Verdict::Alone);
         assert_eq!(solo.verdict(&[&short]), Verdict::Look(&[]));
-        assert!(!solo.saw(&[&short], &[vec![1, 1, 8], vec![1, 2, 3, 4]]));
+        assert!(!solo.saw(&[&short], Some(&[3, 1])));
         assert_eq!(solo.verdict(&[&short]), Verdict::Pair);
     }
 
     #[test]
-    fn vectors_and_failed_runs_are_not_safe() {
+    fn what_cannot_be_seen_is_not_safe() {
         let solo = Solo::new(Products::Of(vec![]));
         let row = Tensor::new(vec![1, 3], Data::I32(vec![0; 3])).unwrap();
-        assert!(!solo.saw(&[&row], &[vec![8]]));
-        assert!(!solo.saw(&[&row], &[]));
+        assert!(!solo.saw(&[&row], None));
+        assert_eq!(solo.verdict(&[&row]), Verdict::Pair);
     }
 }
