@@ -42,10 +42,6 @@ impl Record for StoredFile {
         &self.name
     }
 
-    fn parent(&self) -> String {
-        self.name.rsplit_once('/').map_or_else(String::new, |(parent, _)| parent.to_owned())
-    }
-
     fn etag(&self) -> &str {
         &self.etag
     }

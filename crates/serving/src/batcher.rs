@@ -26,6 +26,7 @@ use tokio::time::timeout_at;
 use crate::cost::Cost;
 use crate::counters::{Counters, bump};
 use crate::error::ServeError;
+use crate::model::Model;
 use crate::pool::Pool;
 use crate::rows::{byte_count, join, joinable, row_count};
 use crate::runtime::RuntimeError;
@@ -76,9 +77,9 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// These limits for a model that gains by company, or does not: its requests then run apart.
-    pub(crate) fn for_company(self, gains: bool) -> Limits {
-        Limits { batch_rows_max: if gains { self.batch_rows_max } else { 1 }, ..self }
+    /// These limits for `model`: where rows together take as long as each by itself, requests run apart.
+    pub(crate) fn of(self, model: &Model) -> Limits {
+        Limits { batch_rows_max: if model.is_foreign() { 1 } else { self.batch_rows_max }, ..self }
     }
 }
 

@@ -15,8 +15,7 @@ pub(crate) struct Dormant {
     /// The files as they were when their content was verified.
     verified: Vec<FileState>,
     signature: Signature,
-    platform: &'static str,
-    gains_by_company: bool,
+    is_foreign: bool,
     idle_max: Duration,
     slot: Mutex<Slot>,
 }
@@ -34,8 +33,7 @@ impl Dormant {
             verified: FileState::beside(source.file())?,
             source,
             signature: network.signature().clone(),
-            platform: Runtime::platform(&network),
-            gains_by_company: network.gains_by_company(),
+            is_foreign: network.is_foreign(),
             idle_max,
             slot: Mutex::new(Slot { network: Some(Arc::new(network)), asked: Instant::now() }),
         })
@@ -86,12 +84,8 @@ impl Runtime for Dormant {
         self.awake()?.run(inputs).map_err(|e| RuntimeError::new(e.to_string()))
     }
 
-    fn platform(&self) -> &'static str {
-        self.platform
-    }
-
-    fn gains_by_company(&self) -> bool {
-        self.gains_by_company
+    fn is_foreign(&self) -> bool {
+        self.is_foreign
     }
 
     fn is_loaded(&self) -> bool {

@@ -251,11 +251,6 @@ impl Model {
         }
     }
 
-    /// What computes it: `meuse_trained` for a model trained here, and see [`Runtime::platform`].
-    pub fn platform(&self) -> &'static str {
-        if self.trained.is_some() { "meuse_trained" } else { self.runtime.platform() }
-    }
-
     /// See [`Runtime::is_loaded`].
     pub fn is_loaded(&self) -> bool {
         self.language.as_ref().map_or_else(|| self.runtime.is_loaded(), |language| language.is_loaded())
@@ -266,9 +261,9 @@ impl Model {
         self.runtime.rest();
     }
 
-    /// See [`Runtime::gains_by_company`].
-    pub(crate) fn gains_by_company(&self) -> bool {
-        self.runtime.gains_by_company()
+    /// See [`Runtime::is_foreign`].
+    pub fn is_foreign(&self) -> bool {
+        self.runtime.is_foreign()
     }
 
     fn predicts(&self) -> Result<(), PredictError> {
@@ -500,12 +495,8 @@ impl Runtime for OnnxModel {
         self.run(inputs).map_err(|e| RuntimeError::new(e.to_string()))
     }
 
-    fn platform(&self) -> &'static str {
-        if self.is_foreign() { "onnxruntime_onnx" } else { "onnx" }
-    }
-
-    fn gains_by_company(&self) -> bool {
-        !self.is_foreign()
+    fn is_foreign(&self) -> bool {
+        OnnxModel::is_foreign(self)
     }
 }
 

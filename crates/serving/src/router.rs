@@ -229,7 +229,7 @@ impl Router {
                 other => {
                     let counters = other.map_or_else(Arc::default, |live| live.batcher.counters.clone());
                     let (model, pool) = (deployed.model.clone(), self.shared.models.clone());
-                    let limits = self.shared.limits.for_company(model.gains_by_company());
+                    let limits = self.shared.limits.of(&model);
                     Batcher::new(model, pool, limits, counters)
                 }
             };

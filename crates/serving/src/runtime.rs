@@ -24,11 +24,6 @@ pub trait Runtime: Send + Sync {
     /// If the inputs do not fit the signature or the computation cannot be done on these values.
     fn predict(&self, inputs: &Tensors) -> Result<Tensors, RuntimeError>;
 
-    /// What computes it, in Triton's words where it has one.
-    fn platform(&self) -> &'static str {
-        "onnx"
-    }
-
     /// Whether it can predict at once; if not, its memory was given back, and it is loaded first.
     fn is_loaded(&self) -> bool {
         true
@@ -37,9 +32,10 @@ pub trait Runtime: Send + Sync {
     /// Gives its memory back if nobody has asked for as long as it was told to wait.
     fn rest(&self) {}
 
-    /// Whether rows together take less than each by itself. Where they do not, requests of different callers run apart.
-    fn gains_by_company(&self) -> bool {
-        true
+    /// Whether a library from outside computes it, row by row. Rows together then take as long as each by itself, so that
+    /// requests of different callers run apart.
+    fn is_foreign(&self) -> bool {
+        false
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is served: names, types and shapes.
 
-use serving::{Pick, PredictorRoute};
+use serving::{Model, Pick, PredictorRoute};
 use tensor::TensorSpec;
 
 use super::datatype::Datatype;
@@ -43,7 +43,7 @@ pub(super) fn describe(app: &App, project: &Tenant, name: &str, pick: Pick<'_>) 
     Ok(Described {
         name: name.to_owned(),
         versions: versions(&route),
-        platform: model.platform(),
+        platform: platform(model),
         inputs: model.ports().inputs.iter().map(|spec| port(spec, None)).collect(),
         outputs: model.ports().outputs.iter().map(|spec| port(spec, labels(spec))).collect(),
     })
@@ -59,5 +59,14 @@ pub(super) fn is_ready(app: &App, project: &Tenant, name: &str, pick: Pick<'_>) 
         Ok(_) => Ok(true),
         Err(fault) if fault.code == Code::InvalidArgument => Err(fault),
         Err(_) => Ok(false),
+    }
+}
+
+/// What computes a model, in Triton's word where it has one.
+fn platform(model: &Model) -> &'static str {
+    match model.manifest() {
+        Some(_) => "meuse_trained",
+        None if model.is_foreign() => "onnxruntime_onnx",
+        None => "onnx",
     }
 }

@@ -8,10 +8,10 @@ use control::{
     BatchJob, InstanceFields, InstanceType, Job, JobCollection, JobKind, JobState, NewBatch, Parent,
 };
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 pub(crate) use self::requests::answerer;
-use super::convert::{full_name, labels, overlay, status, time};
+use super::convert::{self, full_name, overlay};
 use super::datasets::SourceWire;
 use super::evaluations::row_format;
 use super::explanation::SpecWire;
@@ -191,24 +191,11 @@ fn to_wire(job: &Job) -> Result<Value, Fault> {
     let JobKind::Batch(batch) = &job.kind else {
         return Err(Fault::not_found(format!("{} is no batch prediction job", job.name)));
     };
-    let mut wire = Map::new();
+    let mut wire = convert::job(job, state(job));
     let mut set = |name: &str, value: Value| wire.insert(name.to_owned(), value);
-    set("name", job.name.clone().into());
     set("displayName", job.display_name.clone().into());
-    set("labels", labels(&job.labels));
-    set("state", state(job).into());
     set("model", batch.model.clone().into());
     set("modelVersionId", batch.version.to_string().into());
-    set("createTime", time(job.create_time));
-    set("updateTime", time(job.update_time));
-    for (name, at) in [("startTime", job.start_time), ("endTime", job.end_time)] {
-        if let Some(at) = at {
-            set(name, time(at));
-        }
-    }
-    if let Some(error) = &job.error {
-        set("error", status(error));
-    }
     if let Some(directory) = &batch.output_directory {
         set("outputInfo", json!({"gcsOutputDirectory": directory}));
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use control::{JobError, Parent, Timestamp};
+use control::{Job, JobError, Parent, Timestamp};
 use serde_json::{Map, Value, json};
 
 use crate::{Code, Fault};
@@ -35,6 +35,26 @@ pub(super) fn status(error: &JobError) -> Value {
 /// Labels as a JSON object.
 pub(super) fn labels(labels: &BTreeMap<String, String>) -> Value {
     labels.iter().map(|(k, v)| (k.clone(), Value::from(v.as_str()))).collect::<Map<_, _>>().into()
+}
+
+/// What all kinds of jobs say of themselves, with the word that their kind has for the state.
+pub(super) fn job(job: &Job, state: &str) -> Map<String, Value> {
+    let mut wire = Map::new();
+    let mut set = |name: &str, value: Value| wire.insert(name.to_owned(), value);
+    set("name", job.name.clone().into());
+    set("labels", labels(&job.labels));
+    set("state", state.into());
+    set("createTime", time(job.create_time));
+    set("updateTime", time(job.update_time));
+    for (name, at) in [("startTime", job.start_time), ("endTime", job.end_time)] {
+        if let Some(at) = at {
+            set(name, time(at));
+        }
+    }
+    if let Some(error) = &job.error {
+        set("error", status(error));
+    }
+    wire
 }
 
 /// The fields of a field mask, camelCase as ProtoJSON has them.

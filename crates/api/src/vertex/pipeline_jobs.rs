@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::PROTOCOL;
-use super::convert::{full_name, labels, overlay, status, time};
+use super::convert::{self, full_name, overlay, time};
 use super::evaluations::row_format;
 use super::pipelines::state;
 use super::rpc::{Rpc, Served, page, procedure};
@@ -215,21 +215,8 @@ fn evaluation(job: &Job) -> Result<(&EvaluationJob, &Value), Fault> {
 /// `google.cloud.aiplatform.v1.PipelineJob`.
 fn to_wire(job: &Job) -> Result<Value, Fault> {
     let (evaluation, written) = evaluation(job)?;
-    let mut wire = Map::new();
+    let mut wire = convert::job(job, state(job));
     let mut set = |name: &str, value: Value| wire.insert(name.to_owned(), value);
-    set("name", job.name.clone().into());
-    set("labels", labels(&job.labels));
-    set("state", state(job).into());
-    set("createTime", time(job.create_time));
-    set("updateTime", time(job.update_time));
-    for (name, at) in [("startTime", job.start_time), ("endTime", job.end_time)] {
-        if let Some(at) = at {
-            set(name, time(at));
-        }
-    }
-    if let Some(error) = &job.error {
-        set("error", status(error));
-    }
     set("jobDetail", json!({"taskDetails": [task(job, evaluation)]}));
     overlay(&mut wire, written);
     Ok(Value::Object(wire))

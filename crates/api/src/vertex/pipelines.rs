@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use control::{Job, JobCollection, JobKind, JobState, NewTraining, Parent, TrainingJob, TrainingTarget};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::convert::{full_name, labels, overlay, status, time};
+use super::convert::{self, full_name, overlay};
 use super::models::{self, ModelWire};
 use super::rpc::{Rpc, Served, page, procedure, to_json};
 use super::tasks;
@@ -165,22 +165,9 @@ async fn to_wire(rpc: &Rpc, job: &Job) -> Result<Value, Fault> {
     let JobKind::Training(training) = &job.kind else {
         return Err(Fault::not_found(format!("{} is no training pipeline", job.name)));
     };
-    let mut wire = Map::new();
+    let mut wire = convert::job(job, state(job));
     let mut set = |name: &str, value: Value| wire.insert(name.to_owned(), value);
-    set("name", job.name.clone().into());
     set("displayName", job.display_name.clone().into());
-    set("labels", labels(&job.labels));
-    set("state", state(job).into());
-    set("createTime", time(job.create_time));
-    set("updateTime", time(job.update_time));
-    for (name, at) in [("startTime", job.start_time), ("endTime", job.end_time)] {
-        if let Some(at) = at {
-            set(name, time(at));
-        }
-    }
-    if let Some(error) = &job.error {
-        set("error", status(error));
-    }
     set("trainingTaskMetadata", progress(training)?);
     if let Some((name, version)) = &training.result {
         // A model that was deleted since is named all the same.

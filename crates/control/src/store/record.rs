@@ -20,8 +20,10 @@ pub(crate) trait Record: Serialize + DeserializeOwned + Send + Sync {
     const KIND: Kind;
     /// Its resource name.
     fn name(&self) -> &str;
-    /// What it is listed by; see [`Kind`].
-    fn parent(&self) -> String;
+    /// What it is listed by, see [`Kind`]: the collection that its name ends in, unless it says otherwise.
+    fn parent(&self) -> String {
+        self.name().rsplit_once('/').map_or_else(String::new, |(parent, _)| parent.to_owned())
+    }
     /// Its etag.
     fn etag(&self) -> &str;
     /// When it was created.
