@@ -25,6 +25,16 @@ const FAITH_SHARE: f64 = 1.0 / 32.0;
 /// Where the small model's guesses do not pay, one answer of so many tries them again.
 const FAITH_PROBE: u32 = 16;
 
+/// Of the small model's guesses, how many outcomes tell enough of it.
+const FAITH_OUTCOMES: u32 = 32;
+
+/// Before enough is known of the small model, reading what it has not read yet may take this share of what the answer
+/// takes without it.
+const TRIAL_SHARE: f64 = 0.03;
+
+/// Reading what it has not read yet has to pay so many times over.
+const ENTRY_MARGIN: f64 = 2.0;
+
 /// How often one kind of guess is right when the ones before it are.
 #[derive(Clone, Copy, Debug)]
 struct Rate(f64);
@@ -38,6 +48,13 @@ impl Rate {
         }
         // Not above some hundreds: the rate stays below one.
         (least.max(1e-3).ln() / self.0.min(0.99).ln()) as usize
+    }
+
+    /// The share of an answer's time that `count` guesses at a time save at `price`: what the guesses and the token
+    /// after them take, of what as many tokens as come of it take on average.
+    fn saves(self, count: usize, price: f64) -> f64 {
+        let tokens: f64 = (0..=count).map(|nth| self.0.powi(nth as i32)).sum();
+        1.0 - (1.0 + count as f64 * price) / tokens
     }
 
     /// Takes in how many of `computed` guesses were right, before the first wrong one.
@@ -54,13 +71,15 @@ impl Rate {
 #[derive(Debug)]
 pub(super) struct Faith {
     rate: Rate,
+    /// How many guesses the rate was learnt from, up to [`FAITH_OUTCOMES`].
+    outcomes: u32,
     /// Answers that began where guesses do not pay.
     doubts: u32,
 }
 
 impl Default for Faith {
     fn default() -> Faith {
-        Faith { rate: Rate(RATE_FIRST), doubts: 0 }
+        Faith { rate: Rate(RATE_FIRST), outcomes: 0, doubts: 0 }
     }
 }
 
@@ -73,6 +92,28 @@ impl Faith {
         self.doubts = (self.doubts + 1) % FAITH_PROBE;
         if self.doubts == 0 { Rate(RATE_FIRST) } else { self.rate }
     }
+
+    /// Whether guesses are known to pay at `price`, and not only hoped to.
+    fn is_firm(&self, price: f64) -> bool {
+        self.outcomes >= FAITH_OUTCOMES && self.rate.worth(price) > 0
+    }
+
+    fn learn(&mut self, computed: usize, right: usize) {
+        self.rate.learn(computed, right, FAITH_SHARE);
+        let told = u32::try_from(computed).unwrap_or(FAITH_OUTCOMES);
+        self.outcomes = self.outcomes.saturating_add(told).min(FAITH_OUTCOMES);
+    }
+}
+
+/// What asking the small model costs and may gain, in times that a token of the answer takes without it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// Of a guess: made, and one row more.
+    pub(super) price: f64,
+    /// What it has not read yet of prompt and answer.
+    pub(super) entry: f64,
+    /// How much of the answer is still to come.
+    pub(super) left: f64,
 }
 
 /// One answer's guesses.
@@ -127,10 +168,15 @@ impl Drafter {
         guesses
     }
 
-    /// How many of the small model's guesses pay at `price`, which has what they take in it. There is no trying in
-    /// between: what that takes is too much to be lost again and again.
-    pub(super) fn worth_asking(&mut self, faith: &mut Faith, price: f64) -> usize {
-        self.asked.get_or_insert_with(|| faith.first(price)).worth(price)
+    /// How many of the small model's guesses pay on these terms. There is no trying in between: what that takes is too
+    /// much to be lost again and again.
+    pub(super) fn worth_asking(&mut self, faith: &mut Faith, terms: Terms) -> usize {
+        let Terms { price, entry, left } = terms;
+        let rate = *self.asked.get_or_insert_with(|| faith.first(price));
+        let count = rate.worth(price);
+        let gain = rate.saves(count, price) * left;
+        let entry_max = if faith.is_firm(price) { f64::INFINITY } else { TRIAL_SHARE * left };
+        if entry * ENTRY_MARGIN > gain || entry > entry_max { 0 } else { count }
     }
 
     /// Says that the step's guesses, so many, are the small model's.
@@ -156,7 +202,7 @@ impl Drafter {
         if !self.was_asked {
             return self.found.learn(computed, right, RATE_SHARE);
         }
-        faith.rate.learn(computed, right, FAITH_SHARE);
+        faith.learn(computed, right);
         if let Some(rate) = &mut self.asked {
             rate.learn(computed, right, RATE_SHARE);
         }
@@ -200,10 +246,11 @@ impl StepCost {
         }
         let spread = n * xx - x * x;
         let slope = (n * xt - x * t) / spread;
-        // Steps that were all alike say nothing of others.
-        if spread > n * n * 0.1 && slope > 0.0 {
+        if spread > n * n * 0.1 {
+            let slope = slope.max(0.0);
             return Some((((t - slope * x) / n).max(0.0), slope));
         }
+        // Steps that were all alike say nothing of others.
         let slope = t / (n * FIXED_ROWS + x);
         Some((FIXED_ROWS * slope, slope))
     }
@@ -211,6 +258,11 @@ impl StepCost {
     /// Seconds that a step of so many rows takes; nothing before the first.
     pub(super) fn takes(&self, rows: usize) -> Option<f64> {
         self.line().map(|(fixed, slope)| fixed + slope * rows as f64)
+    }
+
+    /// Seconds that each row takes; nothing before the first step.
+    pub(super) fn row(&self) -> Option<f64> {
+        self.line().map(|(_, slope)| slope)
     }
 
     /// What one row more costs, as a share of what each of `rows` costs.
@@ -227,6 +279,29 @@ impl StepCost {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn terms(price: f64, entry: f64) -> Terms {
+        Terms { price, entry, left: 200.0 }
+    }
+
+    #[test]
+    fn a_small_model_reads_a_prompt_where_that_pays() {
+        let mut faith = Faith::default();
+        let worth = |faith: &mut Faith, entry| Drafter::default().worth_asking(faith, terms(0.2, entry));
+        assert!(worth(&mut faith, 0.0) > 0 && worth(&mut faith, 5.0) > 0);
+        assert_eq!(worth(&mut faith, 7.0), 0, "more than may be lost by a trial");
+        faith.learn(FAITH_OUTCOMES as usize, FAITH_OUTCOMES as usize);
+        assert!(worth(&mut faith, 7.0) > 0 && worth(&mut faith, 30.0) > 0, "known to pay");
+        assert_eq!(worth(&mut faith, 100.0), 0, "more than is gained");
+        assert_eq!(Drafter::default().worth_asking(&mut faith, terms(1.1, 0.0)), 0);
+    }
+
+    #[test]
+    fn what_guesses_save_is_reckoned_with() {
+        let saves = Rate(0.5).saves(2, 0.25);
+        assert!((saves - (1.0 - 1.5 / 1.75)).abs() < 1e-9, "{saves}");
+        assert!(Rate(0.3).saves(2, 0.4) < 0.0 && Rate(0.3).saves(0, 0.4) == 0.0);
+    }
 
     #[test]
     fn what_came_before_is_guessed_again() {
@@ -284,7 +359,7 @@ mod tests {
         let mut answer = |right: bool| {
             let (mut drafter, mut computed) = (Drafter::default(), 0);
             for _ in 0..200 {
-                let guesses = drafter.worth_asking(&mut faith, 0.2);
+                let guesses = drafter.worth_asking(&mut faith, terms(0.2, 0.0));
                 drafter.asked(guesses);
                 drafter.learn(guesses, if right { guesses } else { 0 }, &mut faith);
                 computed += guesses;
@@ -309,5 +384,10 @@ mod tests {
         assert!((cost.price(1) - 0.1).abs() < 1e-6, "{}", cost.price(1));
         assert!((cost.price(9) - 0.5).abs() < 1e-6, "{}", cost.price(9));
         assert!(cost.takes(3).is_some_and(|takes| (takes - 0.012).abs() < 1e-9));
+        let mut flat = StepCost::default();
+        for (rows, took) in [(1, 10), (8, 9), (1, 10), (8, 9)] {
+            flat.learn(rows, Duration::from_millis(took));
+        }
+        assert!(flat.takes(1).is_some_and(|takes| (takes - 0.0095).abs() < 1e-4) && flat.row() == Some(0.0));
     }
 }

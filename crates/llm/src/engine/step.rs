@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::draw::{Ask, Basis, Draw, Pick, Rows};
 use super::job::Job;
-use super::speculate::{Faith, StepCost};
+use super::speculate::{Faith, StepCost, Terms};
 use super::understudy::{Understudy, Wish};
 use super::{Arrival, Counters, End, Shared};
 use crate::constraint::Follower;
@@ -33,6 +33,10 @@ const QUIET_STEPS: u32 = 4;
 
 /// Of the pace's average, the share of the newest value.
 const PACE_SHARE: u32 = 8;
+
+/// Tokens of an answer, before any ended, and the share of the newest in their average.
+const ANSWER_LEN: f64 = 200.0;
+const ANSWER_SHARE: f64 = 0.125;
 
 /// A request's place in the table.
 pub(super) type JobId = u64;
@@ -66,6 +70,8 @@ struct Desk {
     cost: StepCost,
     /// How often the small model's guesses are right.
     faith: Faith,
+    /// Tokens that answers have on average.
+    answer_len: f64,
 }
 
 /// One of the answers that a step computed logits for, and which rows of them.
@@ -122,6 +128,7 @@ impl Worker {
             rate: 0.0,
             cost: StepCost::default(),
             faith: Faith::default(),
+            answer_len: ANSWER_LEN,
         };
         Worker { model, understudy, desk, batch: Batch::default() }
     }
@@ -129,6 +136,7 @@ impl Worker {
     /// Steps until the handle is dropped, nobody asks for too long, or the model breaks.
     pub(super) fn run(mut self) {
         let _notice = EndNotice(Arc::clone(&self.desk.shared));
+        self.try_out();
         let mut idle = true;
         while self.desk.take_in(idle) {
             self.desk.end_from_outside();
@@ -142,6 +150,15 @@ impl Worker {
             self.desk.report();
         }
         self.desk.fail_all("the model is being unloaded; try again");
+    }
+
+    /// Lets the small model show what its guesses take.
+    fn try_out(&mut self) {
+        let Some(understudy) = &mut self.understudy else { return };
+        let tried = catch_unwind(AssertUnwindSafe(|| understudy.try_out()));
+        if !matches!(tried, Ok(Ok(()))) {
+            self.understudy = None;
+        }
     }
 
     /// One step. Says whether there was anything to do; fails where the model is not to be used any more.
@@ -219,17 +236,18 @@ impl Desk {
         let Some(token) = self.cost.takes(running).map(|step| step / running.max(1) as f64) else {
             return Vec::new();
         };
-        let price = self.cost.price(running) + understudy.takes(running) / token.max(f64::MIN_POSITIVE);
+        let token = token.max(f64::MIN_POSITIVE);
+        let price = self.cost.price(running) + understudy.takes(running) / token;
         let mut asked = Vec::new();
         for (&id, job) in self.jobs.iter_mut().filter(|(_, job)| job.drafts()) {
             for (nth, choice) in job.choices.iter_mut().enumerate() {
-                let sequence = choice.sequence.and_then(|id| self.scheduler.sequence(id));
+                let Some(sequence) = choice.sequence else { continue };
                 let goes_on = |it: &&Sequence| it.remaining() == 1 && it.draft().is_empty();
-                if most == 0 || sequence.filter(goes_on).is_none() {
-                    continue;
-                }
+                let Some(of) = self.scheduler.sequence(sequence).filter(goes_on) else { continue };
                 let left = job.request.max_tokens.saturating_sub(choice.answer.len() + 1);
-                let count = choice.drafter.worth_asking(&mut self.faith, price).min(most).min(left);
+                let entry = understudy.entry(sequence, of.tokens().len()) / token;
+                let terms = Terms { price, entry, left: self.answer_len.min(left as f64) };
+                let count = choice.drafter.worth_asking(&mut self.faith, terms).min(most).min(left);
                 asked.extend((count > 0).then_some(((id, nth), count)));
             }
         }
@@ -583,6 +601,8 @@ impl Desk {
     /// Ends an answer, and the request with its last one.
     fn finish(&mut self, id: JobId, choice: usize, reason: FinishReason) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
+        let len = job.choices[choice].answer.len() as f64;
+        self.answer_len += (len - self.answer_len) * ANSWER_SHARE;
         if let Some(sequence) = job.finish(choice, reason) {
             self.owners.remove(&sequence);
             self.scheduler.remove(sequence);

@@ -17,6 +17,9 @@ use crate::scheduler::{BlockId, SequenceId};
 /// Steps of more rows than so many for each answer say nothing of what a guess takes.
 const ROWS_LEARNT: usize = 4;
 
+/// Rows of the steps that tell what guesses take before any is wanted. The first is not counted: all is cold.
+const TRIAL_ROWS: [usize; 7] = [8, 1, 8, 1, 8, 1, 8];
+
 /// An answer of which guesses are wanted.
 pub(super) struct Wish<'a> {
     pub(super) sequence: SequenceId,
@@ -40,7 +43,7 @@ pub(super) struct Understudy {
     context_max: usize,
     free: Vec<BlockId>,
     known: HashMap<SequenceId, Known>,
-    /// What steps take in which each answer has about one row.
+    /// What steps of few rows take.
     cost: StepCost,
     /// Tokens that both models have.
     tokens: usize,
@@ -73,6 +76,32 @@ impl Understudy {
             batch: Batch::default(),
             turn: 0,
         }
+    }
+
+    /// Learns what guesses take: an answer that finds out pays for it.
+    pub(super) fn try_out(&mut self) -> Result<(), ForwardError> {
+        for (nth, rows) in TRIAL_ROWS.into_iter().enumerate() {
+            let blocks = rows.div_ceil(self.block_len);
+            let Some(from) = self.free.len().checked_sub(blocks) else { return Ok(()) };
+            let blocks = self.free[from..].to_vec();
+            self.clear();
+            self.batch.tokens.resize(rows, 0);
+            self.batch.positions.extend((0u32..).take(rows));
+            self.batch.wanted.push(rows - 1);
+            self.batch.spans.push(Span { rows: 0..rows, blocks, hidden: 0..0 });
+            let begun = Instant::now();
+            self.model.forward(&self.batch)?;
+            if nth > 0 {
+                self.cost.learn(rows, begun.elapsed());
+            }
+        }
+        Ok(())
+    }
+
+    /// Seconds that it takes to read what is not read yet of a sequence of so many tokens, beside the newest.
+    pub(super) fn entry(&self, sequence: SequenceId, tokens: usize) -> f64 {
+        let read = self.known.get(&sequence).map_or(0, |known| known.tokens.len());
+        self.cost.row().unwrap_or(0.0) * tokens.saturating_sub(read + 1) as f64
     }
 
     /// Forgets sequences that are no more.
