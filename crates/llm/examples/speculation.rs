@@ -1,12 +1,13 @@
 //! What guessing ahead gains: `speculation FILE [ROUNDS] [STREAMS] [DRAFT]`. The same requests, with and without, in turn:
-//! prompts that ask for edited code, whose answers repeat much of them, and prompts that ask for prose. `DRAFT` is a small
-//! model's file, which guesses too.
+//! prompts that ask for edited code, whose answers repeat much of them, and prompts that ask for prose. One stream is timed by
+//! the answer, several by all answers: each asks for one after the other. `DRAFT` is a small model's file, which guesses too.
 
 #![allow(clippy::print_stdout, reason = "that is what it is for")]
 
 use std::error::Error;
 use std::ops::ControlFlow;
 use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use llm::template::{ChatTemplate, Context, Message};
@@ -85,10 +86,8 @@ fn main() -> Result<(), Failure> {
         let mut ratios = Vec::new();
         let before = guessing.counters();
         for round in 0..rounds {
-            for first in 0..prompts.len() {
-                let some: Vec<_> =
-                    (0..streams).map(|nth| prompts[(first + nth) % prompts.len()].clone()).collect();
-                let run = |engine| measure(engine, &some);
+            for some in prompts.chunks(if streams == 1 { 1 } else { prompts.len() }) {
+                let run = |engine| measure(engine, some, streams);
                 let (without, with) = if round % 2 == 0 {
                     let without = run(&plain)?;
                     (without, run(&guessing)?)
@@ -122,35 +121,46 @@ fn tokens(template: &ChatTemplate, tokenizer: &Tokenizer, text: &str) -> Result<
     Ok(template.render(&[message], &context)?.encode(tokenizer))
 }
 
-/// How long the answers took from the first token on, and what they were. Each prompt is computed before.
-fn measure(engine: &Engine, prompts: &[Vec<u32>]) -> Result<(Duration, Vec<Vec<u32>>), Failure> {
-    answers(engine, prompts, 1)?;
+/// How long it took until each stream had its answer to each prompt, and what the answers were. The prompts are computed
+/// before; each stream begins with another.
+fn measure(
+    engine: &Engine,
+    prompts: &[Vec<u32>],
+    streams: usize,
+) -> Result<(Duration, Vec<Vec<u32>>), Failure> {
+    for prompt in prompts {
+        answer(engine, prompt, 1)?;
+    }
     let begun = Instant::now();
-    let answers = answers(engine, prompts, ANSWER)?;
+    let all = |nth: usize| -> Result<Vec<Vec<u32>>, String> {
+        let turn = prompts.iter().cycle().skip(nth).take(prompts.len());
+        turn.map(|prompt| answer(engine, prompt, ANSWER).map_err(|e| e.to_string())).collect()
+    };
+    let answers = thread::scope(|scope| -> Result<Vec<_>, Failure> {
+        let asking: Vec<_> = (0..streams).map(|nth| scope.spawn(move || all(nth))).collect();
+        let mut answers = Vec::new();
+        for stream in asking {
+            answers.append(&mut stream.join().map_err(|_| "a stream broke")??);
+        }
+        Ok(answers)
+    })?;
     Ok((begun.elapsed(), answers))
 }
 
-fn answers(engine: &Engine, prompts: &[Vec<u32>], most: usize) -> Result<Vec<Vec<u32>>, Failure> {
-    let mut open = Vec::new();
-    for prompt in prompts {
-        let (sender, events) = mpsc::channel();
-        let sink = move |event| match sender.send(event) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
-        };
-        open.push((engine.submit(GenerateRequest::new(prompt.clone(), most), Box::new(sink))?, events));
-    }
-    let mut answers = Vec::new();
-    for (_ticket, events) in open {
-        let mut answer = Vec::new();
-        for event in events {
-            match event {
-                Event::Token { id, .. } => answer.push(id),
-                Event::Failed { message } => return Err(message.into()),
-                Event::Finished { .. } | Event::Done { .. } => {}
-            }
+fn answer(engine: &Engine, prompt: &[u32], most: usize) -> Result<Vec<u32>, Failure> {
+    let (sender, events) = mpsc::channel();
+    let sink = move |event| match sender.send(event) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(_) => ControlFlow::Break(()),
+    };
+    let _ticket = engine.submit(GenerateRequest::new(prompt.to_vec(), most), Box::new(sink))?;
+    let mut answer = Vec::new();
+    for event in events {
+        match event {
+            Event::Token { id, .. } => answer.push(id),
+            Event::Failed { message } => return Err(message.into()),
+            Event::Finished { .. } | Event::Done { .. } => {}
         }
-        answers.push(answer);
     }
-    Ok(answers)
+    Ok(answer)
 }

@@ -225,13 +225,21 @@ pub(super) struct StepCost {
 /// How much of its weight a step keeps with each one after it.
 const KEEP: f64 = 0.99;
 
+/// A step counts for at most so many times what was thought that it takes: something else had the processor.
+const DISTURBED: f64 = 2.0;
+
+/// After so many steps there is something to think.
+const KNOWN_STEPS: f64 = 8.0;
+
 /// Before anything is known: the fixed part in rows.
 const FIXED_ROWS: f64 = 6.0;
 
 impl StepCost {
     /// Takes in a step.
     pub(super) fn learn(&mut self, rows: usize, took: Duration) {
-        let (rows, took) = (rows as f64, took.as_secs_f64());
+        let usual = self.takes(rows).filter(|_| self.sums[0] >= KNOWN_STEPS);
+        let took = took.as_secs_f64().min(usual.map_or(f64::INFINITY, |usual| usual * DISTURBED));
+        let rows = rows as f64;
         for (sum, new) in self.sums.iter_mut().zip([1.0, rows, rows * rows, took, rows * took]) {
             *sum = *sum * KEEP + new;
         }
@@ -384,6 +392,12 @@ mod tests {
         assert!((cost.price(1) - 0.1).abs() < 1e-6, "{}", cost.price(1));
         assert!((cost.price(9) - 0.5).abs() < 1e-6, "{}", cost.price(9));
         assert!(cost.takes(3).is_some_and(|takes| (takes - 0.012).abs() < 1e-9));
+        (0..8).for_each(|_| cost.learn(1, Duration::from_millis(10)));
+        let before = cost.takes(1).unwrap_or_default();
+        cost.learn(1, Duration::from_secs(1));
+        assert!(cost.takes(1).is_some_and(|takes| takes < before * 1.1), "one that was disturbed");
+        (0..500).for_each(|_| cost.learn(1, Duration::from_millis(100)));
+        assert!(cost.takes(1).is_some_and(|takes| takes > 0.09), "and all that are slower: {cost:?}");
         let mut flat = StepCost::default();
         for (rows, took) in [(1, 10), (8, 9), (1, 10), (8, 9)] {
             flat.learn(rows, Duration::from_millis(took));
