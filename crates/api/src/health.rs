@@ -22,6 +22,7 @@ pub(crate) fn routes() -> Vec<Route> {
             access,
             protocol: vertex::PROTOCOL,
             handler,
+            served: true,
         })
     };
     [

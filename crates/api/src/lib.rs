@@ -3,7 +3,7 @@
 //! [`http`] is the server: connections, limits, routes, keys. [`vertex`], [`openai`], [`anthropic`], [`ollama`], [`kserve`], [`tfserving`], [`mlflow`],
 //! [`storage`], [`cloud`] and [`admin`] are protocols: they turn wire requests into calls of `control` and `serving` and turn the answers back.
 //! What protocols share lies beside them: [`language`] between requests and language models, [`embedding`] between these
-//! and encoders, [`models`] to list both, [`rows`] for predictions in rows and columns, [`metering`] for what they take, [`fields`] to read JSON, [`stream`] to write it piece by piece.
+//! and encoders, [`models`] to list both, [`openapi`] to describe every route, [`rows`] for predictions in rows and columns, [`metering`] for what they take, [`fields`] to read JSON, [`stream`] to write it piece by piece.
 
 pub mod admin;
 pub mod anthropic;
@@ -21,6 +21,7 @@ pub mod mlflow;
 mod models;
 pub mod ollama;
 pub mod openai;
+mod openapi;
 mod rows;
 pub mod storage;
 mod stream;
@@ -52,6 +53,7 @@ pub(crate) fn routes() -> Result<http::Routes, vertex::SchemaError> {
     for route in vertex::routes(dialects)? {
         routes.add(route);
     }
+    openapi::describe(&mut routes);
     Ok(routes)
 }
 

@@ -24,6 +24,7 @@ pub(crate) fn routes() -> impl Iterator<Item = Route> {
             access: Access::Needs(Permission::Look),
             protocol: PROTOCOL,
             handler,
+            served: true,
         })
     };
     [route("/v1/models", handler(list)), route("/v1/models/{model}", handler(get))].into_iter().flatten()

@@ -39,7 +39,7 @@ pub fn routes() -> Vec<Route> {
 fn route(method: Method, pattern: &str, permission: Permission, handler: Handler) -> Option<Route> {
     let (template, pattern) = (Template::parse(pattern)?, pattern.to_owned());
     let access = Access::Needs(permission);
-    Some(Route { method, template, pattern, access, protocol: PROTOCOL, handler })
+    Some(Route { method, template, pattern, access, protocol: PROTOCOL, handler, served: true })
 }
 
 /// The project that the caller administers, or `*`.

@@ -47,7 +47,7 @@ pub fn routes() -> Vec<Route> {
         route(Method::POST, "/v1/messages/count_tokens", handler(messages::count)),
     ];
     let unserved = UNSERVED.into_iter().map(|(method, path)| route(method, path, unserved(path)));
-    served.into_iter().chain(unserved).flatten().collect()
+    served.into_iter().flatten().chain(unserved.flatten().map(Route::not_served)).collect()
 }
 
 fn route(method: Method, pattern: &str, handler: Handler) -> Option<Route> {
@@ -58,6 +58,7 @@ fn route(method: Method, pattern: &str, handler: Handler) -> Option<Route> {
         access: Access::Needs(Invoke),
         protocol: PROTOCOL,
         handler,
+        served: true,
     })
 }
 

@@ -28,6 +28,7 @@ pub(super) fn route() -> Option<Route> {
         access: Access::Public,
         protocol: PROTOCOL,
         handler: handler(answer),
+        served: true,
     })
 }
 

@@ -69,7 +69,15 @@ where
         async move { procedure(call, read, answer).await }
     });
     let template = Template::parse(&path)?;
-    Some(Route { method: Method::POST, template, pattern: path, access, protocol: PROTOCOL, handler })
+    Some(Route {
+        method: Method::POST,
+        template,
+        pattern: path,
+        access,
+        protocol: PROTOCOL,
+        handler,
+        served: true,
+    })
 }
 
 /// Whether a request with such a head speaks gRPC.

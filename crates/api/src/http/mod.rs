@@ -30,6 +30,7 @@ pub(crate) use path::percent_decode;
 pub use reply::{ReplyBody, Response, bytes_reply, json_reply, stream_reply};
 pub use route::{Handler, Protocol, Route, Routes, handler};
 pub use server::serve;
+pub(crate) use template::Part;
 pub use template::Template;
 pub use tls::{Tls, TlsError};
 pub(crate) use within::Within;

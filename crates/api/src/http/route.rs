@@ -55,6 +55,15 @@ pub struct Route {
     pub protocol: Protocol,
     /// What answers.
     pub handler: Handler,
+    /// Whether there is more to be had than the answer that it is not served.
+    pub served: bool,
+}
+
+impl Route {
+    /// The same, known for what its answer says: that this is not served.
+    pub(crate) fn not_served(self) -> Route {
+        Route { served: false, ..self }
+    }
 }
 
 /// A table of routes.
@@ -204,6 +213,7 @@ mod tests {
                     rates: None,
                 },
                 handler: handler(|_| async { Ok(bytes_reply(StatusCode::OK, "", "")) }),
+                served: true,
             });
         }
         routes

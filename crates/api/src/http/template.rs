@@ -24,6 +24,15 @@ pub(super) enum Segment {
     Rest,
 }
 
+/// One part of a template as people read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part<'a> {
+    /// This text.
+    Literal(&'a str),
+    /// Whatever is called this; of the last part, with slashes where all that is left is taken.
+    Open(&'a str),
+}
+
 /// A variable over some segments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Variable {
@@ -73,6 +82,31 @@ impl Template {
     /// The fields that its variables fill, in order; dots lead into messages.
     pub fn fields(&self) -> impl Iterator<Item = &str> {
         self.variables.iter().map(|variable| variable.field.as_str())
+    }
+
+    /// Its parts as they are written, with a name for each that is open: the variable's own where it is all that the
+    /// variable takes, else that of the noun before it.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = Part<'_>> {
+        self.segments.iter().enumerate().map(|(i, segment)| {
+            let noun = i.checked_sub(1).and_then(|before| match &self.segments[before] {
+                Segment::Literal(text) => Some(text.strip_suffix('s').unwrap_or(text)),
+                Segment::One | Segment::Rest => None,
+            });
+            let within = self.variables.iter().find(|variable| (variable.start..variable.end).contains(&i));
+            let alone = within.filter(|variable| {
+                variable.start == i && (variable.end == i + 1 || variable.end == usize::MAX)
+            });
+            let name = alone.map(|variable| variable.field.as_str()).or(noun);
+            match segment {
+                Segment::Literal(text) => Part::Literal(text),
+                Segment::One | Segment::Rest => Part::Open(name.unwrap_or("part")),
+            }
+        })
+    }
+
+    /// What follows the last colon.
+    pub(crate) fn verb(&self) -> Option<&str> {
+        self.verb.as_deref()
     }
 
     fn push_variable(&mut self, text: &str) {

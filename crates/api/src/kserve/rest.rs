@@ -73,7 +73,7 @@ pub(super) fn routes() -> Vec<Route> {
         let access = if method == Method::GET { Needs(Look) } else { Needs(Write) };
         route(method, path, access, refused(path))
     });
-    served.into_iter().chain(unserved).flatten().collect()
+    served.into_iter().flatten().chain(unserved.flatten().map(Route::not_served)).collect()
 }
 
 fn route(method: Method, pattern: &str, access: Access, handler: Handler) -> Option<Route> {
@@ -84,6 +84,7 @@ fn route(method: Method, pattern: &str, access: Access, handler: Handler) -> Opt
         access,
         protocol: PROTOCOL,
         handler,
+        served: true,
     })
 }
 

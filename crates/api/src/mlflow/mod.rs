@@ -45,6 +45,7 @@ fn route(method: Method, pattern: &str, access: Access, handler: Handler) -> Opt
         access,
         protocol: PROTOCOL,
         handler,
+        served: true,
     })
 }
 

@@ -60,7 +60,7 @@ pub fn routes() -> Vec<Route> {
     ];
     let unserved =
         UNSERVED.into_iter().map(|(method, path)| route(method, path, Access::Needs(Write), unserved(path)));
-    served.into_iter().chain(unserved).flatten().collect()
+    served.into_iter().flatten().chain(unserved.flatten().map(Route::not_served)).collect()
 }
 
 fn route(method: Method, pattern: &str, access: Access, handler: Handler) -> Option<Route> {
@@ -71,6 +71,7 @@ fn route(method: Method, pattern: &str, access: Access, handler: Handler) -> Opt
         access,
         protocol: PROTOCOL,
         handler,
+        served: true,
     })
 }
 

@@ -73,7 +73,7 @@ pub fn routes() -> Vec<Route> {
         route(Method::POST, "/v1/batches/{batch}/cancel", Write, handler(batches::cancel)),
     ];
     let unserved = UNSERVED.into_iter().map(|(method, path)| route(method, path, Invoke, unserved(path)));
-    served.into_iter().chain(unserved).flatten().collect()
+    served.into_iter().flatten().chain(unserved.flatten().map(Route::not_served)).collect()
 }
 
 fn route(method: Method, pattern: &str, permission: Permission, handler: Handler) -> Option<Route> {
@@ -84,6 +84,7 @@ fn route(method: Method, pattern: &str, permission: Permission, handler: Handler
         access: Access::Needs(permission),
         protocol: PROTOCOL,
         handler,
+        served: true,
     })
 }
 

@@ -70,6 +70,7 @@ pub fn routes() -> Vec<Route> {
             access: Access::Needs(permission),
             protocol: PROTOCOL,
             handler,
+            served: true,
         })
     };
     table.into_iter().filter_map(route).collect()

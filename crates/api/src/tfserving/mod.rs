@@ -48,7 +48,15 @@ pub fn routes() -> Vec<Route> {
 
 fn route(method: Method, pattern: String, permission: Permission, handler: Handler) -> Option<Route> {
     let template = Template::parse(&pattern)?;
-    Some(Route { method, template, pattern, access: Access::Needs(permission), protocol: PROTOCOL, handler })
+    Some(Route {
+        method,
+        template,
+        pattern,
+        access: Access::Needs(permission),
+        protocol: PROTOCOL,
+        handler,
+        served: true,
+    })
 }
 
 fn render(fault: &Fault, _: &str) -> Response {

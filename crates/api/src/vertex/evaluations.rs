@@ -196,6 +196,7 @@ pub(super) fn evaluate_route(schema: &Arc<Schema>) -> Result<Route, SchemaError>
                 json_reply(StatusCode::OK, &sendable(&operation, &reply)?)
             }
         }),
+        served: true,
     })
 }
 

@@ -65,6 +65,7 @@ where
         access: Access::Needs(Invoke),
         protocol: PROTOCOL,
         handler,
+        served: true,
     })
 }
 

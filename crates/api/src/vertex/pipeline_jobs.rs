@@ -69,6 +69,7 @@ pub(super) fn template_route() -> Option<Route> {
         access: Access::Needs(Read),
         protocol: PROTOCOL,
         handler: handler(template),
+        served: true,
     })
 }
 

@@ -51,6 +51,7 @@ pub(super) fn route(schema: &Arc<Schema>) -> Result<Route, SchemaError> {
                 json_reply(StatusCode::OK, &sendable(&operation, &reply)?)
             }
         }),
+        served: true,
     })
 }
 

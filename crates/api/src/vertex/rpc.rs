@@ -149,6 +149,7 @@ fn route(
         access: Access::Needs(permission),
         protocol: PROTOCOL,
         handler: answer,
+        served: served.is_some(),
     })
 }
 
