@@ -114,16 +114,33 @@ impl Decoder {
     }
 
     /// One layer: attention, then feed-forward, each added to what came in.
-    fn layer(&mut self, index: usize, m: usize, places: &[Place], spans: &[kernels::Span<'_>]) {
+    ///
+    /// Of the last one, only the `wanted` rows are computed beyond their keys and values; they are then the first.
+    fn layer(&mut self, index: usize, wanted: &[usize], places: &[Place], spans: &[kernels::Span<'_>]) {
         let Decoder { machine, shape, layers, cache, turns, scratch, .. } = self;
         let layer = &layers[index];
-        let (width, epsilon) = (shape.width, shape.norm_epsilon);
-        let x = &mut scratch.x[..m * width];
-        let added = room(&mut scratch.added, m * width);
-
-        machine.normed(&mut scratch.vectors, x, &layer.attention_norm, epsilon);
+        let (width, epsilon, m) = (shape.width, shape.norm_epsilon, places.len());
+        let is_whole = index + 1 < layers.len() || wanted.len() == m;
         let attention = attention::Attention { machine, shape, layer, index, turns, places, spans };
-        attention.run(cache, &scratch.vectors, &mut scratch.attention, added);
+
+        machine.normed(&mut scratch.vectors, &scratch.x[..m * width], &layer.attention_norm, epsilon);
+        let m = if is_whole { m } else { wanted.len() };
+        let added = room(&mut scratch.added, m * width);
+        if is_whole {
+            attention.run(cache, &scratch.vectors, &mut scratch.attention, added);
+        } else {
+            attention.keep(cache, &scratch.vectors, &mut scratch.attention);
+            if wanted.is_empty() {
+                return;
+            }
+            for (at, &row) in wanted.iter().enumerate() {
+                scratch.x.copy_within(row * width..(row + 1) * width, at * width);
+            }
+            machine.normed(&mut scratch.vectors, &scratch.x[..m * width], &layer.attention_norm, epsilon);
+            let spans = spans_of(wanted, spans);
+            attention.run_of(wanted, &spans, cache, &scratch.vectors, &mut scratch.attention, added);
+        }
+        let x = &mut scratch.x[..m * width];
         let norm = layer.post_norms.as_ref().map(|(attention, _)| attention.as_slice());
         machine.add(x, added, norm, width, epsilon);
 
@@ -143,12 +160,12 @@ impl Decoder {
         let places = attention::places(batch);
         let spans: Vec<_> = batch.spans.iter().map(|span| seen(span, &batch.positions)).collect();
         for index in 0..self.layers.len() {
-            self.layer(index, batch.tokens.len(), &places, &spans);
+            self.layer(index, &batch.wanted, &places, &spans);
         }
         let Decoder { machine, shape, scratch, .. } = self;
         let (width, epsilon, x, norm) = (shape.width, shape.norm_epsilon, &scratch.x, &self.output_norm);
         scratch.vectors.fill(&machine.pool, machine.isa, batch.wanted.len(), width, |row, out| {
-            ops::rms_norm(machine.isa, &x[batch.wanted[row] * width..][..width], norm, epsilon, out);
+            ops::rms_norm(machine.isa, &x[row * width..][..width], norm, epsilon, out);
         });
         Ok(())
     }
@@ -210,6 +227,23 @@ fn seen<'a>(span: &'a Span, positions: &[u32]) -> kernels::Span<'a> {
         hidden: span.hidden.clone(),
         pages: &span.blocks,
     }
+}
+
+/// Some of the spans' rows, each now where it is among `rows`.
+fn spans_of<'a>(rows: &[usize], spans: &[kernels::Span<'a>]) -> Vec<kernels::Span<'a>> {
+    let mut parts: Vec<kernels::Span<'a>> = Vec::new();
+    for span in spans {
+        let from = rows.partition_point(|&row| row < span.row);
+        let to = rows.partition_point(|&row| row < span.row + span.count);
+        for at in from..to {
+            let visible = span.visible + rows[at] - span.row;
+            match parts.last_mut().filter(|part| at > from && part.visible + part.count == visible) {
+                Some(part) => part.count += 1,
+                None => parts.push(kernels::Span { row: at, count: 1, visible, ..span.clone() }),
+            }
+        }
+    }
+    parts
 }
 
 /// What one thread reads at a time.

@@ -142,17 +142,60 @@ impl Attention<'_> {
         let query = room(&mut scratch.query, m * shape.query_width());
         let key = room(&mut scratch.key, m * shape.kv_width());
         let value = room(&mut scratch.value, m * shape.kv_width());
-        let mut parts = [(&layer.query, &mut *query), (&layer.key, &mut *key), (&layer.value, &mut *value)];
+        let mut parts = [(&layer.query, query), (&layer.key, &mut *key), (&layer.value, &mut *value)];
         machine.multiply(&mut parts, vectors);
-        let norms = layer.head_norms.as_ref();
-        self.place(query, shape.query_width(), norms.map(|(query, _)| query.as_slice()));
-        self.place(key, shape.kv_width(), norms.map(|(_, key)| key.as_slice()));
+        self.store(cache, key, value);
+        self.mix(cache, &|row| row, self.spans, scratch, added);
+    }
 
+    /// Computes and writes keys and values, and nothing else.
+    pub(super) fn keep(&self, cache: &mut Cache, vectors: &Activations, scratch: &mut Scratch) {
+        let Attention { machine, shape, layer, .. } = self;
+        let key = room(&mut scratch.key, vectors.m() * shape.kv_width());
+        let value = room(&mut scratch.value, vectors.m() * shape.kv_width());
+        machine.multiply(&mut [(&layer.key, &mut *key), (&layer.value, &mut *value)], vectors);
+        self.store(cache, key, value);
+    }
+
+    /// The rest after [`Self::keep`], for some rows: `vectors` are theirs, and `spans` the sequences that they are of.
+    pub(super) fn run_of(
+        &self,
+        rows: &[usize],
+        spans: &[kernels::Span<'_>],
+        cache: &Cache,
+        vectors: &Activations,
+        scratch: &mut Scratch,
+        added: &mut [f32],
+    ) {
+        let query = room(&mut scratch.query, rows.len() * self.shape.query_width());
+        self.machine.multiply(&mut [(&self.layer.query, query)], vectors);
+        self.mix(cache, &|row| rows[row], spans, scratch, added);
+    }
+
+    fn store(&self, cache: &mut Cache, key: &mut [f32], value: &[f32]) {
+        let norm = self.layer.head_norms.as_ref().map(|(_, key)| key.as_slice());
+        self.place(key, self.shape.kv_width(), norm, &|row| row);
         let kv = &mut cache.layers[self.index];
-        kv.write(&machine.pool, machine.isa, self.places, key, value);
-        let mixed = room(&mut scratch.mixed, m * shape.query_width());
-        attention(&machine.pool, machine.isa, &self.arguments(query, kv), mixed);
+        kv.write(&self.machine.pool, self.machine.isa, self.places, key, value);
+    }
 
+    /// What the queries in `scratch` take of the values that they see. `row` is the batch's row that a query is of.
+    fn mix(
+        &self,
+        cache: &Cache,
+        row: &(dyn Fn(usize) -> usize + Sync),
+        spans: &[kernels::Span<'_>],
+        scratch: &mut Scratch,
+        added: &mut [f32],
+    ) {
+        let Attention { machine, shape, layer, .. } = self;
+        let m = added.len() / shape.width;
+        let query = &mut scratch.query[..m * shape.query_width()];
+        let norm = layer.head_norms.as_ref().map(|(query, _)| query.as_slice());
+        self.place(query, shape.query_width(), norm, row);
+        let mixed = room(&mut scratch.mixed, m * shape.query_width());
+        let arguments = self.arguments(query, &cache.layers[self.index], spans);
+        attention(&machine.pool, machine.isa, &arguments, mixed);
         scratch.vectors.quantize(&machine.pool, machine.isa, mixed, m, shape.query_width());
         machine.multiply(&mut [(&layer.output, added)], &scratch.vectors);
     }
@@ -162,26 +205,37 @@ impl Attention<'_> {
     }
 
     /// Norms each head where the family does so, and turns it to its position.
-    fn place(&self, data: &mut [f32], width: usize, norm: Option<&[f32]>) {
+    fn place(
+        &self,
+        data: &mut [f32],
+        width: usize,
+        norm: Option<&[f32]>,
+        row: &(dyn Fn(usize) -> usize + Sync),
+    ) {
         let local = self.turns.local.as_ref().filter(|_| self.is_local());
         let turn = local.unwrap_or(&self.turns.global);
-        each_row(&self.machine.pool, data, width, |row, data| {
+        each_row(&self.machine.pool, data, width, |at, data| {
             for head in data.chunks_exact_mut(self.shape.head_dim) {
                 if let Some(norm) = norm {
                     ops::rms_norm_in_place(self.machine.isa, head, norm, self.shape.norm_epsilon);
                 }
-                turn.apply(self.machine, row, head);
+                turn.apply(self.machine, row(at), head);
             }
         });
     }
 
-    fn arguments<'a>(&'a self, query: &'a [f32], kv: &'a KvPages) -> AttentionArgs<'a> {
+    fn arguments<'a>(
+        &'a self,
+        query: &'a [f32],
+        kv: &'a KvPages,
+        spans: &'a [kernels::Span<'a>],
+    ) -> AttentionArgs<'a> {
         let local = self.shape.local.as_ref().filter(|_| self.is_local());
         AttentionArgs {
             q: query,
             heads: self.shape.heads,
             kv,
-            spans: self.spans,
+            spans,
             causal: true,
             scale: self.shape.attention_scale,
             softcap: self.shape.attention_softcap,

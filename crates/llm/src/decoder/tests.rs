@@ -259,6 +259,32 @@ fn company_changes_no_bit_of_any_family() {
     }
 }
 
+/// Rows that nobody wants leave their keys and values, and the others are what they are beside them.
+#[test]
+fn what_is_wanted_changes_no_bit_of_any_family() {
+    let tokens: Vec<u32> = (0..40).map(|at| (at * 29 + 3) % VOCAB as u32).collect();
+    for family in FAMILIES {
+        let whole = rows(&mut decoder(family, 1, Isa::best()), &tokens, 0, 0);
+        let mut decoder = decoder(family, 2, Isa::best());
+        for (part, wanted) in [(0..20, vec![]), (20..39, vec![1, 4, 5, 18]), (39..40, vec![0])] {
+            let batch = Batch {
+                tokens: tokens[part.clone()].to_vec(),
+                positions: part.clone().map(|position| position as u32).collect(),
+                spans: vec![Span { rows: 0..part.len(), blocks: vec![4, 0, 7], hidden: 0..0 }],
+                copies: Vec::new(),
+                wanted: wanted.clone(),
+            };
+            decoder.forward(&batch).unwrap();
+            let row = |row: usize| &whole[(part.start + row) * VOCAB..][..VOCAB];
+            assert_eq!(
+                decoder.logits(),
+                wanted.into_iter().map(row).collect::<Vec<_>>().concat(),
+                "{family}"
+            );
+        }
+    }
+}
+
 #[test]
 fn a_file_that_cannot_be_run_is_refused_by_name() {
     let refuse = |file: Gguf, options: &LoadOptions| {
