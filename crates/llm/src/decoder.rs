@@ -235,8 +235,8 @@ fn spans_of<'a>(rows: &[usize], spans: &[kernels::Span<'a>]) -> Vec<kernels::Spa
     for span in spans {
         let from = rows.partition_point(|&row| row < span.row);
         let to = rows.partition_point(|&row| row < span.row + span.count);
-        for at in from..to {
-            let visible = span.visible + rows[at] - span.row;
+        for (at, &row) in rows.iter().enumerate().take(to).skip(from) {
+            let visible = span.visible + row - span.row;
             match parts.last_mut().filter(|part| at > from && part.visible + part.count == visible) {
                 Some(part) => part.count += 1,
                 None => parts.push(kernels::Span { row: at, count: 1, visible, ..span.clone() }),
