@@ -172,3 +172,44 @@ def test_what_cannot_be_written_down_is_not_done(tmp_path, monkeypatch):
     assert len(server.json("keys", "list")["keys"]) == keys
     assert server.json("audit", "verify")["fault"] is None
     assert server.stop() == 0
+
+
+def test_an_archive_takes_entries_off_the_server_and_the_chain_goes_on(tmp_path):
+    server = Server(tmp_path / "data")
+    head = lambda said: re.search(r"^head (\S+)$", said.stdout, re.MULTILINE)[1]  # noqa: E731
+    parts = []
+    for nth in range(2):
+        server.new_key("viewer")
+        archive = tmp_path / f"archive-{nth}.jsonl"
+        parts.append((archive, head(server.command("audit", "prune", "--archive", archive))))
+        assert server.json("audit", "verify")["fault"] is None
+        # What is left begins after what was archived, and tells of the archiving.
+        left = [json.loads(line) for line in lines(server)]
+        assert left[0]["n"] == int(parts[-1][1].split(":")[0]) + 1
+        assert any(entry.get("resource") == f"entries to {parts[-1][1].replace(':', ', ', 1)}" for entry in left)
+        server.kill()
+        server.start()
+        assert server.json("audit", "verify")["fault"] is None
+    (first, first_head), (second, second_head) = parts
+    server.command("audit", "verify", "--file", first, "--head", first_head)
+    server.command("audit", "verify", "--file", second, "--after", first_head, "--head", second_head)
+    forged = f"{first_head.split(':', 1)[0]}:sha256:{'0' * 64}"
+    for wrong in ((), ("--after", forged), ("--after", first_head, "--head", forged)):
+        assert "not as it was written" in server.command("audit", "verify", "--file", second, *wrong, code=1).stderr
+    # Never over an archive; with no other entry than the log has; by nobody but an admin of all projects.
+    assert "exists" in server.command("audit", "prune", "--archive", first, code=1).stderr.lower()
+    last = server.json("audit", "verify")
+    before = lines(server)
+    forged = {"through": {"entries": last["entries"], "digest": "sha256:" + "0" * 64}}
+    assert server.call("POST", "/admin/v1/audit:prune", body=forged).status_code == 400
+    for wrong in ({}, {"through": {"entries": 1}}, {"through": {"entries": "1", "digest": "x"}}, {"all": True}):
+        assert server.call("POST", "/admin/v1/audit:prune", body=wrong).status_code == 400, wrong
+    for key in (server.new_key("admin"), server.new_key("auditor")):
+        assert server.call("POST", "/admin/v1/audit:prune", key, forged).status_code == 403
+    assert lines(server)[:len(before)] == before
+    # What is removed without an archive is found as before.
+    assert server.stop() == 0
+    (server.data / "audit" / "log.jsonl").write_bytes(b"".join(lines(server)[1:]))
+    server.start()
+    assert "not as it was written" in server.command("audit", "verify", code=1).stderr
+    assert server.stop() == 0

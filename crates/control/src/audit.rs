@@ -2,10 +2,12 @@
 //!
 //! Each line holds the digest of the one before. An act is written, and on disk, before it is done; how it ended is
 //! written after it. The last line's number and digest are kept in the metadata store, too, so that a log whose end was
-//! cut off is found out as well as one in which a line was altered, removed or moved.
+//! cut off is found out as well as one in which a line was altered, removed or moved. Where the beginning was archived
+//! and removed, its last number and digest are kept there as well: the rest is verified from these.
 
 mod denied;
 mod entry;
+mod prune;
 mod verify;
 
 use std::fs::{self, File};
@@ -80,8 +82,18 @@ struct Log {
 struct Anchor {
     n: u64,
     digest: Digest,
+    /// The last entry that was archived, as the log no longer has to hold it.
+    #[serde(default)]
+    archived: Option<(u64, Digest)>,
     create_time: Timestamp,
     etag: String,
+}
+
+impl Anchor {
+    /// What the log begins after.
+    fn base(&self) -> Head {
+        self.archived.map_or_else(Head::empty, |(n, digest)| Head { n, digest })
+    }
 }
 
 impl Record for Anchor {
@@ -116,22 +128,27 @@ impl Audit {
             Ok(anchor) => anchor,
             Err(error) if error.code == ErrorCode::NotFound => {
                 let Head { n, digest } = Head::empty();
-                let mut anchor = Anchor { n, digest, create_time: Timestamp::now(), etag: String::new() };
+                let (create_time, etag) = (Timestamp::now(), String::new());
+                let mut anchor = Anchor { n, digest, archived: None, create_time, etag };
                 let write = anchor.insert()?;
                 store.commit(vec![write]).await?;
                 anchor
             }
             Err(error) => return Err(error),
         };
-        let at = path.clone();
-        let (file, bytes, last) =
-            blocking(move || open(&at).map_err(|e| failed("opening the audit log", e))).await?;
+        let (at, base) = (path.clone(), anchor.base());
+        let (file, bytes, last) = blocking(move || {
+            let opening = |e| failed("opening the audit log", e);
+            prune::complete(&at, base).map_err(opening)?;
+            open(&at).map_err(opening)
+        })
+        .await?;
         let known = Head { n: anchor.n, digest: anchor.digest };
         let head = match last {
             Some(last) if last.n >= known.n => last,
             // What follows is chained to what was lost, so that the gap stays in sight.
             _ => {
-                if known.n > 0 {
+                if known != base {
                     tracing::error!(
                         entries = known.n,
                         "the end of the audit log is lost: `meuse audit verify` tells more"
@@ -205,14 +222,31 @@ impl Audit {
         let reading = |e| failed("reading the audit log", e);
         self.flush().await;
         let log = self.log.lock().await;
-        let known = Head { n: log.anchor.n, digest: log.anchor.digest };
+        let (base, known) = (log.anchor.base(), Head { n: log.anchor.n, digest: log.anchor.digest });
         let (path, bytes) = (Arc::clone(&self.path), log.bytes);
         drop(log);
         blocking(move || {
             let file = File::open(path).map_err(reading)?;
-            verify(BufReader::new(file.take(bytes)), Some(known)).map_err(reading)
+            verify(BufReader::new(file.take(bytes)), base, Some(known)).map_err(reading)
         })
         .await
+    }
+
+    /// The last entry that was archived and removed, if any was.
+    pub async fn archived(&self) -> Option<Head> {
+        self.log.lock().await.anchor.archived.map(|(n, digest)| Head { n, digest })
+    }
+
+    /// Removes the entries up to `through`, which somebody has an archive of. What is left is verified from there.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` if there is no such entry with this digest, or the log up to there is not as it was written:
+    /// nothing is removed then.
+    pub async fn prune(&self, through: Head) -> Result<()> {
+        let (log, store) = (Arc::clone(&self.log).lock_owned().await, Arc::clone(&self.store));
+        // Once begun it is done, whether or not anybody waits for it.
+        let pruning = tokio::spawn(prune::prune(log, store, Arc::clone(&self.path), through));
+        pruning.await.map_err(|e| Error::internal("removing archived audit entries", e))?
     }
 
     /// The lines after entry `after`, as they are now: those of `project`, or all.
@@ -444,6 +478,49 @@ mod tests {
         assert!(control.audit().verify().await.unwrap().fault.is_some());
         control.audit().begin(act("POST /fourth")).await.unwrap();
         assert!(control.audit().verify().await.unwrap().fault.unwrap().contains("missing"));
+    }
+
+    #[tokio::test]
+    async fn what_is_archived_is_removed_and_the_rest_is_verified_from_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = log_file(directory.path());
+        let control = open_control(directory.path()).await;
+        for n in 0..5 {
+            control.audit().begin(act(&format!("POST /{n}"))).await.unwrap();
+        }
+        let whole = fs::read(&log).unwrap();
+        let third = whole.split(|byte| *byte == b'\n').nth(2).and_then(Entry::read).unwrap();
+        let through = Head { n: third.0.n, digest: third.1 };
+        let refused = control.audit().prune(Head { digest: Digest::of(b""), ..through }).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::FailedPrecondition);
+        assert!(control.audit().prune(Head { n: 1000, ..through }).await.is_err());
+        assert_eq!(fs::read(&log).unwrap(), whole);
+        control.audit().prune(through).await.unwrap();
+        assert!(whole.ends_with(&fs::read(&log).unwrap()) && fs::read(&log).unwrap().len() < whole.len());
+        assert!(control.audit().prune(through).await.is_err());
+        control.audit().begin(act("POST /later")).await.unwrap();
+        let verdict = control.audit().verify().await.unwrap();
+        assert_eq!((verdict.fault, verdict.head.n), (None, 7));
+        drop(control);
+
+        // It was noted that they are archived, and the process died before they were removed.
+        let rest = fs::read(&log).unwrap();
+        let early: Vec<u8> =
+            whole.split_inclusive(|byte| *byte == b'\n').take(3).flatten().copied().collect();
+        fs::write(&log, [early, rest.clone()].concat()).unwrap();
+        let control = open_control(directory.path()).await;
+        assert!(fs::read(&log).unwrap().starts_with(&rest));
+        assert_eq!(control.audit().verify().await.unwrap().fault, None);
+        drop(control);
+
+        // One entry less is found as ever, and so is a log that is gone.
+        let rest = fs::read(&log).unwrap();
+        let end = rest.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+        for less in [&rest[end..], &[]] {
+            fs::write(&log, less).unwrap();
+            let control = open_control(directory.path()).await;
+            assert!(control.audit().verify().await.unwrap().fault.is_some());
+        }
     }
 
     #[tokio::test]

@@ -24,6 +24,7 @@ pub fn routes() -> Vec<Route> {
         route(Method::DELETE, "/admin/v1/keys/{key}", Administer, handler(keys::delete)),
         route(Method::GET, "/admin/v1/audit", Audit, handler(audit::export)),
         route(Method::GET, "/admin/v1/audit:verify", Audit, handler(audit::verify)),
+        route(Method::POST, "/admin/v1/audit:prune", Operate, handler(audit::prune)),
         route(Method::GET, "/admin/v1/usage", Administer, handler(usage::usage)),
         route(Method::GET, "/admin/v1/quotas", Administer, handler(quotas::list)),
         route(Method::GET, "/admin/v1/quotas/{kind}/{id}", Administer, handler(quotas::get)),

@@ -31,13 +31,16 @@ pub struct Verdict {
     pub fault: Option<String>,
 }
 
-/// Reads a log from its first entry. `known` must be in it.
+/// Reads a log from its first entry, which follows `base`: the last of those that were archived before, or none. Some of
+/// these may still be there, `base` among them. `known` must be in it.
 ///
 /// # Errors
 /// If it cannot be read. What is wrong with it is in the verdict.
-pub fn verify(mut log: impl BufRead, known: Option<Head>) -> io::Result<Verdict> {
-    let mut head = Head::empty();
+pub fn verify(mut log: impl BufRead, base: Head, known: Option<Head>) -> io::Result<Verdict> {
+    let mut head = begin(&mut log, base)?;
+    let known = known.filter(|known| known.n > base.n || *known != base);
     let mut has_known = known.is_none_or(|known| known.n == 0);
+    let mut has_base = head.n == base.n;
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -68,6 +71,13 @@ pub fn verify(mut log: impl BufRead, known: Option<Head>) -> io::Result<Verdict>
                 return wrong(format!("entry {place} {what}"));
             }
         }
+        if !has_base && head.n == base.n {
+            if head.digest != base.digest {
+                let fault = format!("entry {} is another than was archived", head.n);
+                return Ok(Verdict { head, fault: Some(fault) });
+            }
+            has_base = true;
+        }
         if let Some(known) = known.filter(|known| known.n == head.n) {
             if known.digest != head.digest {
                 return Ok(Verdict {
@@ -78,10 +88,30 @@ pub fn verify(mut log: impl BufRead, known: Option<Head>) -> io::Result<Verdict>
             has_known = true;
         }
     }
+    if !has_base {
+        let fault = format!("the log ends with entry {}, before entry {} that was archived", head.n, base.n);
+        return Ok(Verdict { head, fault: Some(fault) });
+    }
     let fault = known.filter(|_| !has_known).map(|known| {
         format!("the log ends with entry {}, and {} were written: the end was cut off", head.n, known.n)
     });
     Ok(Verdict { head, fault })
+}
+
+/// What the first entry of a log follows, as far as it says so credibly: `base`, or an entry before that.
+fn begin(log: &mut impl BufRead, base: Head) -> io::Result<Head> {
+    if base.n == 0 {
+        return Ok(base);
+    }
+    // As much of the log as is at hand holds the first line, mostly; where it does not, there is more to ask for.
+    let first = log.fill_buf()?;
+    let line = first.iter().position(|byte| *byte == b'\n').and_then(|end| Entry::read(&first[..end]));
+    Ok(match line {
+        Some((entry, _)) if entry.n <= base.n => {
+            Head { n: entry.n.saturating_sub(1), digest: entry.previous }
+        }
+        _ => base,
+    })
 }
 
 #[cfg(test)]
@@ -110,14 +140,41 @@ mod tests {
     }
 
     fn fault(lines: &[Vec<u8>], head: Head) -> Option<String> {
-        verify(lines.concat().as_slice(), Some(head)).unwrap().fault
+        verify(lines.concat().as_slice(), Head::empty(), Some(head)).unwrap().fault
+    }
+
+    #[test]
+    fn a_log_goes_on_where_its_archive_ends() {
+        let (lines, head) = log(20);
+        let base = Head { n: 8, digest: Entry::read(lines[7].strip_suffix(b"\n").unwrap()).unwrap().1 };
+        let of = |lines: &[Vec<u8>], known| verify(lines.concat().as_slice(), base, known).unwrap();
+        assert_eq!(of(&lines[8..], Some(head)), Verdict { head, fault: None });
+        // What is archived and still there does no harm.
+        assert_eq!(of(&lines[5..], Some(head)), Verdict { head, fault: None });
+        assert_eq!(of(&lines, Some(head)), Verdict { head, fault: None });
+        // All of it is archived.
+        assert_eq!(of(&[], Some(base)), Verdict { head: base, fault: None });
+        let forged = Head { digest: Digest::of(b"other"), ..base };
+        for (kept, base, known) in [
+            (&lines[9..], base, Some(head)),
+            (&lines[8..12], base, Some(head)),
+            (&lines[4..7], base, None),
+            (&lines[8..], forged, Some(head)),
+            (&lines[..], forged, Some(head)),
+            (&[], base, Some(head)),
+        ] {
+            assert!(verify(kept.concat().as_slice(), base, known).unwrap().fault.is_some(), "{}", kept.len());
+        }
     }
 
     #[test]
     fn a_log_as_it_was_written_is_sound() {
         let (lines, head) = log(20);
-        assert_eq!(verify(lines.concat().as_slice(), Some(head)).unwrap(), Verdict { head, fault: None });
-        assert_eq!(verify(&b""[..], Some(Head::empty())).unwrap().fault, None);
+        assert_eq!(
+            verify(lines.concat().as_slice(), Head::empty(), Some(head)).unwrap(),
+            Verdict { head, fault: None }
+        );
+        assert_eq!(verify(&b""[..], Head::empty(), Some(Head::empty())).unwrap().fault, None);
         // Entries after the head are those that were written since.
         let earlier = Head { n: 19, digest: Entry::read(lines[18].strip_suffix(b"\n").unwrap()).unwrap().1 };
         assert_eq!(fault(&lines, earlier), None);
@@ -160,13 +217,16 @@ mod tests {
                 let mut other = whole.clone();
                 other[place] ^= 1 << bit;
                 assert!(
-                    verify(other.as_slice(), Some(head)).unwrap().fault.is_some(),
+                    verify(other.as_slice(), Head::empty(), Some(head)).unwrap().fault.is_some(),
                     "byte {place}, bit {bit}"
                 );
             }
         }
         for end in 0..whole.len() {
-            assert!(verify(&whole[..end], Some(head)).unwrap().fault.is_some(), "cut at {end}");
+            assert!(
+                verify(&whole[..end], Head::empty(), Some(head)).unwrap().fault.is_some(),
+                "cut at {end}"
+            );
         }
     }
 
