@@ -198,6 +198,11 @@ impl Fault {
 
 impl From<control::Error> for Fault {
     fn from(error: control::Error) -> Self {
+        if let Some(exceeded) =
+            error.source.as_ref().and_then(|source| source.downcast_ref::<control::Exceeded>())
+        {
+            return exceeded.clone().into();
+        }
         Fault { cause: error.source, ..Fault::new(error.code.into(), error.message) }
     }
 }

@@ -145,7 +145,7 @@ impl Lease {
 impl From<Exceeded> for Fault {
     fn from(exceeded: Exceeded) -> Self {
         let reason = match exceeded.limit {
-            Limited::Budget(_) => "insufficient_quota",
+            Limited::Budget(_) | Limited::Stored { .. } | Limited::Training(_) => INSUFFICIENT_QUOTA,
             Limited::Requests(_) | Limited::Tokens { .. } | Limited::Concurrent(_) => RATE_LIMITED,
         };
         let fault = Fault::new(Code::ResourceExhausted, exceeded.to_string()).because(reason);
@@ -153,6 +153,8 @@ impl From<Exceeded> for Fault {
     }
 }
 
+/// The word for programs that no waiting of theirs helps.
+pub(crate) const INSUFFICIENT_QUOTA: &str = "insufficient_quota";
 /// The word for programs that a limit of the caller's own is reached.
 const RATE_LIMITED: &str = "rate_limit_exceeded";
 

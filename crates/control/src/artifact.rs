@@ -10,16 +10,17 @@
 mod contents;
 mod digest;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub use contents::Contents;
 pub use digest::{Digest, DigestError};
 use sha2::Digest as _;
 
+use crate::room::Room;
 use crate::storage::{Blocks, ObjectUri, Storage, blocking, check_name, failed, random_name, sync_directory};
 use crate::{Error, ErrorCode, Result, Timestamp, fault};
 
@@ -32,6 +33,8 @@ const IMPORT_BYTES_MAX: u64 = 64 << 30;
 #[derive(Debug, Clone)]
 pub struct Artifacts {
     root: Arc<PathBuf>,
+    /// Bytes of artifacts that were asked for.
+    sizes: Arc<Mutex<HashMap<Digest, u64>>>,
 }
 
 /// An artifact being put together. Dropped before [`StagedArtifact::commit`], it leaves nothing behind.
@@ -48,7 +51,7 @@ impl Artifacts {
     /// # Errors
     /// If the directory cannot be written to.
     pub fn open(data_dir: &Path) -> Result<Self> {
-        let artifacts = Artifacts { root: Arc::new(data_dir.join("artifacts")) };
+        let artifacts = Artifacts { root: Arc::new(data_dir.join("artifacts")), sizes: Arc::default() };
         let opening = |e| failed("opening the artifact store", e);
         if artifacts.staging().exists() {
             fs::remove_dir_all(artifacts.staging()).map_err(opening)?;
@@ -88,19 +91,27 @@ impl Artifacts {
     /// # Errors
     /// `NotFound` if there is none, `InvalidArgument` for more than 64 GiB, otherwise as [`Artifacts::put`].
     pub async fn import(&self, storage: &Storage, uri: &str) -> Result<Digest> {
+        self.import_into(&mut storage.room(""), storage, uri).await
+    }
+
+    /// As [`Artifacts::import`], where there is `room` for it.
+    pub(crate) async fn import_into(&self, room: &mut Room, storage: &Storage, uri: &str) -> Result<Digest> {
         let sources = sources(storage, uri).await?;
+        room.ensure(sources.iter().map(|(_, _, size)| size).sum()).await?;
         let artifacts = self.clone();
         let mut staged = blocking(move || artifacts.begin()).await?;
-        let mut room = IMPORT_BYTES_MAX;
-        for (path, source) in sources {
+        let mut left = IMPORT_BYTES_MAX;
+        for (path, source, _) in sources {
             let blocks = storage.read(&source, 0, None).await?;
-            room = room.checked_sub(blocks.info().size).ok_or_else(|| {
+            left = left.checked_sub(blocks.info().size).ok_or_else(|| {
                 let message =
                     format!("what lies at {uri} takes more than {IMPORT_BYTES_MAX} bytes, the limit");
                 Error::invalid(message)
             })?;
             staged = staged.add_blocks(path, blocks).await?;
         }
+        // What changed since it was listed.
+        room.ensure(IMPORT_BYTES_MAX - left).await?;
         blocking(move || staged.commit()).await
     }
 
@@ -127,6 +138,18 @@ impl Artifacts {
     pub(crate) fn find_file(&self, path: &str, digest: Digest, bytes: u64) -> Option<Digest> {
         let artifact = Self::digest_of_file(path, digest, bytes);
         self.directory(&artifact).is_dir().then_some(artifact)
+    }
+
+    /// Bytes of an artifact's files; 0 where it is not here. Reads a file.
+    pub(crate) fn bytes(&self, artifact: &Digest) -> u64 {
+        let known = self.sizes.lock().unwrap_or_else(PoisonError::into_inner).get(artifact).copied();
+        known.unwrap_or_else(|| {
+            let text = fs::read_to_string(self.directory(artifact).join("manifest")).ok();
+            let Some(contents) = text.and_then(|text| Contents::from_text(&text)) else { return 0 };
+            let bytes = contents.files().map(|(_, _, size)| size).sum();
+            self.sizes.lock().unwrap_or_else(PoisonError::into_inner).insert(*artifact, bytes);
+            bytes
+        })
     }
 
     /// The directory that holds the files of an artifact, after every one of them has been found to be
@@ -186,14 +209,14 @@ impl Artifacts {
     }
 }
 
-/// The objects that make up the artifact at `uri`, each with its path in the artifact.
-async fn sources(storage: &Storage, uri: &str) -> Result<Vec<(String, ObjectUri)>> {
+/// The objects that make up the artifact at `uri`, each with its path in the artifact and its bytes.
+async fn sources(storage: &Storage, uri: &str) -> Result<Vec<(String, ObjectUri, u64)>> {
     let address = ObjectUri::parse_prefix(uri)?;
     if let Ok(object) = ObjectUri::parse(uri) {
         match storage.head(&object).await {
-            Ok(_) => {
+            Ok(info) => {
                 let last = object.name().rsplit('/').next().unwrap_or_default().to_owned();
-                return Ok(vec![(last, object)]);
+                return Ok(vec![(last, object, info.size)]);
             }
             Err(e) if e.code == ErrorCode::NotFound => {}
             Err(e) => return Err(e),
@@ -205,7 +228,7 @@ async fn sources(storage: &Storage, uri: &str) -> Result<Vec<(String, ObjectUri)
     for object in storage.list(&directory).await? {
         let path = object.name.strip_prefix(directory.name()).unwrap_or(&object.name);
         if !path.is_empty() {
-            sources.push((path.to_owned(), directory.sibling(&object.name)?));
+            sources.push((path.to_owned(), directory.sibling(&object.name)?, object.size));
         }
     }
     if sources.is_empty() {

@@ -18,8 +18,10 @@ use crate::oidc::{self, Oidc};
 use crate::operations::Running;
 use crate::publisher::Publisher;
 use crate::quota::{self, Books, Quotas};
+use crate::room::Rooms;
 use crate::storage::{Storage, StorageOptions, blocking};
 use crate::store::{self, MetadataStore, SqliteStore};
+use crate::usage::JobUsage;
 use crate::web::SourceOptions;
 use crate::{
     Catalogue, Datasets, Endpoints, Error, ErrorCode, Evaluations, Files, Job, JobKind, JobOptions, Jobs,
@@ -105,16 +107,19 @@ impl Control {
             None => Oidc::default(),
         };
         let (limits, prices) = quota::stored(&*store).await?;
+        let jobs = JobUsage::all(&*store).await?;
         let usage = options.data_dir.join("usage");
-        let books = blocking(move || Books::open(&usage, limits, prices)).await?;
+        let books = blocking(move || Books::open(&usage, limits, prices, &jobs)).await?;
+        let (books, artifacts) = (Arc::new(books), Artifacts::open(&options.data_dir)?);
+        let rooms = Rooms::new(Arc::clone(&books), Arc::clone(&store), artifacts.clone());
         let inner = Inner {
-            storage: Storage::open(&options.data_dir, &options.storage)?,
-            artifacts: Artifacts::open(&options.data_dir)?,
+            storage: Storage::open_within(Some(rooms), &options.data_dir, &options.storage)?,
+            artifacts,
             store,
             audit,
             oidc: Arc::new(oidc),
             keys,
-            books: Arc::new(books),
+            books,
             running: Running::default(),
             loader: Loader::new(options.workers, options.language),
             publisher: Publisher::new(options.router.clone()),
@@ -163,11 +168,7 @@ impl Control {
             return Ok(());
         }
         let versions = models.iter().flat_map(|model| &model.versions);
-        let kept = versions.flat_map(|version| {
-            let examples = version.explanation.as_ref().and_then(|spec| spec.examples.as_ref());
-            [Some(version.artifact), examples.and_then(|examples| examples.index)]
-        });
-        let mut keep: HashSet<Digest> = kept.flatten().collect();
+        let mut keep: HashSet<Digest> = versions.flat_map(|version| version.artifacts()).collect();
         let jobs = store::list_all::<Job>(self.store(), None).await?;
         // What a pull was about to register when the process died.
         keep.extend(jobs.iter().filter(|job| !job.state.is_final()).filter_map(|job| match &job.kind {

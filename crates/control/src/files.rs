@@ -18,6 +18,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::file::FileUse;
 use crate::name::fresh_id;
+use crate::room::Room;
 use crate::storage::{BLOCK_BYTES, blocking, failed, random_name, sync_directory};
 use crate::store::{self, Kind, Record, Write};
 use crate::{Control, Error, ErrorCode, Parent, Result, StoredFile, Timestamp, fault};
@@ -40,7 +41,9 @@ pub struct Files {
 /// A file in the making, seen by nobody until it is whole. Dropped before, it leaves nothing behind.
 pub struct FileWriter {
     control: Control,
+    parent: Parent,
     id: String,
+    room: Room,
     staged: Staged,
     file: Arc<fs::File>,
     buffer: BytesMut,
@@ -78,11 +81,11 @@ impl Files {
         blocking(move || sweep(&root, &known).map_err(|e| failed("clearing the directory of files", e))).await
     }
 
-    /// Begins a file.
+    /// Begins a file in `parent`.
     ///
     /// # Errors
     /// `ResourceExhausted` on a full disk.
-    pub async fn writer(&self) -> Result<FileWriter> {
+    pub async fn writer(&self, parent: &Parent) -> Result<FileWriter> {
         let (id, root) = (fresh_id()?, root(&self.control));
         let (staged, file) = blocking(move || {
             let staged = Staged(staging(&root).join(random_name()?));
@@ -91,7 +94,9 @@ impl Files {
         })
         .await?;
         let (file, buffer) = (Arc::new(file), BytesMut::new());
-        Ok(FileWriter { control: self.control.clone(), id, staged, file, buffer, written: 0 })
+        let (control, parent) = (self.control.clone(), parent.clone());
+        let room = control.storage(&parent.project).room(&parent.project);
+        Ok(FileWriter { control, parent, id, room, staged, file, buffer, written: 0 })
     }
 
     /// What is known of the file `name`.
@@ -198,10 +203,19 @@ impl Files {
 }
 
 impl FileWriter {
+    /// Makes sure of room for a file of at least `bytes`, before any of them are there.
+    ///
+    /// # Errors
+    /// `ResourceExhausted` if the project may not keep so much.
+    pub async fn expect(&mut self, bytes: u64) -> Result<()> {
+        self.room.ensure(bytes).await
+    }
+
     /// Appends `bytes`.
     ///
     /// # Errors
-    /// `InvalidArgument` where there are more than [`FILE_BYTES_MAX`]; `ResourceExhausted` on a full disk.
+    /// `InvalidArgument` where there are more than [`FILE_BYTES_MAX`]; `ResourceExhausted` on a full disk, or if the
+    /// project may not keep so much.
     pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
         self.written += bytes.len() as u64;
         if self.written > FILE_BYTES_MAX {
@@ -209,6 +223,7 @@ impl FileWriter {
                 "the file has more than the {FILE_BYTES_MAX} bytes that are kept"
             )));
         }
+        self.room.ensure(self.written).await?;
         self.buffer.extend_from_slice(&bytes);
         if self.buffer.len() >= BUFFER_BYTES { self.flush().await } else { Ok(()) }
     }
@@ -222,11 +237,11 @@ impl FileWriter {
         .await
     }
 
-    /// Makes the file exist in `parent`: whole, and sure to survive a crash.
+    /// Makes the file exist: whole, and sure to survive a crash.
     ///
     /// # Errors
     /// `ResourceExhausted` on a full disk, and what the metadata store fails with.
-    pub async fn finish(mut self, parent: &Parent, file_name: String, purpose: String) -> Result<StoredFile> {
+    pub async fn finish(mut self, file_name: String, purpose: String) -> Result<StoredFile> {
         self.flush().await?;
         let (path, file, staged) = (root(&self.control).join(&self.id), self.file, self.staged);
         blocking(move || {
@@ -236,7 +251,7 @@ impl FileWriter {
         .await?;
         let now = Timestamp::now();
         let mut file = StoredFile {
-            name: parent.child(COLLECTION, &self.id),
+            name: self.parent.child(COLLECTION, &self.id),
             file_name,
             purpose,
             bytes: self.written,

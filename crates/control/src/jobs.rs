@@ -232,7 +232,7 @@ impl Jobs {
     ///
     /// # Errors
     /// `NotFound` if the dataset, the parent model or a bucket does not exist; `InvalidArgument` for an
-    /// address or a name that is none.
+    /// address or a name that is none; `ResourceExhausted` if the project has no training left in this month.
     pub async fn create_training(&self, parent: &Parent, new: NewTraining) -> Result<Job> {
         let mut uris = new.uris;
         if let (true, Some(dataset)) = (uris.is_empty(), &new.dataset) {
@@ -242,6 +242,7 @@ impl Jobs {
         if let Some(model) = &new.target.parent_model {
             self.control.models().get(model).await?;
         }
+        self.control.books().check_training(&parent.project)?;
         let spec =
             serde_json::to_value(&new.spec).map_err(|e| Error::internal("writing the specification", e))?;
         let kind = JobKind::Training(TrainingJob {

@@ -42,6 +42,7 @@ mod query;
 mod quota;
 mod request_batch;
 mod role;
+mod room;
 mod source;
 pub mod storage;
 pub mod store;

@@ -9,6 +9,8 @@ use crate::check::{self, replace};
 use crate::examples;
 use crate::name::fresh_id;
 use crate::operations::Progress;
+use crate::room::Room;
+use crate::storage::blocking;
 use crate::store::{Kind, MetadataStore, Record, StoreError, Write, get, list_all, modify, remove};
 use crate::{
     ContainerSpec, Control, DeployedAt, Error, ErrorCode, Evaluation, ExplanationSpec, ListQuery, Model,
@@ -314,6 +316,12 @@ impl Model {
 }
 
 impl Version {
+    /// Its artifacts: the model, and examples where it has any.
+    pub(crate) fn artifacts(&self) -> impl Iterator<Item = Digest> {
+        let examples = self.explanation.as_ref().and_then(|spec| spec.examples.as_ref());
+        [Some(self.artifact), examples.and_then(|examples| examples.index)].into_iter().flatten()
+    }
+
     /// Whether this is the version meant when none is named.
     pub fn is_default(&self) -> bool {
         self.aliases.iter().any(|a| a == DEFAULT)
@@ -340,7 +348,7 @@ impl Models {
         let models = self.clone();
         let (target, project) = (place.name().to_owned(), parent.project.clone());
         let work = move |progress: Progress| async move {
-            let artifact = models.stored(&project, &upload.artifact).await?;
+            let (artifact, _room) = models.stored(&project, &upload.artifact).await?;
             progress.set(50);
             let (model, version) = models.enter(&place, &upload, artifact).await?;
             Ok(OperationResult::Version { model: model.name, version })
@@ -352,19 +360,24 @@ impl Models {
     pub(crate) async fn register(&self, parent: &Parent, upload: UploadModel) -> Result<(String, u32)> {
         upload.check()?;
         let place = self.place(parent, &upload).await?;
-        let artifact = self.stored(&parent.project, &upload.artifact).await?;
+        let (artifact, _room) = self.stored(&parent.project, &upload.artifact).await?;
         let (model, version) = self.enter(&place, &upload, artifact).await?;
         Ok((model.name, version))
     }
 
-    /// The artifact, which is taken into the store where it is not there.
-    async fn stored(&self, project: &str, source: &ArtifactSource) -> Result<Digest> {
-        match source {
-            ArtifactSource::Uri(uri) => {
-                self.control.artifacts().import(&self.control.storage(project), uri).await
+    /// The artifact, which is taken into the store where it is not there, and room for it until a version has it.
+    async fn stored(&self, project: &str, source: &ArtifactSource) -> Result<(Digest, Room)> {
+        let (storage, artifacts) = (self.control.storage(project), self.control.artifacts());
+        let mut room = storage.room(project);
+        let artifact = match source {
+            ArtifactSource::Uri(uri) => artifacts.import_into(&mut room, &storage, uri).await?,
+            ArtifactSource::Stored(artifact) | ArtifactSource::Pulled { artifact, .. } => {
+                let (artifacts, stored) = (artifacts.clone(), *artifact);
+                room.ensure(blocking(move || Ok(artifacts.bytes(&stored))).await?).await?;
+                *artifact
             }
-            ArtifactSource::Stored(artifact) | ArtifactSource::Pulled { artifact, .. } => Ok(*artifact),
-        }
+        };
+        Ok((artifact, room))
     }
 
     /// Where an upload goes.

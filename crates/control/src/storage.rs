@@ -28,6 +28,7 @@ pub(crate) use uri::check_name;
 pub use uri::{ObjectUri, Scheme};
 pub use writer::ObjectWriter;
 
+use crate::room::{Room, Rooms};
 use crate::{ALL_PROJECTS, Error, Result};
 use cloud::{Cloud, object_info, store_error, store_path};
 use files::OpenDirectories;
@@ -60,6 +61,8 @@ struct Stores {
     buckets: LocalBuckets,
     files: OpenDirectories,
     cloud: Cloud,
+    /// What projects may keep in buckets, where anybody says so.
+    rooms: Option<Rooms>,
 }
 
 /// Which of the stores an address means.
@@ -75,10 +78,20 @@ impl Storage {
     /// # Errors
     /// If the directory cannot be written to, or a directory opened to `file://` does not exist.
     pub fn open(data_dir: &Path, options: &StorageOptions) -> Result<Self> {
+        Storage::open_within(None, data_dir, options)
+    }
+
+    /// As [`Storage::open`], where projects keep no more than they may.
+    pub(crate) fn open_within(
+        rooms: Option<Rooms>,
+        data_dir: &Path,
+        options: &StorageOptions,
+    ) -> Result<Self> {
         let stores = Stores {
             buckets: LocalBuckets::open(data_dir.join("buckets"))?,
             files: OpenDirectories::open(&options.file_roots)?,
             cloud: Cloud::new(options.cloud),
+            rooms,
         };
         Ok(Storage { stores: Arc::new(stores), project: None })
     }
@@ -91,6 +104,25 @@ impl Storage {
 
     fn buckets(&self) -> &LocalBuckets {
         &self.stores.buckets
+    }
+
+    pub(crate) fn rooms(&self) -> Option<&Rooms> {
+        self.stores.rooms.as_ref()
+    }
+
+    /// Bytes in the local buckets that `project` made. Reads files.
+    pub(crate) fn bytes_in_buckets(&self, project: &str) -> Result<u64> {
+        let buckets = self.buckets().all()?.into_iter().filter(|bucket| bucket.project == project);
+        buckets.map(|bucket| self.buckets().bytes(&bucket.name)).sum()
+    }
+
+    /// No room yet, for what is about to be written at `uri`: that of the project whose bucket it is.
+    pub(crate) fn room_at(&self, uri: &ObjectUri) -> Result<Room> {
+        let project = match self.place(uri)? {
+            Place::Bucket => self.buckets().get(uri.bucket())?.project,
+            Place::File | Place::Cloud => String::new(),
+        };
+        Ok(self.room(&project))
     }
 
     /// Whether there is such a local bucket here, as far as the project may know.
@@ -209,7 +241,8 @@ impl Storage {
     /// Begins the object at `uri`.
     ///
     /// # Errors
-    /// `NotFound` if the bucket does not exist, `ResourceExhausted` on a full disk.
+    /// `NotFound` if the bucket does not exist, `ResourceExhausted` on a full disk, or where its project may keep no
+    /// more.
     pub async fn writer(&self, uri: &ObjectUri, options: PutOptions) -> Result<ObjectWriter> {
         let target = match self.place(uri)? {
             Place::Cloud => {
@@ -226,7 +259,7 @@ impl Storage {
                 .await?
             }
         };
-        Ok(ObjectWriter::new(self.clone(), uri.clone(), options, target))
+        Ok(ObjectWriter::new(self.room_at(uri)?, self.clone(), uri.clone(), options, target))
     }
 
     /// Puts a small object at `uri`, whole or not at all.
@@ -247,6 +280,12 @@ impl Storage {
     pub async fn put_file(&self, uri: &ObjectUri, source: &Path) -> Result<ObjectInfo> {
         let source = source.to_owned();
         if matches!(self.place(uri)?, Place::Bucket) {
+            let attempted = format!("writing {uri}");
+            let from = source.clone();
+            let bytes =
+                blocking(move || std::fs::metadata(&from).map_err(|e| failed(attempted, e))).await?.len();
+            let mut room = self.room_at(uri)?;
+            room.ensure(bytes).await?;
             let (storage, uri) = (self.clone(), uri.clone());
             return blocking(move || storage.buckets().link(&source, uri.bucket(), uri.name())).await;
         }

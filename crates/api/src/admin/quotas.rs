@@ -37,6 +37,8 @@ pub(super) async fn set(mut call: Call) -> Result<Response, Fault> {
         tokens_per_minute: count(&mut fields, "tokensPerMinute")?,
         concurrent_requests: count(&mut fields, "concurrentRequests")?,
         monthly_budget: money(&mut fields, "monthlyBudget")?,
+        stored_bytes: count(&mut fields, "storedBytes")?,
+        training_minutes: count(&mut fields, "trainingMinutes")?,
     };
     fields.finish()?;
     json_reply(StatusCode::OK, &in_json(&call.app.control.quotas().set(scope, limits).await?))
@@ -117,15 +119,25 @@ fn money(fields: &mut Fields, name: &str) -> Result<Option<Money>, Fault> {
 }
 
 fn in_json(quota: &Quota) -> Value {
-    let QuotaLimits { requests_per_minute, tokens_per_minute, concurrent_requests, monthly_budget } =
-        quota.limits;
+    let QuotaLimits {
+        requests_per_minute,
+        tokens_per_minute,
+        concurrent_requests,
+        monthly_budget,
+        stored_bytes,
+        training_minutes,
+    } = quota.limits;
     json!({
         "name": quota.scope.to_string(),
         "requestsPerMinute": requests_per_minute,
         "tokensPerMinute": tokens_per_minute,
         "concurrentRequests": concurrent_requests,
         "monthlyBudget": monthly_budget.map(|budget| budget.to_string()),
+        "storedBytes": stored_bytes,
+        "trainingMinutes": training_minutes,
         "spentThisMonth": quota.spent.to_string(),
+        "trainedSecondsThisMonth": quota.trained_seconds,
+        "keptBytes": quota.kept_bytes,
     })
 }
 

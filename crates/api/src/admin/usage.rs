@@ -58,14 +58,16 @@ pub(super) async fn usage(call: Call) -> Result<Response, Fault> {
 }
 
 /// The figures of an amount with their names. Money is a text, so that nothing of it is lost.
-fn figures(amount: &Amount) -> [(&'static str, Value); 6] {
-    let Amount { requests, prompt_tokens, cached_tokens, output_tokens, rows, cost } = *amount;
+fn figures(amount: &Amount) -> [(&'static str, Value); 7] {
+    let Amount { requests, prompt_tokens, cached_tokens, output_tokens, rows, training_seconds, cost } =
+        *amount;
     [
         ("requests", requests.into()),
         ("promptTokens", prompt_tokens.into()),
         ("cachedTokens", cached_tokens.into()),
         ("outputTokens", output_tokens.into()),
         ("rows", rows.into()),
+        ("trainingSeconds", training_seconds.into()),
         ("cost", cost.to_string().into()),
     ]
 }
@@ -136,8 +138,8 @@ mod tests {
         let report = Report { rows: vec![row("a,\"b\""), row("=1+1")], total: Amount::default() };
         assert_eq!(
             in_csv(&report, &[ReportBy::Model, ReportBy::Key]),
-            "key,model,requests,promptTokens,cachedTokens,outputTokens,rows,cost\n\
-             ,\"a,\"\"b\"\"\",2,0,0,0,0,1.5\n,\"'=1+1\",2,0,0,0,0,1.5\n"
+            "key,model,requests,promptTokens,cachedTokens,outputTokens,rows,trainingSeconds,cost\n\
+             ,\"a,\"\"b\"\"\",2,0,0,0,0,0,1.5\n,\"'=1+1\",2,0,0,0,0,0,1.5\n"
         );
         assert_eq!(in_json(&report.rows[0])["cost"], "1.5");
     }

@@ -113,6 +113,11 @@ impl Call {
         self.segments.join(path, variable.start, end).map_err(|e| Fault::invalid(e.to_string()))
     }
 
+    /// How long the body is, as far as its head says; 0 where it does not.
+    pub(crate) fn content_length(&self) -> u64 {
+        self.header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0)
+    }
+
     /// The body, in whose place an empty one stays: for those who pass the call on.
     pub(crate) fn take_body(&mut self) -> RequestBody {
         let empty = RequestBody::from_bytes(Bytes::new(), self.body.limits());

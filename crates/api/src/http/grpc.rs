@@ -7,6 +7,8 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response as HttpResponse, StatusCode};
@@ -23,6 +25,8 @@ pub(crate) const PROTOCOL: Protocol =
 const CONTENT: HeaderValue = HeaderValue::from_static("application/grpc");
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
+const RETRY_INFO: &str = "type.googleapis.com/google.rpc.RetryInfo";
 const TIMEOUT: &str = "grpc-timeout";
 const ENCODING: &str = "grpc-encoding";
 
@@ -33,6 +37,42 @@ const PREFIX_BYTES: usize = 5;
 const FIELDS_MAX: usize = 1 << 16;
 /// What is kept of a text for the client, which goes in a header.
 const TEXT_BYTES_MAX: usize = 2048;
+
+/// `google.rpc.Status`.
+#[derive(Clone, PartialEq, Message)]
+struct Status {
+    #[prost(int32, tag = "1")]
+    code: i32,
+    #[prost(string, tag = "2")]
+    message: String,
+    #[prost(message, repeated, tag = "3")]
+    details: Vec<Detail>,
+}
+
+/// `google.protobuf.Any`.
+#[derive(Clone, PartialEq, Message)]
+struct Detail {
+    #[prost(string, tag = "1")]
+    type_url: String,
+    #[prost(bytes = "vec", tag = "2")]
+    value: Vec<u8>,
+}
+
+/// `google.rpc.RetryInfo`.
+#[derive(Clone, PartialEq, Message)]
+struct RetryInfo {
+    #[prost(message, optional, tag = "1")]
+    retry_delay: Option<RetryDelay>,
+}
+
+/// `google.protobuf.Duration`.
+#[derive(Clone, PartialEq, Message)]
+struct RetryDelay {
+    #[prost(int64, tag = "1")]
+    seconds: i64,
+    #[prost(int32, tag = "2")]
+    nanos: i32,
+}
 
 /// The route of the procedure `method` of `service`: `answer` takes the message, and until when an answer is wanted.
 pub(crate) fn unary<Request, Reply, Answer, Answering>(
@@ -218,7 +258,23 @@ fn render(fault: &Fault, _: &str) -> Response {
     if let Ok(message) = HeaderValue::from_str(&encoded(&fault.message)) {
         headers.insert(MESSAGE, message);
     }
+    if let Some(after) = fault.retry_after
+        && let Ok(details) = HeaderValue::from_str(&retry_details(code, &fault.message, after))
+    {
+        headers.insert(DETAILS, details);
+    }
     response
+}
+
+/// A `google.rpc.Status` that says when to come back, as a header holds it.
+fn retry_details(code: Code, message: &str, after: Duration) -> String {
+    let seconds = i64::try_from(after.as_secs()).unwrap_or(i64::MAX);
+    let nanos = i32::try_from(after.subsec_nanos()).unwrap_or_default();
+    let retry = RetryInfo { retry_delay: Some(RetryDelay { seconds, nanos }) };
+    let detail = Detail { type_url: RETRY_INFO.to_owned(), value: retry.encode_to_vec() };
+    let end = message.floor_char_boundary(message.len().min(TEXT_BYTES_MAX));
+    let status = Status { code: code.number(), message: message[..end].to_owned(), details: vec![detail] };
+    STANDARD_NO_PAD.encode(status.encode_to_vec())
 }
 
 /// A text as a header may hold it: what is not printable ASCII, and the percent sign, as `%XX`.

@@ -30,6 +30,9 @@ const PAGE: usize = 10_000;
 /// Bytes of a file's name at most.
 const NAME_BYTES_MAX: usize = 512;
 
+/// Bytes of a form beside its file, roughly.
+const FORM_BYTES_MAX: u64 = 4096;
+
 /// Bytes of a field of the form that is no file.
 const FIELD_BYTES_MAX: usize = 1024;
 
@@ -50,7 +53,6 @@ struct Upload {
 }
 
 async fn receive(call: &mut Call) -> Result<StoredFile, Fault> {
-    let parent = parent_of(call)?;
     let mut form = Form::new(call.header("content-type").unwrap_or(""))?;
     let (mut upload, mut field) = (Upload::default(), None);
     while let Some(bytes) = call.body.next_piece().await? {
@@ -77,7 +79,7 @@ async fn receive(call: &mut Call) -> Result<StoredFile, Fault> {
     let missing = |name: &str| invalid(name, "is missing").because("missing_required_parameter");
     let (name, writer) = upload.file.ok_or_else(|| missing("file"))?;
     let purpose = upload.purpose.ok_or_else(|| missing("purpose"))?;
-    Ok(writer.finish(&parent, name, purpose).await?)
+    Ok(writer.finish(name, purpose).await?)
 }
 
 impl Upload {
@@ -94,7 +96,9 @@ impl Upload {
                 if file.len() > NAME_BYTES_MAX {
                     return Err(invalid("file", format!("has a name of more than {NAME_BYTES_MAX} bytes")));
                 }
-                self.file = Some((file, call.app.control.files().writer().await?));
+                let mut writer = call.app.control.files().writer(&parent_of(call)?).await?;
+                writer.expect(call.content_length().saturating_sub(FORM_BYTES_MAX)).await?;
+                self.file = Some((file, writer));
                 Ok(None)
             }
             ("purpose" | "file", _) => {

@@ -24,6 +24,7 @@ use crate::http::Permission::{Fetch, Read, Store, Write};
 use crate::http::{
     Access, Call, Handler, Permission, Protocol, Response, Route, Template, bytes_reply, handler, json_reply,
 };
+use crate::metering::INSUFFICIENT_QUOTA;
 use crate::{Code, Fault};
 
 /// How this protocol says no: `{"error": {code, message, errors: [{domain, reason, message}]}}`.
@@ -77,8 +78,11 @@ pub fn routes() -> Vec<Route> {
 }
 
 fn render(fault: &Fault, _: &str) -> Response {
-    let status = fault.status();
+    // Clients of this protocol go on asking after 429.
+    let is_full = fault.reason == Some(INSUFFICIENT_QUOTA);
+    let status = if is_full { StatusCode::FORBIDDEN } else { fault.status() };
     let reason = match fault.code {
+        _ if is_full => "quotaExceeded",
         Code::NotFound => "notFound",
         Code::AlreadyExists | Code::Aborted => "conflict",
         Code::Unauthenticated => "required",

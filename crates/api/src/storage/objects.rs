@@ -99,6 +99,7 @@ async fn copied(call: Call) -> Result<ObjectInfo, Fault> {
         precondition,
     };
     let mut writer = storage.writer(&to, options).await?;
+    writer.expect(blocks.info().size).await?;
     while let Some(block) = blocks.next().await? {
         writer.write(block).await?;
     }

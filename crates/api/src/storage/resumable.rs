@@ -81,9 +81,11 @@ pub(super) async fn begin(call: Call, address: &Address, sessions: &Sessions) ->
     let content_type = call.header("x-upload-content-type").map(str::to_owned);
     let project = call.principal.as_ref().map_or("", |principal| principal.project.as_str()).to_owned();
     let (storage, base) = (stores(&call), call.base());
+    let said = call.header("x-upload-content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
     let description = Description::read(&call.body.read().await?)?;
     let (uri, options) = description.target(address, content_type)?;
-    let writer = storage.writer(&uri, options).await?;
+    let mut writer = storage.writer(&uri, options).await?;
+    writer.expect(said).await?;
     let id = sessions.add(project, Upload { description, writer: Some(writer) })?;
     let location =
         format!("{base}/upload/storage/v1/b/{}/o?uploadType=resumable&upload_id={id}", address.bucket());

@@ -15,6 +15,9 @@ use super::{Address, allow_bucket, condition_not_met, stores, uri, wire};
 use crate::http::{Call, Handler, Response, handler, json_reply};
 use crate::{Code, Fault};
 
+/// Bytes of a body in two parts beside its object, roughly.
+const HEAD_BYTES_MAX: u64 = 64 << 10;
+
 /// An object's description as a client writes it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -101,6 +104,7 @@ async fn in_one_part(mut call: Call, address: &Address) -> Result<Response, Faul
     let content_type = call.header("content-type").map(str::to_owned);
     let (uri, options) = Description::default().target(address, content_type)?;
     let mut writer = stores(&call).writer(&uri, options).await?;
+    writer.expect(call.content_length()).await?;
     while let Some(piece) = call.body.next_piece().await? {
         writer.write(piece).await?;
     }
@@ -119,7 +123,9 @@ async fn in_two_parts(mut call: Call, address: &Address) -> Result<Response, Fau
         {
             let description = Description::read(&head.description)?;
             let (uri, options) = description.target(address, head.content_type)?;
-            open = Some((description, storage.writer(&uri, options).await?));
+            let mut writer = storage.writer(&uri, options).await?;
+            writer.expect(call.content_length().saturating_sub(HEAD_BYTES_MAX)).await?;
+            open = Some((description, writer));
         }
         if let Some((_, writer)) = &mut open {
             let content = multipart.content();

@@ -13,6 +13,7 @@ mod language;
 mod publish;
 mod select;
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,7 @@ use super::output::{Output, OutputState};
 use super::pipeline::ordered;
 use super::rows::{InputObject, Place, RowReader, resolve};
 use super::runner::Done;
+use crate::storage::ObjectUri;
 use crate::{BatchJob, Error, JobKind, JobState, Result};
 use encode::{Encoded, Encoder};
 use language::Asker;
@@ -40,6 +42,9 @@ struct Progress {
     /// What has been written of them.
     output: OutputState,
     successful: u64,
+    /// Of those, predicted by a network: what a language model answers is counted request by request.
+    #[serde(default)]
+    predicted: u64,
     failed: u64,
     reasons: Vec<String>,
     /// All rows are done; what is left is to publish.
@@ -54,6 +59,7 @@ pub(super) fn run(context: &Context, job: &BatchJob) -> Result<Done> {
         Some(progress) => progress,
         None => begin(context, &mut job)?,
     };
+    context.taken.rows.store(progress.predicted, Ordering::Relaxed);
     if !progress.complete {
         match Asker::find(context, &job)? {
             Some(asker) => ask(context, &job, &asker, &mut progress)?,
@@ -79,6 +85,7 @@ fn begin(context: &Context, job: &mut BatchJob) -> Result<Progress> {
         place: Place::default(),
         output: OutputState::default(),
         successful: 0,
+        predicted: 0,
         failed: 0,
         reasons: Vec::new(),
         complete: false,
@@ -101,7 +108,12 @@ fn predict(context: &Context, job: &BatchJob, encoder: &Encoder, progress: &mut 
     let mut reader = reader(context, job, progress).by(encoder.model.chunk_rows());
     let uris = progress.uris();
     let threads = context.control.options().jobs.threads;
-    through(context, job, progress, threads, || reader.next(), |chunk| encoder.encode(&uris, chunk))
+    let encode = |chunk| {
+        let encoded = encoder.encode(&uris, chunk)?;
+        let predicted = encoded.successful;
+        Ok((encoded, predicted))
+    };
+    through(context, job, progress, threads, || reader.next(), encode)
 }
 
 /// Has a language model answer the rows, each a request.
@@ -109,7 +121,8 @@ fn ask(context: &Context, job: &BatchJob, asker: &Asker, progress: &mut Progress
     let mut reader = reader(context, job, progress);
     let uris = progress.uris();
     let threads = context.control.options().jobs.requests;
-    through(context, job, progress, threads, || reader.next_line(), |line| asker.ask(context, &uris, line))
+    let answer = |line| Ok((asker.ask(context, &uris, line)?, 0));
+    through(context, job, progress, threads, || reader.next_line(), answer)
 }
 
 fn reader(context: &Context, job: &BatchJob, progress: &Progress) -> RowReader {
@@ -122,25 +135,30 @@ fn reader(context: &Context, job: &BatchJob, progress: &Progress) -> RowReader {
     )
 }
 
-/// Has what `source` gives encoded by `work` on `threads` threads, and written in order.
+/// Has what `source` gives encoded by `work` on `threads` threads, and written in order. `work` says how many rows a
+/// network has predicted for it.
 fn through<I: Send>(
     context: &Context,
     job: &BatchJob,
     progress: &mut Progress,
     threads: usize,
     source: impl FnMut() -> Result<Option<I>> + Send,
-    work: impl Fn(I) -> Result<Encoded> + Sync,
+    work: impl Fn(I) -> Result<(Encoded, u64)> + Sync,
 ) -> Result<()> {
     let options = &context.control.options().jobs;
     let mut output = Output::open(context.staging(), &progress.output, options.part_bytes)?;
+    let target = ObjectUri::parse_prefix(&job.output_uri_prefix)?;
+    let mut room = context.storage().room_at(&target)?;
     let (mut unsaved, mut saved_at) = (0, Instant::now());
-    ordered(threads, source, work, |encoded: Encoded| {
+    ordered(threads, source, work, |(encoded, predicted): (Encoded, u64)| {
         context.check()?;
         unsaved += output.append(&encoded.header, &encoded.rows, &encoded.faults)?;
         progress.add(encoded);
+        progress.predicted += predicted;
         if unsaved >= options.checkpoint_bytes || saved_at.elapsed() >= options.checkpoint_interval {
             (unsaved, saved_at) = (0, Instant::now());
             progress.output = output.sync()?;
+            context.runtime.block_on(room.ensure(progress.output.bytes()))?;
             progress.note(context, job)?;
         }
         Ok(())
@@ -178,6 +196,7 @@ impl Progress {
     fn note(&self, context: &Context, job: &BatchJob) -> Result<()> {
         let checkpoint =
             serde_json::to_value(self).map_err(|e| Error::internal("writing the job's checkpoint", e))?;
+        context.taken.rows.store(self.predicted, Ordering::Relaxed);
         let begun = self.place != Place::default() || self.complete;
         context.update(begun, |kind| {
             if let JobKind::Batch(stored) = kind {

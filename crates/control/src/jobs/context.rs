@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::runtime::Handle;
 
@@ -20,6 +20,16 @@ pub(super) struct Context {
     /// The job as it was when taken up.
     pub(super) job: Job,
     pub(super) signals: Arc<Signals>,
+    pub(super) taken: Arc<Taken>,
+}
+
+/// What a job has taken of a model, as far as its worker knows: written down when the job ends.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    /// Rows that were predicted, those of earlier processes included.
+    pub(super) rows: AtomicU64,
+    /// Seconds of training in the attempt that ended it.
+    pub(super) training_seconds: AtomicU64,
 }
 
 /// What a worker is told while it works.

@@ -38,6 +38,13 @@ pub(super) fn part_file(number: usize) -> String {
 /// The file of failed rows in the job's directory.
 pub(super) const FAULTS_FILE: &str = "faults";
 
+impl OutputState {
+    /// Bytes of it all.
+    pub(super) fn bytes(&self) -> u64 {
+        self.parts.iter().fold(self.fault_bytes, |sum, bytes| sum.saturating_add(*bytes))
+    }
+}
+
 impl Output {
     /// Opens the files in `directory` as they were at `state`: what was written after it is cut off.
     pub(super) fn open(directory: PathBuf, state: &OutputState, part_bytes_max: u64) -> Result<Self> {

@@ -20,6 +20,7 @@ use super::output::{FAULTS_FILE, Output, OutputState, part_file};
 use super::runner::Done;
 use super::{files_of, job_id};
 use crate::answerer::{Answered, Answerer, Asked};
+use crate::room::Room;
 use crate::store::Write;
 use crate::{
     BatchEnding, BatchPhase, Error, JobKind, JobState, Parent, RequestBatch, Result, StoredFile, Timestamp,
@@ -56,6 +57,7 @@ pub(super) fn run(context: &Context, batch: &RequestBatch) -> Result<Done> {
     let mut batch = batch.clone();
     let answerer = answerer(context, &batch.protocol)?;
     let project = Parent::split(&context.job.name)?.0.project;
+    let mut room = context.storage().room(&project);
     let asked = Asked { project, endpoint: batch.endpoint.clone(), expires: batch.expires };
     let mut progress = match Progress::of(&batch)? {
         Some(progress) => progress,
@@ -69,9 +71,10 @@ pub(super) fn run(context: &Context, batch: &RequestBatch) -> Result<Done> {
     if !progress.complete {
         let lines = Lines::open(context, &batch.input, progress.place)?;
         let window = Window::new(context, answerer, asked, lines, progress.ending);
-        answer(context, &mut batch, window, &mut progress)?;
+        answer(context, &mut batch, window, &mut progress, &mut room)?;
     }
-    publish(context, batch, &progress)
+    context.runtime.block_on(room.ensure(progress.output.bytes()))?;
+    Ok(Done { _room: Some(room), ..publish(context, batch, &progress)? })
 }
 
 /// Who answers in `protocol`. A server that is being started says so a little after it takes up its jobs.
@@ -124,6 +127,7 @@ fn answer(
     batch: &mut RequestBatch,
     mut window: Window<'_>,
     progress: &mut Progress,
+    room: &mut Room,
 ) -> Result<()> {
     let interval = context.control.options().jobs.checkpoint_interval;
     let mut output = Output::open(context.staging(), &progress.output, u64::MAX)?;
@@ -140,6 +144,7 @@ fn answer(
         (progress.place, progress.ending) = (after, window.ending());
         if saved_at.elapsed() >= interval {
             progress.output = output.sync()?;
+            context.runtime.block_on(room.ensure(progress.output.bytes()))?;
             progress.note(context, batch)?;
             saved_at = Instant::now();
         }

@@ -7,15 +7,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, watch};
 
-use super::context::{Context, Signals, staging, storage_of};
-use super::{CRASHES_MAX, JobCollection, JobOptions, files_of, operation_name, pipeline};
+use super::context::{Context, Signals, Taken, staging, storage_of};
+use super::{CRASHES_MAX, JobCollection, JobOptions, files_of, job_id, operation_name, pipeline};
 use super::{batch, evaluation, pull, requests, training};
 use crate::control::WeakControl;
+use crate::name::project_in;
 use crate::operation::OperationResult;
+use crate::room::Room;
 use crate::storage::failed;
 use crate::store::{self, Write};
+use crate::usage::JobUsage;
 use crate::{
-    Control, Error, ErrorCode, Job, JobError, JobKind, JobState, Operation, Result, Timestamp, fault,
+    Account, Amount, Control, Error, ErrorCode, Job, JobError, JobKind, JobState, Money, Operation, Result,
+    Timestamp, fault,
 };
 
 /// The queue of jobs, an image of what the metadata store holds, and the signals to running ones.
@@ -47,6 +51,8 @@ pub(super) struct Done {
     pub(super) writes: Vec<Write>,
     /// What came of it, for the operation that waits for it.
     pub(super) result: Option<OperationResult>,
+    /// Room for files that appear with it, held until they do.
+    pub(super) _room: Option<Room>,
 }
 
 /// Which jobs a worker takes up.
@@ -78,7 +84,7 @@ impl Lane {
 impl Done {
     /// The end of a job in `state`, with nothing else to write.
     pub(super) fn new(state: JobState, kind: JobKind) -> Done {
-        Done { state, kind, writes: Vec::new(), result: None }
+        Done { state, kind, writes: Vec::new(), result: None, _room: None }
     }
 }
 
@@ -193,7 +199,8 @@ impl Runner {
         };
         if waiting {
             // Taken up at once, whatever waits before it, to be ended as cancelled.
-            end(control, name, Err(Error::new(ErrorCode::Cancelled, "cancelled on request"))).await?;
+            let cancelled = Error::new(ErrorCode::Cancelled, "cancelled on request");
+            end(control, name, Err(cancelled), &Taken::default()).await?;
         }
         self.changed();
         Ok(())
@@ -248,8 +255,13 @@ async fn run(control: &Control, name: &str, signals: Arc<Signals>) -> Result<()>
         signals.cancelled.store(true, Ordering::Relaxed);
     }
     tracing::info!(job = %name, attempt = job.attempts, "a job begins");
-    let context =
-        Context { control: control.clone(), runtime: Handle::current(), job, signals: signals.clone() };
+    let context = Context {
+        control: control.clone(),
+        runtime: Handle::current(),
+        job,
+        signals: signals.clone(),
+        taken: Arc::default(),
+    };
     let outcome = if context.job.crashes > CRASHES_MAX {
         Err(given_up(&context.job))
     } else {
@@ -258,7 +270,7 @@ async fn run(control: &Control, name: &str, signals: Arc<Signals>) -> Result<()>
     if signals.stopping.load(Ordering::Relaxed) && outcome.is_err() {
         return put_back(control, name).await;
     }
-    end(control, name, outcome).await
+    end(control, name, outcome, &context.taken).await
 }
 
 /// Notes that the job has been taken up. From here on until its next checkpoint, a death of the process
@@ -325,8 +337,8 @@ async fn on_thread(context: Context) -> Result<Done> {
     receiver.await.unwrap_or_else(|_| Err(Error::new(ErrorCode::Internal, defect)))
 }
 
-/// Ends a job: its state, what it publishes and the operation that waits for it, in one commit.
-async fn end(control: &Control, name: &str, outcome: Result<Done>) -> Result<()> {
+/// Ends a job: its state, what it publishes, what it has taken and the operation that waits for it, in one commit.
+async fn end(control: &Control, name: &str, outcome: Result<Done>, taken: &Taken) -> Result<()> {
     if let Err(error) = &outcome {
         tracing::warn!(job = %name, %error, cause = ?error.source, "a job ends without success");
         withdraw(control, name).await;
@@ -341,9 +353,15 @@ async fn end(control: &Control, name: &str, outcome: Result<Done>) -> Result<()>
         let mut writes = finish(&mut job, &outcome);
         writes.extend(operation_write(control, &job, &outcome).await?);
         writes.extend(control.files().release(name).await?);
+        let used = used(control, &job, taken).await?;
+        let cost = used.as_ref().map_or(Money(0), |(_, amount)| amount.cost);
+        if let Some((account, amount)) = used {
+            writes.push(JobUsage::added(control.store(), account, amount).await?);
+        }
         writes.push(store::update(&mut job)?);
         match control.store().commit(writes).await {
             Ok(()) => {
+                control.books().spend(project_in(name), cost);
                 fault::step().map_err(|e| failed("ending a job", e))?;
                 // Needed until here: had the commit failed, the next process would publish again.
                 let _ = std::fs::remove_dir_all(staging(control, name));
@@ -351,11 +369,37 @@ async fn end(control: &Control, name: &str, outcome: Result<Done>) -> Result<()>
                 tracing::info!(job = %name, state = ?job.state, "a job has ended");
                 return Ok(());
             }
-            Err(store::StoreError::Stale { .. }) => {}
+            // Another job of the same model ends at the same time, mostly.
+            Err(
+                store::StoreError::Stale { .. }
+                | store::StoreError::Exists { kind: store::Kind::JobUsage, .. },
+            ) => {}
             Err(error) => return Err(error.into()),
         }
     }
     Err(Error::new(ErrorCode::Aborted, format!("{name} is being changed by too many at once")))
+}
+
+/// What a job has taken, as it is to be written down; nothing where its requests were counted one by one, or nothing was
+/// done.
+async fn used(control: &Control, job: &Job, taken: &Taken) -> Result<Option<(Account, Amount)>> {
+    let (rows, training_seconds) =
+        (taken.rows.load(Ordering::Relaxed), taken.training_seconds.load(Ordering::Relaxed));
+    let model = match &job.kind {
+        _ if rows == 0 && training_seconds == 0 => return Ok(None),
+        JobKind::Training(training) => training.target.display_name.clone(),
+        JobKind::Batch(batch) => match control.models().get(&batch.model).await {
+            Ok((model, _)) => model.display_name,
+            // Deleted meanwhile: what is left is its id.
+            Err(error) if error.code == ErrorCode::NotFound => job_id(&batch.model).to_owned(),
+            Err(error) => return Err(error),
+        },
+        JobKind::Evaluation(_) | JobKind::Pull(_) | JobKind::Requests(_) => return Ok(None),
+    };
+    let amount = Amount { rows, training_seconds, ..Amount::default() };
+    let cost = control.books().price(&model).of(&amount);
+    let project = project_in(&job.name).to_owned();
+    Ok(Some((Account { project, key: String::new(), model }, Amount { cost, ..amount })))
 }
 
 /// Sets the final state and gives what is to be written beside it.

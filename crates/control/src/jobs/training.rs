@@ -5,6 +5,7 @@
 //! it before one is registered, so that there is one whatever the crash left.
 
 use std::cell::RefCell;
+use std::sync::atomic::Ordering;
 
 use formats::Value;
 use formats::rows::RowBlock;
@@ -19,6 +20,8 @@ use super::rows::{Place, RowReader, Rows, resolve};
 use super::runner::Done;
 use crate::artifact::Digest;
 use crate::models::{ArtifactSource, UploadModel};
+use crate::name::project_in;
+use crate::quota::TrainingLease;
 use crate::{
     EpochProgress, Error, ErrorCode, JobKind, JobState, Parent, Result, RowFormat, ServingStatus,
     TrainingJob, fault,
@@ -36,8 +39,12 @@ pub(super) fn run(context: &Context, job: &TrainingJob) -> Result<Done> {
             stored.progress.clear();
         }
     })?;
-    let mut rows = TrainingRows::open(context, &spec, &job.uris)?;
-    let trained = fit(context, &spec, &mut rows)?;
+    let mut lease = context.control.books().train(project_in(&context.job.name))?;
+    let fitted = TrainingRows::open(context, &spec, &job.uris)
+        .and_then(|mut rows| fit(context, &spec, &mut rows, &mut lease).map(|trained| (rows, trained)));
+    context.taken.training_seconds.store(lease.taken(), Ordering::Relaxed);
+    drop(lease);
+    let (mut rows, trained) = fitted?;
     context.check()?;
     let mut job = job.clone();
     rows.show(&mut job, &trained);
@@ -47,8 +54,17 @@ pub(super) fn run(context: &Context, job: &TrainingJob) -> Result<Done> {
     Ok(Done::new(JobState::Succeeded, JobKind::Training(job)))
 }
 
-fn fit(context: &Context, spec: &TrainSpec, rows: &mut TrainingRows) -> Result<Trained> {
-    let failure = RefCell::new(None);
+fn fit(
+    context: &Context,
+    spec: &TrainSpec,
+    rows: &mut TrainingRows,
+    lease: &mut TrainingLease,
+) -> Result<Trained> {
+    let (failure, lease) = (RefCell::new(None), RefCell::new(lease));
+    let check = || {
+        context.check()?;
+        Ok(lease.borrow_mut().go_on()?)
+    };
     let go_on = |outcome: Result<()>| match outcome {
         Ok(()) => Flow::Continue,
         Err(error) => {
@@ -59,9 +75,9 @@ fn fit(context: &Context, spec: &TrainSpec, rows: &mut TrainingRows) -> Result<T
     let mut progress = Vec::new();
     let mut on_epoch = |epoch: &Epoch| {
         progress.push(epoch_progress(epoch));
-        go_on(context.check().and_then(|()| note(context, &progress)))
+        go_on(check().and_then(|()| note(context, &progress)))
     };
-    let trained = train::fit_until(spec, rows, &mut on_epoch, &mut || go_on(context.check()));
+    let trained = train::fit_until(spec, rows, &mut on_epoch, &mut || go_on(check()));
     match failure.take() {
         Some(failure) => Err(failure),
         None => trained.map_err(refused),

@@ -10,7 +10,7 @@ use crate::usage::{Amount, Day, Money};
 /// What one project or key has used and reserved, against its limits. All of it is under one lock, held for some
 /// additions, so that whatever is let in is let in whole.
 #[derive(Debug)]
-pub(super) struct Allowance {
+pub(crate) struct Allowance {
     scope: QuotaScope,
     state: Mutex<State>,
 }
@@ -25,6 +25,14 @@ struct State {
     spent: u64,
     /// For requests that are under way.
     reserved: u64,
+    /// Seconds of training of the month.
+    trained: u64,
+    /// For trainings that go on.
+    training: u64,
+    /// Bytes that are about to be kept, and are not counted where they lie yet.
+    storing: u64,
+    /// How often some of those were counted where they lie, or given up.
+    stored: u64,
     /// The moment at which the next month begins.
     month_end_ms: u64,
 }
@@ -135,6 +143,71 @@ impl Allowance {
         state.spent = state.spent.saturating_add(spent.0);
     }
 
+    /// Reserves `wanted` seconds of the month's training, or as many as are left; says how many.
+    pub(super) fn reserve_training(&self, wanted: u64, now_ms: u64) -> Result<u64, Exceeded> {
+        let mut state = self.lock();
+        state.advance(now_ms);
+        let mut granted = wanted;
+        if let Some(minutes) = state.limits.training_minutes {
+            let taken = state.trained.saturating_add(state.training);
+            granted = wanted.min(minutes.saturating_mul(60).saturating_sub(taken));
+            if granted == 0 {
+                let retry_after = Some(state.month_left(now_ms));
+                return Err(Exceeded {
+                    scope: self.scope.clone(),
+                    limit: Limited::Training(minutes),
+                    retry_after,
+                });
+            }
+        }
+        state.training = state.training.saturating_add(granted);
+        Ok(granted)
+    }
+
+    /// Counts `used` seconds of training, in place of those `held` for it.
+    pub(super) fn settle_training(&self, held: u64, used: u64, now_ms: u64) {
+        let mut state = self.lock();
+        state.advance(now_ms);
+        state.training = state.training.saturating_sub(held);
+        state.trained = state.trained.saturating_add(used);
+    }
+
+    /// Seconds of training of this month.
+    pub(super) fn trained(&self, now_ms: u64) -> u64 {
+        let mut state = self.lock();
+        state.advance(now_ms);
+        state.trained
+    }
+
+    /// How many bytes may be kept, where that is limited, and how often some were counted where they lie.
+    pub(crate) fn stored_limit(&self) -> (Option<u64>, u64) {
+        let state = self.lock();
+        (state.limits.stored_bytes, state.stored)
+    }
+
+    /// Reserves room for `more` bytes beside the `kept` ones that lie here. `None` if some were counted there since the
+    /// state `as_of`, so that `kept` must be asked again.
+    pub(crate) fn reserve_stored(&self, more: u64, kept: u64, as_of: u64) -> Option<Result<(), Exceeded>> {
+        let mut state = self.lock();
+        if state.stored != as_of {
+            return None;
+        }
+        let stored = kept.saturating_add(state.storing);
+        if let Some(limit) = state.limits.stored_bytes.filter(|limit| stored.saturating_add(more) > *limit) {
+            let limit = Limited::Stored { limit, stored, asked: more };
+            return Some(Err(Exceeded { scope: self.scope.clone(), limit, retry_after: None }));
+        }
+        state.storing = state.storing.saturating_add(more);
+        Some(Ok(()))
+    }
+
+    /// Gives back room that was reserved: what it was for is counted where it lies, or given up.
+    pub(crate) fn release_stored(&self, held: u64) {
+        let mut state = self.lock();
+        state.storing = state.storing.saturating_sub(held);
+        state.stored = state.stored.wrapping_add(1);
+    }
+
     /// Changes the limits. What was used and reserved stays.
     pub(super) fn set_limits(&self, limits: QuotaLimits, now_ms: u64) {
         let mut state = self.lock();
@@ -183,7 +256,7 @@ impl State {
         self.tokens.refill(self.limits.tokens_per_minute.unwrap_or(u64::MAX), now_ms);
         if now_ms >= self.month_end_ms {
             self.month_end_ms = Day::of(now_ms).month_end().begin_ms();
-            self.spent = 0;
+            (self.spent, self.trained) = (0, 0);
         }
     }
 

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::allowance::Allowance;
-use super::{ANY_MODEL, Exceeded, Meter, Price, QuotaLimits, QuotaScope};
-use crate::usage::{Day, Ledger, Money, Report, Wanted, now_ms};
+use super::{ANY_MODEL, Exceeded, Meter, Price, QuotaLimits, QuotaScope, TrainingLease};
+use crate::usage::{Account, Amount, Day, JobUsage, Ledger, Money, Report, Wanted, now_ms};
 use crate::{ALL_PROJECTS, Principal, Result};
 
 /// What projects and keys may use and have used. Requests touch memory, and the ledger when they end.
@@ -35,11 +35,12 @@ pub enum NotAdmitted {
 const MINUTE_MS: u64 = 60_000;
 
 impl Books {
-    /// Opens the ledger in `directory` and takes up what was used of the present minute and month.
+    /// Opens the ledger in `directory` and takes up what was used of the present minute and month, by `jobs`, too.
     pub(crate) fn open(
         directory: &Path,
         limits: Vec<(QuotaScope, QuotaLimits)>,
         prices: Vec<(String, Price)>,
+        jobs: &[JobUsage],
     ) -> Result<Books> {
         let allowances = limits
             .into_iter()
@@ -59,14 +60,22 @@ impl Books {
         })?;
         let mut spent: HashMap<QuotaScope, Money> = HashMap::new();
         let today = Day::of(now);
-        books.ledger.read(today.month_begin(), today, |_, account, amount| {
+        let mut add_spent = |account: &Account, amount: &Amount| {
             if amount.cost > Money(0) {
                 for scope in scopes(&account.project, &account.key) {
                     let sum = spent.entry(scope).or_default();
                     *sum = Money(sum.0.saturating_add(amount.cost.0));
                 }
             }
-        })?;
+        };
+        books.ledger.read(today.month_begin(), today, |_, account, amount| add_spent(account, amount))?;
+        let of_month =
+            |used: &&JobUsage| used.day().is_some_and(|day| day.month_begin() == today.month_begin());
+        for used in jobs.iter().filter(of_month) {
+            add_spent(&used.account, &used.amount);
+            let project = QuotaScope::Project(used.account.project.clone());
+            books.find_or_make(project).settle_training(0, used.amount.training_seconds, now);
+        }
         for (scope, spent) in spent {
             books.find_or_make(scope).remember_spent(spent, now);
         }
@@ -85,16 +94,36 @@ impl Books {
         Ok(Meter::admit(self, &principal.key_id, project)?)
     }
 
+    /// Begins a training of `project`, as far as its limits let it.
+    pub(crate) fn train(&self, project: &str) -> std::result::Result<TrainingLease, Exceeded> {
+        TrainingLease::take(self.find_or_make(QuotaScope::Project(project.to_owned())))
+    }
+
+    /// Refuses a training of `project` for which nothing is left.
+    pub(crate) fn check_training(&self, project: &str) -> std::result::Result<(), Exceeded> {
+        let Some(allowance) = self.find(&QuotaScope::Project(project.to_owned())) else { return Ok(()) };
+        let held = allowance.reserve_training(1, now_ms())?;
+        allowance.settle_training(held, 0, now_ms());
+        Ok(())
+    }
+
+    /// Counts what a job of `project` has cost.
+    pub(crate) fn spend(&self, project: &str, cost: Money) {
+        if cost > Money(0) {
+            self.find_or_make(QuotaScope::Project(project.to_owned())).remember_spent(cost, now_ms());
+        }
+    }
+
     pub(super) fn ledger(&self) -> &Ledger {
         &self.ledger
     }
 
-    /// What was used. Reads files.
-    pub(super) fn report(&self, wanted: &Wanted) -> Result<Report> {
-        Report::of(&self.ledger, wanted)
+    /// What was used, by `jobs`, too. Reads files.
+    pub(super) fn report(&self, jobs: &[JobUsage], wanted: &Wanted) -> Result<Report> {
+        Report::of(&self.ledger, jobs, wanted)
     }
 
-    pub(super) fn find(&self, scope: &QuotaScope) -> Option<Arc<Allowance>> {
+    pub(crate) fn find(&self, scope: &QuotaScope) -> Option<Arc<Allowance>> {
         self.allowances.read().unwrap_or_else(PoisonError::into_inner).get(scope).cloned()
     }
 
@@ -114,8 +143,13 @@ impl Books {
         self.find(scope).map_or(Money(0), |allowance| allowance.spent(now_ms()))
     }
 
+    /// Seconds that `scope` has trained in this month.
+    pub(super) fn trained(&self, scope: &QuotaScope) -> u64 {
+        self.find(scope).map_or(0, |allowance| allowance.trained(now_ms()))
+    }
+
     /// What the model that people call `model` costs.
-    pub(super) fn price(&self, model: &str) -> Price {
+    pub(crate) fn price(&self, model: &str) -> Price {
         let prices = self.prices.read().unwrap_or_else(PoisonError::into_inner);
         prices.get(model).or_else(|| prices.get(ANY_MODEL)).copied().unwrap_or_default()
     }

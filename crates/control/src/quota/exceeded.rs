@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::QuotaScope;
 use crate::usage::Money;
+use crate::{Error, ErrorCode};
 
 /// A limit that a request would exceed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +36,17 @@ pub enum Limited {
     Concurrent(u64),
     /// Money a month.
     Budget(Money),
+    /// Bytes that are kept.
+    Stored {
+        /// So many.
+        limit: u64,
+        /// So many are there.
+        stored: u64,
+        /// So many more are to be.
+        asked: u64,
+    },
+    /// Minutes of training a month.
+    Training(u64),
 }
 
 impl Exceeded {
@@ -63,6 +75,20 @@ impl Exceeded {
                 "{whose} has used up its budget of {budget} for this month, or what is left does not pay for this \
                  request; an admin can raise it"
             ),
+            Limited::Stored { limit, stored, asked } => format!(
+                "{whose} may keep {limit} bytes here, of which {stored} are in use, and {asked} more do not fit: delete \
+                 models, files or objects, or have an admin raise the limit"
+            ),
+            Limited::Training(minutes) => format!(
+                "{whose} has used up its {minutes} minutes of training for this month; an admin can raise the limit"
+            ),
         }
+    }
+}
+
+impl From<Exceeded> for Error {
+    /// It stays the source, for those who tell clients more than a text.
+    fn from(exceeded: Exceeded) -> Self {
+        Error::new(ErrorCode::ResourceExhausted, exceeded.to_string()).caused_by(exceeded)
     }
 }

@@ -24,6 +24,12 @@ pub struct QuotaLimits {
     /// What may be spent in a calendar month, in UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub monthly_budget: Option<Money>,
+    /// Bytes that are kept here at once: models, files, objects in buckets. Of projects only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored_bytes: Option<u64>,
+    /// Minutes that networks may be trained in a calendar month, in UTC. Of projects only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training_minutes: Option<u64>,
 }
 
 impl QuotaLimits {

@@ -12,7 +12,9 @@ mod meter;
 mod price;
 mod quotas;
 mod rates;
+mod training;
 
+pub(crate) use allowance::Allowance;
 pub use books::{Books, NotAdmitted};
 pub use exceeded::{Exceeded, Limited};
 pub use limits::{QuotaLimits, QuotaScope};
@@ -21,3 +23,4 @@ pub use price::Price;
 pub(crate) use quotas::stored;
 pub use quotas::{ANY_MODEL, Quota, Quotas};
 pub use rates::{Rate, Rates};
+pub(crate) use training::TrainingLease;

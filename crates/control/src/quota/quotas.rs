@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Price, QuotaLimits, QuotaScope};
 use crate::storage::blocking;
 use crate::store::{Kind, MetadataStore, Record, list_all, modify, remove};
-use crate::usage::{Money, Report, Wanted};
+use crate::usage::{JobUsage, Money, Report, Wanted};
 use crate::{Control, Error, ErrorCode, Result, Timestamp};
 
 /// The name of the price of all models that have none of their own.
@@ -22,6 +22,10 @@ pub struct Quota {
     pub limits: QuotaLimits,
     /// What was spent in this month.
     pub spent: Money,
+    /// Seconds of training in this month.
+    pub trained_seconds: u64,
+    /// Bytes that are kept now, where that is limited.
+    pub kept_bytes: Option<u64>,
 }
 
 /// Quotas, prices and usage. Get them from [`Control::quotas`].
@@ -100,7 +104,11 @@ impl Quotas {
     /// If the metadata cannot be read.
     pub async fn list(&self) -> Result<Vec<Quota>> {
         let stored = list_all::<StoredQuota>(self.control.store(), None).await?;
-        stored.into_iter().map(|stored| Ok(self.quota(stored.name.parse()?, stored.limits))).collect()
+        let mut quotas = Vec::with_capacity(stored.len());
+        for stored in stored {
+            quotas.push(self.quota(stored.name.parse()?, stored.limits).await?);
+        }
+        Ok(quotas)
     }
 
     /// The quota of `scope`; without limits where none is set.
@@ -110,26 +118,42 @@ impl Quotas {
     pub async fn get(&self, scope: QuotaScope) -> Result<Quota> {
         let stored: Result<StoredQuota> = crate::store::get(self.control.store(), &scope.to_string()).await;
         match stored {
-            Ok(stored) => Ok(self.quota(scope, stored.limits)),
-            Err(error) if error.code == ErrorCode::NotFound => Ok(self.quota(scope, QuotaLimits::default())),
+            Ok(stored) => self.quota(scope, stored.limits).await,
+            Err(error) if error.code == ErrorCode::NotFound => {
+                self.quota(scope, QuotaLimits::default()).await
+            }
             Err(error) => Err(error),
         }
     }
 
-    fn quota(&self, scope: QuotaScope, limits: QuotaLimits) -> Quota {
-        let spent = self.control.books().spent(&scope);
-        Quota { scope, limits, spent }
+    async fn quota(&self, scope: QuotaScope, limits: QuotaLimits) -> Result<Quota> {
+        let books = self.control.books();
+        let (spent, trained_seconds) = (books.spent(&scope), books.trained(&scope));
+        let kept_bytes = match (&scope, limits.stored_bytes) {
+            (QuotaScope::Project(project), Some(_)) => {
+                Some(self.control.storage(project).kept(project).await?)
+            }
+            _ => None,
+        };
+        Ok(Quota { scope, limits, spent, trained_seconds, kept_bytes })
     }
 
     /// Sets the limits of `scope`, from now on; without any there is no quota.
     ///
     /// # Errors
-    /// If a limit is zero where that means nothing, or there is no such key.
+    /// If a limit is zero where that means nothing, or one that a key does not have, or there is no such key.
     pub async fn set(&self, scope: QuotaScope, limits: QuotaLimits) -> Result<Quota> {
         let zero = [limits.requests_per_minute, limits.tokens_per_minute, limits.concurrent_requests];
         if zero.contains(&Some(0)) {
             return Err(Error::invalid(
                 "a limit of 0 would stop everything: give 1 or more, or leave it out for no limit",
+            ));
+        }
+        if matches!(scope, QuotaScope::Key(_))
+            && (limits.stored_bytes.is_some() || limits.training_minutes.is_some())
+        {
+            return Err(Error::invalid(
+                "storedBytes and trainingMinutes are limits of projects: a key has none of its own",
             ));
         }
         if let QuotaScope::Key(key) = &scope
@@ -145,7 +169,7 @@ impl Quotas {
             put(self.control.store(), fresh, |stored| stored.limits = limits).await?;
         }
         self.control.books().set_limits(scope.clone(), limits);
-        Ok(self.quota(scope, limits))
+        self.quota(scope, limits).await
     }
 
     /// All prices, by what people call the models.
@@ -183,8 +207,9 @@ impl Quotas {
     /// # Errors
     /// If there is too much of it for one report, or the ledger cannot be read.
     pub async fn usage(&self, wanted: Wanted) -> Result<Report> {
+        let jobs = JobUsage::all(self.control.store()).await?;
         let books = self.control.books().clone();
-        blocking(move || books.report(&wanted)).await
+        blocking(move || books.report(&jobs, &wanted)).await
     }
 }
 

@@ -10,7 +10,7 @@
 //! `.meta` counts only while size and time of the file are those noted there, so that a crash between
 //! the two renames or an edit by hand loses hashes, never truth. No bucket's name begins with a dot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -28,8 +28,9 @@ use crate::{Error, ErrorCode, Result, Timestamp, fault};
 #[derive(Debug)]
 pub(crate) struct LocalBuckets {
     root: PathBuf,
-    /// Held where directories come and go, and where a precondition is checked and acted upon.
-    commit: Mutex<()>,
+    /// Held where directories come and go, and where a precondition is checked and acted upon. In it, bytes of the
+    /// buckets that somebody has asked for.
+    commit: Mutex<HashMap<String, u64>>,
 }
 
 /// What is noted beside an object.
@@ -54,7 +55,7 @@ pub(crate) struct Staged {
 impl LocalBuckets {
     /// Opens the buckets below `root`, making it where absent, and removes what a crash left half-written.
     pub(crate) fn open(root: PathBuf) -> Result<Self> {
-        let buckets = LocalBuckets { root, commit: Mutex::new(()) };
+        let buckets = LocalBuckets { root, commit: Mutex::default() };
         let opening = |e| failed("opening the local buckets", e);
         if buckets.staging().exists() {
             fs::remove_dir_all(buckets.staging()).map_err(opening)?;
@@ -80,7 +81,7 @@ impl LocalBuckets {
         self.notes().join(bucket).join(format!("{}.json", sha256_hex(name.as_bytes())))
     }
 
-    fn lock(&self) -> MutexGuard<'_, ()> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, u64>> {
         self.commit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -142,16 +143,30 @@ impl LocalBuckets {
     /// Removes an empty bucket.
     pub(crate) fn remove(&self, bucket: &str) -> Result<()> {
         self.get(bucket)?;
-        let _commit = self.lock();
+        let mut sizes = self.lock();
         fs::remove_dir(self.root.join(bucket)).map_err(|e| match e.kind() {
             io::ErrorKind::DirectoryNotEmpty => {
                 Error::precondition(format!("the bucket `{bucket}` holds objects; delete them first"))
             }
             _ => failed(format!("deleting the bucket `{bucket}`"), e),
         })?;
+        sizes.remove(bucket);
         let _ = fs::remove_file(self.bucket_note(bucket));
         let _ = fs::remove_dir_all(self.notes().join(bucket));
         Ok(())
+    }
+
+    /// Bytes of the objects in a bucket: counted the first time, kept account of since. What is put there by hand after
+    /// that is not noticed.
+    pub(crate) fn bytes(&self, bucket: &str) -> Result<u64> {
+        let mut sizes = self.lock();
+        if let Some(bytes) = sizes.get(bucket) {
+            return Ok(*bytes);
+        }
+        let counted = bytes_below(&self.root.join(bucket));
+        let bytes = counted.map_err(|e| failed(format!("counting what is in the bucket `{bucket}`"), e))?;
+        sizes.insert(bucket.to_owned(), bytes);
+        Ok(bytes)
     }
 
     /// The file of an object. `Err(NotFound)` names the bucket where it is the bucket that is missing.
@@ -278,7 +293,7 @@ impl LocalBuckets {
     ) -> Result<ObjectInfo> {
         let attempted = |e| failed(format!("writing gs://{bucket}/{name}"), e);
         let path = self.path(bucket, name)?;
-        let _commit = self.lock();
+        let mut sizes = self.lock();
         self.check(&options.precondition, bucket, name)?;
         let directory = path.parent().unwrap_or(&self.root);
         if let Some(there) = directory.ancestors().find(|ancestor| ancestor.exists()) {
@@ -288,9 +303,13 @@ impl LocalBuckets {
         if path.is_dir() {
             return Err(occupied(bucket, name, io::Error::from(io::ErrorKind::IsADirectory)));
         }
+        let replaced = fs::metadata(&path).map_or(0, |metadata| metadata.len());
         fault::step().and_then(|()| fs::rename(staged, &path)).map_err(attempted)?;
-        sync_directory(directory).map_err(attempted)?;
         let metadata = fs::metadata(&path).map_err(attempted)?;
+        if let Some(bytes) = sizes.get_mut(bucket) {
+            *bytes = bytes.saturating_add(metadata.len()).saturating_sub(replaced);
+        }
+        sync_directory(directory).map_err(attempted)?;
         let note = Note {
             size: metadata.len(),
             modified_ns: modified_ns(&metadata),
@@ -321,8 +340,12 @@ impl LocalBuckets {
     pub(crate) fn delete(&self, bucket: &str, name: &str) -> Result<()> {
         self.head(bucket, name)?;
         let path = self.path(bucket, name)?;
-        let _commit = self.lock();
+        let mut sizes = self.lock();
+        let removed = fs::metadata(&path).map_or(0, |metadata| metadata.len());
         fs::remove_file(&path).map_err(|e| failed(format!("deleting gs://{bucket}/{name}"), e))?;
+        if let Some(bytes) = sizes.get_mut(bucket) {
+            *bytes = bytes.saturating_sub(removed);
+        }
         let _ = fs::remove_file(self.object_note(bucket, name));
         let bucket_root = self.root.join(bucket);
         let mut directory = path.parent();
@@ -375,6 +398,21 @@ impl Drop for RemoveOnDrop<'_> {
     fn drop(&mut self) {
         let _ = fs::remove_file(self.0);
     }
+}
+
+/// Bytes of all files below `directory`.
+fn bytes_below(directory: &Path) -> io::Result<u64> {
+    let mut bytes: u64 = 0;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            bytes = bytes.saturating_add(bytes_below(&entry.path())?);
+        } else if kind.is_file() {
+            bytes = bytes.saturating_add(entry.metadata()?.len());
+        }
+    }
+    Ok(bytes)
 }
 
 /// A walk over a bucket in the order of object names, which is not that of file names: `a/b` comes

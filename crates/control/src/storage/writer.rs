@@ -9,6 +9,7 @@ use super::files::StagedFile;
 use super::local::Staged;
 use super::object::{ObjectInfo, PutOptions};
 use super::{ObjectUri, Storage, blocking};
+use crate::room::Room;
 use crate::{Error, Result};
 
 /// Bytes gathered before a local file is written to.
@@ -29,6 +30,7 @@ pub struct ObjectWriter {
     target: Target,
     buffer: BytesMut,
     written: u64,
+    room: Room,
 }
 
 pub(super) enum Target {
@@ -43,8 +45,14 @@ pub(super) enum Target {
 }
 
 impl ObjectWriter {
-    pub(super) fn new(storage: Storage, uri: ObjectUri, options: PutOptions, target: Target) -> Self {
-        ObjectWriter { storage, uri, options, target, buffer: BytesMut::new(), written: 0 }
+    pub(super) fn new(
+        room: Room,
+        storage: Storage,
+        uri: ObjectUri,
+        options: PutOptions,
+        target: Target,
+    ) -> Self {
+        ObjectWriter { storage, uri, options, target, buffer: BytesMut::new(), written: 0, room }
     }
 
     /// How an upload elsewhere is cut into parts.
@@ -62,12 +70,25 @@ impl ObjectWriter {
         &self.uri
     }
 
+    /// Makes sure of room for an object of at least `bytes`, before any of them are there.
+    ///
+    /// # Errors
+    /// `ResourceExhausted` if the project may not keep so much.
+    pub async fn expect(&mut self, bytes: u64) -> Result<()> {
+        self.room.ensure(bytes).await
+    }
+
     /// Appends `bytes`.
     ///
     /// # Errors
-    /// `ResourceExhausted` on a full disk. After an error the object cannot be finished.
+    /// `ResourceExhausted` on a full disk, or if the project may not keep so much. After an error the object cannot be finished.
     pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
         self.written += bytes.len() as u64;
+        if let Err(error) = self.room.ensure(self.written).await {
+            // Nothing of it is kept any longer.
+            self.target = Target::Broken;
+            return Err(error);
+        }
         if let Target::Store { upload, .. } = &mut self.target {
             upload.wait_for_capacity(PARTS_IN_FLIGHT).await.map_err(|e| store_error(&self.uri, e))?;
             upload.put(bytes);
@@ -101,7 +122,8 @@ impl ObjectWriter {
     /// hold. Nothing is visible then.
     pub async fn finish(mut self) -> Result<ObjectInfo> {
         self.flush().await?;
-        let (uri, options, storage) = (self.uri, self.options, self.storage);
+        // The room is held until the object counts itself.
+        let (uri, options, storage, _room) = (self.uri, self.options, self.storage, self.room);
         match self.target {
             Target::Bucket(staged) => {
                 blocking(move || storage.buckets().commit(*staged, uri.bucket(), uri.name(), options)).await

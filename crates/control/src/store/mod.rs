@@ -10,7 +10,7 @@ mod record;
 mod sqlite;
 
 pub use memory::MemoryStore;
-pub(crate) use record::{Record, get, list_all, modify, remove, update};
+pub(crate) use record::{Record, get, list_all, list_of_project, modify, remove, update};
 pub use sqlite::SqliteStore;
 pub(crate) use sqlite::file_in;
 
@@ -56,6 +56,8 @@ pub enum Kind {
     Quota,
     /// A [`crate::Price`]; its name is a model's, its parent is empty.
     Price,
+    /// What a project's jobs took of a model on a day; its parent is empty.
+    JobUsage,
 }
 
 impl Kind {
@@ -78,6 +80,7 @@ impl Kind {
             Kind::Note => "note",
             Kind::Quota => "quota",
             Kind::Price => "price",
+            Kind::JobUsage => "job_usage",
         }
     }
 }

@@ -127,6 +127,24 @@ pub(crate) async fn list_all<T: Record>(store: &dyn MetadataStore, parent: Optio
     }
 }
 
+/// All nouns of a kind in `project`, ascending by name.
+pub(crate) async fn list_of_project<T: Record>(store: &dyn MetadataStore, project: &str) -> Result<Vec<T>> {
+    let within = format!("projects/{project}/");
+    let (mut records, mut after) = (Vec::new(), within.clone());
+    loop {
+        let documents = store.list(T::KIND, None, Some(&after), CHUNK).await?;
+        let own = documents.iter().take_while(|document| document.name.starts_with(&within));
+        let before = records.len();
+        for document in own {
+            records.push(parse(document)?);
+        }
+        match documents.last() {
+            Some(last) if records.len() - before == CHUNK => after = last.name.clone(),
+            _ => return Ok(records),
+        }
+    }
+}
+
 /// Reads the noun `name`, lets `change` alter it and say what else to write with it, and commits; from
 /// the reading again when someone else wrote in between. `etag`, when given, must be the stored one.
 ///

@@ -18,6 +18,8 @@ pub struct Amount {
     pub output_tokens: u64,
     /// Instances that were predicted or explained.
     pub rows: u64,
+    /// Seconds that networks were trained.
+    pub training_seconds: u64,
     /// What it cost at the prices of its time.
     pub cost: Money,
 }
@@ -36,6 +38,7 @@ impl AddAssign for Amount {
         self.cached_tokens = self.cached_tokens.saturating_add(more.cached_tokens);
         self.output_tokens = self.output_tokens.saturating_add(more.output_tokens);
         self.rows = self.rows.saturating_add(more.rows);
+        self.training_seconds = self.training_seconds.saturating_add(more.training_seconds);
         self.cost = Money(self.cost.0.saturating_add(more.cost.0));
     }
 }

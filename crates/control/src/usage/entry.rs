@@ -32,7 +32,9 @@ impl Entry {
     /// Appends it to `bytes`: its checksum, a blank, a JSON list and the end of the line.
     pub(crate) fn write(&self, bytes: &mut Vec<u8>) {
         let Account { project, key, model } = &self.account;
-        let Amount { requests, prompt_tokens, cached_tokens, output_tokens, rows, cost } = self.amount;
+        // Only jobs train, and what they take is no entry: see `JobUsage`.
+        let Amount { requests, prompt_tokens, cached_tokens, output_tokens, rows, cost, training_seconds: _ } =
+            self.amount;
         let figures = [requests, prompt_tokens, cached_tokens, output_tokens, rows, cost.0];
         let line =
             Line(self.at_ms, project.as_str().into(), key.as_str().into(), model.as_str().into(), figures);
@@ -57,7 +59,8 @@ impl Entry {
         let Line(at_ms, project, key, model, figures) = serde_json::from_slice(content).ok()?;
         let [requests, prompt_tokens, cached_tokens, output_tokens, rows, cost] = figures;
         let cost = Money(cost);
-        let amount = Amount { requests, prompt_tokens, cached_tokens, output_tokens, rows, cost };
+        let amount =
+            Amount { requests, prompt_tokens, cached_tokens, output_tokens, rows, cost, ..Amount::default() };
         let (project, key, model) = (project.into_owned(), key.into_owned(), model.into_owned());
         Some(Entry { at_ms, account: Account { project, key, model }, amount })
     }

@@ -1,8 +1,10 @@
-//! Usage: what each project and key took of each model, day by day, written down once and for good.
+//! Usage: what each project and key took of each model, day by day, written down once and for good: what requests take
+//! in the [`Ledger`], what jobs take in the commits that end them ([`JobUsage`]).
 
 mod amount;
 mod day;
 mod entry;
+mod jobs;
 mod ledger;
 mod report;
 mod totals;
@@ -12,6 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use amount::{Amount, Money};
 pub use day::Day;
 pub(crate) use day::now_ms;
+pub(crate) use jobs::JobUsage;
 pub(crate) use ledger::Ledger;
 pub use report::{Report, ReportBy, ReportRow, Wanted};
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Account, Amount, Day, Ledger};
+use super::{Account, Amount, Day, JobUsage, Ledger};
 use crate::{Error, Result};
 
 /// Rows that a report may have.
@@ -75,13 +75,13 @@ pub struct Report {
 }
 
 impl Report {
-    /// Reads the ledger's files.
-    pub(crate) fn of(ledger: &Ledger, wanted: &Wanted) -> Result<Report> {
+    /// Reads the ledger's files, and adds what `jobs` took.
+    pub(crate) fn of(ledger: &Ledger, jobs: &[JobUsage], wanted: &Wanted) -> Result<Report> {
         let by = |by| wanted.by.contains(&by);
         let mut rows: BTreeMap<(Option<Day>, Account), Amount> = BTreeMap::new();
         let mut total = Amount::default();
         let (mut too_many, none) = (false, String::new());
-        ledger.read(wanted.first, wanted.last, |day, account, amount| {
+        let mut hear = |day: Day, account: &Account, amount: &Amount| {
             if too_many || wanted.project.as_ref().is_some_and(|project| *project != account.project) {
                 return;
             }
@@ -94,7 +94,13 @@ impl Report {
             total += *amount;
             *rows.entry((by(ReportBy::Day).then_some(day), shown)).or_default() += *amount;
             too_many |= rows.len() > ROWS_MAX;
-        })?;
+        };
+        ledger.read(wanted.first, wanted.last, &mut hear)?;
+        for used in jobs {
+            if let Some(day) = used.day().filter(|day| (wanted.first..=wanted.last).contains(day)) {
+                hear(day, &used.account, &used.amount);
+            }
+        }
         if too_many {
             return Err(Error::invalid(format!(
                 "the report would have more than {ROWS_MAX} rows; ask for fewer days, or tell less apart"

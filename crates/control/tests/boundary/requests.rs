@@ -68,9 +68,9 @@ impl Answerer for Echo {
 }
 
 pub(crate) async fn store(control: &Control, content: &str) -> String {
-    let mut writer = control.files().writer().await.unwrap();
+    let mut writer = control.files().writer(&parent()).await.unwrap();
     writer.write(content.to_owned().into()).await.unwrap();
-    writer.finish(&parent(), "requests".to_owned(), "batch".to_owned()).await.unwrap().name
+    writer.finish("requests".to_owned(), "batch".to_owned()).await.unwrap().name
 }
 
 pub(crate) async fn begin(control: &Control, input: &str, lasts: Duration) -> Job {

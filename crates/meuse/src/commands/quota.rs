@@ -73,6 +73,12 @@ pub struct Set {
     /// What may be spent in a calendar month, in what prices are in
     #[arg(long, value_name = "MONEY", value_parser = money)]
     pub monthly_budget: Option<Value>,
+    /// Bytes of models, files and objects that a project keeps here, such as 20GiB
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub stored_bytes: Option<Value>,
+    /// Minutes that a project trains in a calendar month
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub training_minutes: Option<Value>,
     /// Which server.
     #[command(flatten)]
     pub connection: Connection,
@@ -107,12 +113,16 @@ const QUOTAS: &str = "/admin/v1/quotas";
 const PRICES: &str = "/admin/v1/prices";
 
 /// The limits by their names, with their headings.
-const LIMITS: [(&str, &str); 5] = [
+const LIMITS: [(&str, &str); 9] = [
     ("requestsPerMinute", ">REQUESTS/MIN"),
     ("tokensPerMinute", ">TOKENS/MIN"),
     ("concurrentRequests", ">AT ONCE"),
     ("monthlyBudget", ">BUDGET"),
     ("spentThisMonth", ">SPENT"),
+    ("storedBytes", ">BYTES"),
+    ("keptBytes", ">KEPT"),
+    ("trainingMinutes", ">TRAINING MIN"),
+    ("trainedSecondsThisMonth", ">TRAINED S"),
 ];
 
 impl Quota {
@@ -153,6 +163,8 @@ impl Set {
             ("tokensPerMinute", &self.tokens_per_minute),
             ("concurrentRequests", &self.concurrent_requests),
             ("monthlyBudget", &self.monthly_budget),
+            ("storedBytes", &self.stored_bytes),
+            ("trainingMinutes", &self.training_minutes),
         ];
         if given.iter().all(|(_, value)| value.is_none()) {
             return Err(
@@ -279,6 +291,29 @@ fn count(text: &str) -> std::result::Result<Value, String> {
             Ok(number) if number > 0 => Ok(number.into()),
             _ => Err(format!("`{text}` is no limit; write a whole number from 1 on, or none")),
         },
+    }
+}
+
+/// Reads a number of bytes, or `none`.
+fn bytes(text: &str) -> std::result::Result<Value, String> {
+    match text {
+        "none" => Ok(Value::Null),
+        _ => {
+            let (number, unit) =
+                text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+            let shift = match unit.trim_start() {
+                "" => Some(0),
+                "KiB" => Some(10),
+                "MiB" => Some(20),
+                "GiB" => Some(30),
+                "TiB" => Some(40),
+                _ => None,
+            };
+            let bytes = shift.and_then(|shift| number.parse::<u64>().ok()?.checked_mul(1 << shift));
+            let wrong =
+                || format!("`{text}` is no number of bytes; write it as 1000000, 500MiB, 20GiB, or none");
+            bytes.map(Value::from).ok_or_else(wrong)
+        }
     }
 }
 

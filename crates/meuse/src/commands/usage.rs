@@ -37,12 +37,13 @@ const PATH: &str = "/admin/v1/usage";
 const LABELS: [(&str, &str); 4] =
     [("day", "DAY"), ("project", "PROJECT"), ("key", "KEY"), ("model", "MODEL")];
 /// The figures, with their headings.
-const FIGURES: [(&str, &str); 6] = [
+const FIGURES: [(&str, &str); 7] = [
     ("requests", ">REQUESTS"),
     ("promptTokens", ">PROMPT"),
     ("cachedTokens", ">CACHED"),
     ("outputTokens", ">OUTPUT"),
     ("rows", ">ROWS"),
+    ("trainingSeconds", ">TRAINING S"),
     ("cost", ">COST"),
 ];
 
@@ -90,8 +91,8 @@ impl Usage {
 
 fn label(row: &Value, name: &str) -> String {
     match row.get(name).and_then(Value::as_str).unwrap_or_default() {
-        // What batches of requests ask has no key of its own.
-        "" if name == "key" => "(batches)".to_owned(),
+        // What jobs take has no key of its own.
+        "" if name == "key" => "(jobs)".to_owned(),
         text => text.to_owned(),
     }
 }

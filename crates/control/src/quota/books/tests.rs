@@ -24,12 +24,12 @@ fn open(directory: &Path, limits: QuotaLimits) -> Arc<Books> {
     let limits = vec![(QuotaScope::Project("p".into()), limits)];
     // A unit of money for each token of an answer.
     let price = Price { output_million: Money(1_000_000), ..Price::default() };
-    Arc::new(Books::open(directory, limits, vec![(ANY_MODEL.into(), price)]).unwrap())
+    Arc::new(Books::open(directory, limits, vec![(ANY_MODEL.into(), price)], &[]).unwrap())
 }
 
 fn total(books: &Books) -> Amount {
     let wanted = Wanted { first: Day::MIN, last: Day::MAX, project: None, by: vec![ReportBy::Key] };
-    books.report(&wanted).unwrap().total
+    books.report(&[], &wanted).unwrap().total
 }
 
 fn refusal<T>(result: std::result::Result<T, impl Into<NotAdmitted>>) -> Limited {
@@ -47,6 +47,7 @@ fn every_limit_refuses_by_its_name_and_what_was_not_used_goes_back() {
         tokens_per_minute: Some(100),
         concurrent_requests: Some(2),
         monthly_budget: Some(Money(150)),
+        ..QuotaLimits::default()
     };
     let books = open(directory.path(), limits);
     let p = principal("p", "k");
@@ -118,6 +119,48 @@ fn a_key_of_all_projects_is_bound_by_the_project_of_what_it_asks() {
     second.reserve("projects/q/locations/l/models/m", "m", output(1)).unwrap();
     drop(first);
     drop(books.admit(&principal("p", "k")).unwrap());
+}
+
+#[test]
+fn training_is_had_by_the_minute_of_the_month_and_what_was_not_used_goes_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let limits = QuotaLimits { training_minutes: Some(1), ..QuotaLimits::default() };
+    let books = open(directory.path(), limits);
+    let project = QuotaScope::Project("p".into());
+    let leases: Vec<_> = (0..6).map(|_| books.train("p").unwrap()).collect();
+    // All of the minute is reserved.
+    assert_eq!(books.check_training("p").map_err(|exceeded| exceeded.limit), Err(Limited::Training(1)));
+    assert!(books.train("p").is_err());
+    books.check_training("q").unwrap();
+    drop(leases);
+    // Begun seconds count.
+    assert_eq!(books.trained(&project), 6);
+    let allowance = books.find(&project).unwrap();
+    assert_eq!(allowance.reserve_training(60, now_ms()), Ok(54));
+    allowance.settle_training(54, 54, now_ms());
+    let refused = books.train("p").err().unwrap();
+    assert!(refused.retry_after.unwrap() > Duration::from_secs(1), "{refused}");
+    // The month after is another.
+    let later = Day::today().month_end().begin_ms();
+    assert_eq!(allowance.reserve_training(60, later), Ok(60));
+}
+
+#[test]
+fn room_is_refused_beyond_the_limit_and_asked_anew_when_something_has_arrived() {
+    let directory = tempfile::tempdir().unwrap();
+    let limits = QuotaLimits { stored_bytes: Some(100), ..QuotaLimits::default() };
+    let allowance = open(directory.path(), limits).find(&QuotaScope::Project("p".into())).unwrap();
+    let (limit, as_of) = allowance.stored_limit();
+    assert_eq!(limit, Some(100));
+    assert_eq!(allowance.reserve_stored(40, 50, as_of), Some(Ok(())));
+    let refused = allowance.reserve_stored(11, 50, as_of).unwrap().unwrap_err();
+    assert_eq!(refused.limit, Limited::Stored { limit: 100, stored: 90, asked: 11 });
+    assert_eq!(allowance.reserve_stored(10, 50, as_of), Some(Ok(())));
+    // What was on its way is where it lies now: 50 is not true any more.
+    allowance.release_stored(40);
+    assert_eq!(allowance.reserve_stored(10, 50, as_of), None);
+    let (_, as_of) = allowance.stored_limit();
+    assert!(allowance.reserve_stored(1, 90, as_of).unwrap().is_err());
 }
 
 proptest! {

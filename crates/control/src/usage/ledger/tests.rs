@@ -17,7 +17,7 @@ fn tokens(n: u64) -> Amount {
 fn sums(ledger: &Ledger) -> BTreeMap<String, Amount> {
     let wanted =
         Wanted { first: Day::MIN, last: Day::MAX, project: Some("p".into()), by: vec![ReportBy::Key] };
-    let report = Report::of(ledger, &wanted).unwrap();
+    let report = Report::of(ledger, &[], &wanted).unwrap();
     report.rows.into_iter().map(|row| (row.key.unwrap(), row.amount)).collect()
 }
 

@@ -1,0 +1,144 @@
+"""What jobs take: minutes of training against a limit, and seconds and rows in the ledger, once each through kills."""
+
+import math
+import time
+
+import pytest
+
+from conftest import SPECIFICATION, Server
+
+PROJECT = "trains"
+PARENT = f"/v1/projects/{PROJECT}/locations/us-central1"
+DEFINITION = "gs://meuse/schema/trainingjob/definition/network_1.0.0.yaml"
+JOB_SECONDS = 120
+LONG = SPECIFICATION.replace("epochs: 1", "epochs: 100000")
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A server of the test's own, to be killed."""
+    server = Server(tmp_path / "data")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def rows(tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_text("text,class\n" + "a bee,animal\na rose,plant\n" * 2000)
+    return file
+
+
+def train(server, tmp_path, rows, name: str, specification: str, *flags, code: int = 0):
+    file = tmp_path / f"{name}.yaml"
+    file.write_text(specification)
+    return server.command("train", rows, "--name", name, "--spec", file, "--project", PROJECT, *flags, code=code)
+
+
+def used(server) -> dict[str, dict]:
+    rows = server.json("usage", "--by", "model,key", "--only", PROJECT)["usage"]
+    return {row["model"]: row for row in rows}
+
+
+def jobs(server, collection: str) -> list[dict]:
+    return server.ask("GET", f"{PARENT}/{collection}").json().get(collection, [])
+
+
+def until(what, seconds: float = JOB_SECONDS):
+    deadline = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return found
+
+
+def state_of(server, name: str) -> str | None:
+    found = [job["state"] for job in jobs(server, "trainingPipelines") if name in str(job.get("modelToUpload"))]
+    return found[0] if found else None
+
+
+def test_a_training_is_stopped_at_the_limit_and_says_so(own, tmp_path, rows):
+    limit = own.json("quota", "set", f"projects/{PROJECT}", "--training-minutes", 1)
+    assert (limit["trainingMinutes"], limit["trainedSecondsThisMonth"]) == (1, 0)
+    # What a training takes that is cancelled is counted, too.
+    train(own, tmp_path, rows, "first", LONG, "--no-wait")
+    until(lambda: state_of(own, "first") == "PIPELINE_STATE_RUNNING")
+    time.sleep(2)
+    [first] = jobs(own, "trainingPipelines")
+    own.ask("POST", f"/v1/{first['name']}:cancel")
+    until(lambda: state_of(own, "first") == "PIPELINE_STATE_CANCELLED")
+    taken = used(own)["first"]["trainingSeconds"]
+    assert 2 <= taken <= 30
+    began = time.monotonic()
+    for name in ("second", "third"):
+        train(own, tmp_path, rows, name, LONG, "--no-wait")
+    for name in ("second", "third"):
+        until(lambda: state_of(own, name) == "PIPELINE_STATE_FAILED")
+    went = time.monotonic() - began
+    assert (60 - taken) / 2 - 3 <= went <= (60 - taken) / 2 + 15, (taken, went)
+    errors = [job["error"] for job in jobs(own, "trainingPipelines") if job["state"] == "PIPELINE_STATE_FAILED"]
+    assert len(errors) == 2
+    for error in errors:
+        assert error["code"] == 8  # RESOURCE_EXHAUSTED
+        assert "has used up its 1 minutes of training for this month" in error["message"]
+    total = sum(row["trainingSeconds"] for row in used(own).values())
+    assert 60 <= total <= 63
+    # Nothing is left: not even begun, and after a restart neither.
+    for _ in range(2):
+        assert "has used up" in train(own, tmp_path, rows, "fourth", LONG, code=1).stderr
+        assert own.json("quota", "get", f"projects/{PROJECT}")["trainedSecondsThisMonth"] == total
+        assert len(jobs(own, "trainingPipelines")) == 3
+        own.kill()
+        own.start()
+    own.command("quota", "set", f"projects/{PROJECT}", "--training-minutes", 2)
+    train(own, tmp_path, rows, "fourth", SPECIFICATION)
+
+
+def test_jobs_are_counted_once_through_kills(own, tmp_path, rows):
+    own.command("quota", "price", "topics", "--predictions", "10")
+    train(own, tmp_path, rows, "topics", SPECIFICATION.replace("epochs: 1", "epochs: 200"), "--no-wait")
+    for _ in range(3):
+        time.sleep(0.7)
+        own.kill()
+        own.start()
+    until(lambda: state_of(own, "topics") == "PIPELINE_STATE_SUCCEEDED")
+    own.kill()
+    own.start()
+    [job] = jobs(own, "trainingPipelines")
+    seconds = used(own)["topics"]["trainingSeconds"]
+    assert 1 <= seconds <= math.ceil(JOB_SECONDS)
+    body = {"name": "trains-out"}
+    assert own.ask("POST", f"/storage/v1/b?project={PROJECT}", json=body).status_code == 200
+    large = tmp_path / "large.csv"
+    large.write_text("text,class\n" + "a bee,animal\n" * 200_000)
+    own.command(
+        "batch", "topics", "--input", large, "--output", "gs://trains-out/x", "--project", PROJECT, "--no-wait"
+    )
+    for _ in range(3):
+        time.sleep(0.5)
+        own.kill()
+        own.start()
+    [batch] = until(
+        lambda: [job for job in jobs(own, "batchPredictionJobs") if job["state"] == "JOB_STATE_SUCCEEDED"]
+    )
+    row = used(own)["topics"]
+    assert row["rows"] == int(batch["completionStats"]["successfulCount"]) == 200_000
+    assert (row["trainingSeconds"], row["requests"], row["cost"], row["key"]) == (seconds, 0, "2000", "")
+    assert own.json("quota", "get", f"projects/{PROJECT}")["spentThisMonth"] == "2000"
+    # Jobs that end are counted; forgetting them forgets nothing of it.
+    own.ask("DELETE", f"/v1/{batch['name']}")
+    own.ask("DELETE", f"/v1/{job['name']}")
+    own.kill()
+    own.start()
+    assert used(own)["topics"] == row
+    assert own.json("quota", "get", f"projects/{PROJECT}")["spentThisMonth"] == "2000"
+    text = own.command("usage", "--by", "project,model", "--csv", "--only", PROJECT).stdout
+    assert text.splitlines()[0] == "project,model,requests,promptTokens,cachedTokens,outputTokens,rows,trainingSeconds,cost"
+    assert "(jobs)" in own.command("usage", "--by", "key", "--only", PROJECT).stdout
+
+
+def test_keys_have_no_such_limits(server, key):
+    for flag, value in (("--stored-bytes", "1GiB"), ("--training-minutes", 5)):
+        refused = server.command("quota", "set", f"keys/{key.id}", flag, value, code=1)
+        assert "limits of projects" in refused.stderr
+    server.command("quota", "set", "projects/default", "--stored-bytes", "1 furlong", code=2)
