@@ -150,6 +150,11 @@ fn languages(text: &mut String, mut models: Vec<NamedLanguage>) {
             let _ = writeln!(text, "vllm:{name}{{{labels}}} {}", figure(&model.language.counters()));
         }
     }
+    let _ = writeln!(text, "# TYPE meuse:steps_given_up_total counter");
+    for (labels, model) in &models {
+        let given_up = model.language.counters().given_up;
+        let _ = writeln!(text, "meuse:steps_given_up_total{{{labels}}} {given_up}");
+    }
     let _ = writeln!(text, "# TYPE meuse:model_loaded gauge");
     for (labels, model) in &models {
         let _ = writeln!(text, "meuse:model_loaded{{{labels}}} {}", u8::from(model.language.is_loaded()));

@@ -67,7 +67,8 @@ pub(crate) async fn index(
             ids.push(id);
             instances.push(instance);
         }
-        let made = model.vectors(instances, source.output.as_deref(), Instant::now() + CHUNK_TIME).await;
+        let until = Instant::now() + CHUNK_TIME;
+        let made = model.vectors(project, instances, source.output.as_deref(), until).await;
         let made = made.map_err(|error| match error {
             serving::ServeError::BadInstance { index, message } => {
                 wrong(rows.get(index).copied().unwrap_or_default(), &message)

@@ -7,6 +7,7 @@ mod attention;
 mod feed_forward;
 mod weights;
 
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,7 +15,7 @@ use formats::gguf::Gguf;
 use kernels::{Activations, Arena, Isa, Matrix, PAGE_TOKENS, Place, Pool, matmul, ops};
 
 use crate::family::Architecture;
-use crate::forward::{Batch, Forward, ForwardError, Span};
+use crate::forward::{Batch, Forward, ForwardError, Span, Watch};
 use crate::load::{LoadError, Need};
 use crate::machine::Machine;
 use crate::rows::{each_row, room};
@@ -152,8 +153,8 @@ impl Decoder {
     }
 
     /// Computes the rows, as far as what comes out of the last norm: the states of those that are wanted, in
-    /// `scratch.vectors`.
-    fn compute(&mut self, batch: &Batch) -> Result<(), ForwardError> {
+    /// `scratch.vectors`. Between layers `watch` may give it up.
+    fn compute(&mut self, batch: &Batch, watch: &mut Watch<'_>) -> Result<ControlFlow<()>, ForwardError> {
         self.cache.copy(&batch.copies);
         self.embed(&batch.tokens)?;
         self.turns.turn_to(&batch.positions);
@@ -161,19 +162,24 @@ impl Decoder {
         let spans: Vec<_> = batch.spans.iter().map(|span| seen(span, &batch.positions)).collect();
         for index in 0..self.layers.len() {
             self.layer(index, &batch.wanted, &places, &spans);
+            // The logits are one part more.
+            if watch((index + 1) as f64 / (self.layers.len() + 1) as f64).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
         }
         let Decoder { machine, shape, scratch, .. } = self;
         let (width, epsilon, x, norm) = (shape.width, shape.norm_epsilon, &scratch.x, &self.output_norm);
         scratch.vectors.fill(&machine.pool, machine.isa, batch.wanted.len(), width, |row, out| {
             ops::rms_norm(machine.isa, &x[row * width..][..width], norm, epsilon, out);
         });
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Computes the rows and writes their keys and values to their blocks, as [`Forward::forward`] does, and gives the
     /// wanted rows' hidden states, `[wanted, width]`, in place of their logits.
     pub(crate) fn states(&mut self, batch: &Batch) -> Result<&[f32], ForwardError> {
-        self.compute(batch)?;
+        // Nothing gives it up.
+        let _ = self.compute(batch, &mut |_| ControlFlow::Continue(()))?;
         Ok(self.scratch.vectors.values())
     }
 
@@ -202,10 +208,16 @@ impl Forward for Decoder {
         self.embedding.rows()
     }
 
-    fn forward(&mut self, batch: &Batch) -> Result<(), ForwardError> {
-        self.compute(batch)?;
-        self.project();
-        Ok(())
+    fn forward_watched(
+        &mut self,
+        batch: &Batch,
+        watch: &mut Watch<'_>,
+    ) -> Result<ControlFlow<()>, ForwardError> {
+        let ended = self.compute(batch, watch)?;
+        if ended.is_continue() {
+            self.project();
+        }
+        Ok(ended)
     }
 
     fn logits(&self) -> &[f32] {

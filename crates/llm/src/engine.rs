@@ -154,6 +154,8 @@ pub struct Counters {
     pub accepted_tokens: u64,
     /// Times that an answer gave up its blocks to another.
     pub preemptions: u64,
+    /// Steps that were begun and given up for somebody who came.
+    pub given_up: u64,
     /// Requests that ended, in whatever way.
     pub finished: u64,
 }

@@ -1,6 +1,6 @@
 //! The port between the engine, which knows sequences and blocks, and a model, which knows numbers.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use crate::scheduler::{BlockCopy, BlockId};
 
@@ -36,6 +36,9 @@ pub struct Span {
 #[error("the model could not compute a step: {0}")]
 pub struct ForwardError(pub String);
 
+/// Hears between the parts of a step what share of it is done, more than 0; `Break` gives the step up there.
+pub type Watch<'a> = dyn FnMut(f64) -> ControlFlow<()> + 'a;
+
 /// A model with its key-value cache.
 ///
 /// The determinism contract rests here: a row's logits are a function of its sequence's tokens up to there, to the
@@ -44,10 +47,20 @@ pub trait Forward: Send {
     /// Logits in a row.
     fn vocab(&self) -> usize;
 
-    /// Computes the rows and writes their keys and values to their blocks.
-    fn forward(&mut self, batch: &Batch) -> Result<(), ForwardError>;
+    /// Computes the rows and writes their keys and values to their blocks, unless `watch` gives it up (`Break`). Blocks
+    /// are copied even then; what was written of keys and values is what the same rows write when they are computed again.
+    fn forward_watched(
+        &mut self,
+        batch: &Batch,
+        watch: &mut Watch<'_>,
+    ) -> Result<ControlFlow<()>, ForwardError>;
 
-    /// The logits of the last batch's wanted rows: `[wanted, vocab]`.
+    /// Computes the whole batch.
+    fn forward(&mut self, batch: &Batch) -> Result<(), ForwardError> {
+        self.forward_watched(batch, &mut |_| ControlFlow::Continue(())).map(|_| ())
+    }
+
+    /// The logits of the last whole batch's wanted rows: `[wanted, vocab]`.
     fn logits(&self) -> &[f32];
 
     /// Calls `work` with each of `0..tasks`, on the model's threads where it has some: they are idle between steps.

@@ -29,7 +29,7 @@ pub use engine::{
     Counters, Draft, End, Engine, EngineOptions, Model, STOP_BYTES_MAX, STOPS_MAX, TOP_LOGPROBS_MAX, Ticket,
 };
 pub use family::ARCHITECTURES;
-pub use forward::{Batch, Forward, ForwardError, Span};
+pub use forward::{Batch, Forward, ForwardError, Span, Watch};
 pub use kernels::Isa;
 pub use load::{About, LoadError, LoadOptions, LoadedModel, Need, memory_available};
 pub use request::{

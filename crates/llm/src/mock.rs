@@ -3,10 +3,14 @@
 //! It keeps its own key-value cache and reads it through the blocks it is given, so that a wrong block, a missing
 //! copy or a lost token gives a different answer.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
-use crate::forward::{Batch, Forward, ForwardError};
+use crate::forward::{Batch, Forward, ForwardError, Watch};
 use crate::vocabulary::Vocabulary;
+
+/// Parts of a step between which it can be given up.
+const PARTS: u32 = 10;
 
 /// A [`Forward`] whose logits are a hash of the tokens so far.
 #[derive(Clone, Debug)]
@@ -22,8 +26,9 @@ pub struct MockModel {
     window: usize,
     /// At one place of so many it says something else; 0 is never.
     astray: u64,
-    /// How long a step takes.
+    /// How long a step takes, and each of its rows beside that.
     pause: Duration,
+    row_pause: Duration,
 }
 
 impl MockModel {
@@ -39,6 +44,7 @@ impl MockModel {
             window: usize::MAX,
             astray: 0,
             pause: Duration::ZERO,
+            row_pause: Duration::ZERO,
         }
     }
 
@@ -52,6 +58,12 @@ impl MockModel {
     #[must_use]
     pub fn pausing(self, pause: Duration) -> MockModel {
         MockModel { pause, ..self }
+    }
+
+    /// The same, but each row of a step takes so long.
+    #[must_use]
+    pub fn pausing_by_row(self, row_pause: Duration) -> MockModel {
+        MockModel { row_pause, ..self }
     }
 
     /// The same, but it sees the last `window` tokens alone, and not where they stand: it comes to repeat itself.
@@ -76,16 +88,26 @@ impl Forward for MockModel {
         self.vocab
     }
 
-    fn forward(&mut self, batch: &Batch) -> Result<(), ForwardError> {
+    fn forward_watched(
+        &mut self,
+        batch: &Batch,
+        watch: &mut Watch<'_>,
+    ) -> Result<ControlFlow<()>, ForwardError> {
         if self.fail_in == Some(0) {
             self.fail_in = None;
             return Err(ForwardError("the test asked for it".into()));
         }
         self.fail_in = self.fail_in.map(|steps| steps - 1);
-        std::thread::sleep(self.pause);
         for copy in &batch.copies {
             let (from, to) = (copy.from as usize * self.block_len, copy.to as usize * self.block_len);
             self.cache.copy_within(from..from + self.block_len, to);
+        }
+        let pause = self.pause + self.row_pause * batch.tokens.len() as u32;
+        for part in 1..=PARTS {
+            std::thread::sleep(pause / PARTS);
+            if watch(f64::from(part) / f64::from(PARTS)).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
         }
         self.logits.clear();
         for span in &batch.spans {
@@ -105,7 +127,7 @@ impl Forward for MockModel {
                 }
             }
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 
     fn logits(&self) -> &[f32] {

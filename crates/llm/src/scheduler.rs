@@ -6,7 +6,8 @@
 //! priority, youngest) gives up all of its own and waits to be computed again.
 //!
 //! Tenants are served alike, whatever each asks: of those that wait the one goes first that got fewest tokens, and one
-//! that asks little finds the model nearly as if those that ask much were not there: see [`FEW_ANSWERS`].
+//! that asks little finds the model nearly as if those that ask much were not there: see [`FEW_ANSWERS`]. A step that was
+//! begun for those others may be given up when it comes: [`Scheduler::gives_way`], [`Scheduler::take_back`].
 //!
 //! Sequences that nobody waits for, the background, come after all that: see [`BACKGROUND`].
 
@@ -29,12 +30,16 @@ pub const BACKGROUND: i8 = -2;
 /// Tokens of others' answers for each one of the background's in the same step.
 const BACKGROUND_SHARE: usize = 4;
 
-/// A waiting sequence that so many later ones went past is admitted before all others.
+/// A waiting sequence that so many later ones went past is admitted before all others, and gives way to nobody.
 const PASSED_MAX: u32 = 64;
 
 /// Answers that a tenant may wait for and count as one that asks little. While one such waits for a first token, tenants
 /// that wait for more and got more go on with only so many, begin no others, and give up their last for a place.
 const FEW_ANSWERS: usize = 4;
+
+/// Steps in a row in which tenants that ask much may give way, or that are given up for others; the one after them is not
+/// given up, and their turn comes first: they go on however many others come.
+const HELD_MAX: u32 = 32;
 
 /// Tokens that a tenant may be behind the others when it comes: so many it gets before it is their turn again.
 const CREDIT_TOKENS: u64 = 512;
@@ -156,6 +161,10 @@ pub struct Scheduler {
     level: u64,
     arrivals: u64,
     admissions: u64,
+    /// Steps since the last that was computed and in which nobody gave way.
+    held: u32,
+    /// Whether somebody gives way in the step that was planned last.
+    heeds: bool,
 }
 
 impl Scheduler {
@@ -171,6 +180,8 @@ impl Scheduler {
             level: 0,
             arrivals: 0,
             admissions: 0,
+            held: 0,
+            heeds: false,
         }
     }
 
@@ -228,36 +239,53 @@ impl Scheduler {
     /// away gives it no right to stop the others now, and what it used while it was alone is not held against it for long.
     fn welcome(&mut self, salt: u64) {
         self.raise_level();
-        let present = self.sequences.values().any(|sequence| sequence.salt == salt);
+        let served = self.served_on_arrival(salt);
         if self.served.len() >= TENANTS_MAX {
             let sequences = &self.sequences;
             self.served.retain(|salt, _| sequences.values().any(|sequence| sequence.salt == *salt));
         }
-        let level = self.level;
-        let served = self.served.entry(salt).or_insert(0);
-        *served = level.saturating_sub(CREDIT_TOKENS).max(*served);
-        if !present {
-            *served = level.saturating_add(CREDIT_TOKENS).min(*served);
+        self.served.insert(salt, served);
+    }
+
+    /// What counts as served of a tenant of which a sequence comes now.
+    fn served_on_arrival(&self, salt: u64) -> u64 {
+        let served = self.served(salt).max(self.level.saturating_sub(CREDIT_TOKENS));
+        match self.sequences.values().any(|sequence| sequence.salt == salt) {
+            true => served,
+            false => served.min(self.level.saturating_add(CREDIT_TOKENS)),
         }
     }
 
+    fn served(&self, salt: u64) -> u64 {
+        self.served.get(&salt).copied().unwrap_or(0)
+    }
+
     fn raise_level(&mut self) {
-        let present = self.sequences.values().filter(|sequence| !sequence.is_background());
-        let least = present.filter_map(|sequence| self.served.get(&sequence.salt)).min();
+        let least = self.present().filter_map(|sequence| self.served.get(&sequence.salt)).min();
         self.level = self.level.max(least.copied().unwrap_or(0));
+    }
+
+    /// All but the background.
+    fn present(&self) -> impl Iterator<Item = &Sequence> {
+        self.sequences.values().filter(|sequence| !sequence.is_background())
+    }
+
+    /// How many answers each tenant waits for.
+    fn answers(&self) -> HashMap<u64, usize> {
+        let mut answers = HashMap::new();
+        self.present().for_each(|sequence| *answers.entry(sequence.salt).or_default() += sequence.seats);
+        answers
     }
 
     /// The least served of the tenants that ask little and wait for a first token, if others are to give way to it.
     fn newcomer(&self) -> Option<Newcomer> {
-        let present = || self.sequences.values().filter(|sequence| !sequence.is_background());
-        let mut answers: HashMap<u64, usize> = HashMap::new();
-        present().for_each(|sequence| *answers.entry(sequence.salt).or_default() += sequence.seats);
+        let answers = self.answers();
         let few = |salt: u64| answers.get(&salt).is_none_or(|answers| *answers <= FEW_ANSWERS);
         if answers.keys().all(|salt| few(*salt)) {
             return None;
         }
-        let served = |salt| self.served.get(&salt).copied().unwrap_or(0);
-        let waits = present().filter(|sequence| sequence.remaining() > 1 || sequence.blocks.is_empty());
+        let served = |salt| self.served(salt);
+        let waits = self.present().filter(|sequence| sequence.remaining() > 1 || sequence.blocks.is_empty());
         let first = waits.filter(|sequence| few(sequence.salt)).min_by_key(|sequence| {
             (std::cmp::Reverse(sequence.priority), served(sequence.salt), sequence.arrival)
         })?;
@@ -267,40 +295,79 @@ impl Scheduler {
         Some(Newcomer { salt, priority, held })
     }
 
+    /// Whether a tenant waits to which others give way.
+    pub fn has_newcomer(&self) -> bool {
+        self.newcomer().is_some()
+    }
+
+    /// Whether most of the step planned last is of sequences that would give way to these of the tenant `salt`, if they were there.
+    pub fn gives_way(&self, plan: &Plan, salt: u64, priority: i8, seats: usize) -> bool {
+        let answers = self.answers();
+        let of = |salt: u64| answers.get(&salt).copied().unwrap_or(0);
+        let (few, served) = (of(salt) + seats <= FEW_ANSWERS, self.served_on_arrival(salt));
+        let behind = |sequence: &Sequence| {
+            sequence.is_background()
+                || few
+                    && sequence.priority <= priority
+                    && of(sequence.salt) > FEW_ANSWERS
+                    && self.served(sequence.salt) > served
+        };
+        let rows = plan.runs.iter().filter(|run| self.sequence(run.sequence).is_some_and(behind));
+        priority > BACKGROUND
+            && self.held <= HELD_MAX
+            && 2 * rows.map(|run| run.len).sum::<usize>() > plan.tokens()
+    }
+
+    /// Counts a plan that was given up as not computed. Whom it admitted and whom it put off stay so.
+    pub fn take_back(&mut self, plan: &Plan) {
+        self.held += 1;
+        for run in &plan.runs {
+            let Some(sequence) = self.sequences.get_mut(&run.sequence) else { continue };
+            sequence.computed = run.start;
+            let served = self.served.entry(sequence.salt).or_insert(0);
+            *served = served.saturating_sub(run.len as u64);
+        }
+    }
+
     /// Decides what the next step computes, and counts it as computed: the caller runs the plan, then calls
-    /// [`Scheduler::publish`]. Empty when there is nothing to do.
+    /// [`Scheduler::publish`], or [`Scheduler::take_back`] where it gave up. Empty when there is nothing to do.
     pub fn schedule(&mut self) -> Plan {
         let mut plan = Plan::default();
         let mut all = self.limits.running_max;
         self.raise_level();
         let newcomer = self.newcomer();
-        self.continue_running(false, newcomer.as_ref(), &mut plan, &mut all);
-        self.extend_by_drafts(&mut plan);
+        let turn = match &newcomer {
+            None => Turn::All,
+            Some(newcomer) if self.held > HELD_MAX => Turn::Held(newcomer),
+            Some(newcomer) => Turn::Newcomer(newcomer),
+        };
+        self.heeds = turn.newcomer().is_some();
+        self.continue_running(turn, &mut plan, &mut all);
+        self.extend_by_drafts(turn, &mut plan);
         let spent = plan.tokens();
         let mut budget = self.limits.step_tokens.saturating_sub(spent);
         if spent > 0 {
             budget = budget.min(self.limits.mixed_tokens);
         }
-        self.prefill_running(false, newcomer.as_ref(), &mut plan, &mut budget);
-        self.admit(false, newcomer.as_ref(), &mut plan, &mut budget);
+        self.prefill_running(turn, &mut plan, &mut budget);
+        self.admit(turn, &mut plan, &mut budget);
+        if let Turn::Held(newcomer) = turn {
+            self.prefill_running(Turn::Newcomer(newcomer), &mut plan, &mut budget);
+            self.admit(Turn::Newcomer(newcomer), &mut plan, &mut budget);
+        }
         self.run_background(&mut plan);
         plan
     }
 
-    /// One token for each running sequence, of the background or of the others, whose other tokens are computed; as far
-    /// as `budget` goes, and a `newcomer` lets others.
-    fn continue_running(
-        &mut self,
-        background: bool,
-        newcomer: Option<&Newcomer>,
-        plan: &mut Plan,
-        budget: &mut usize,
-    ) {
+    /// One token for each running sequence, of the background or of all others, whose other tokens are computed; as far
+    /// as `budget` goes. Of those who give way to a newcomer, a few go on.
+    fn continue_running(&mut self, turn: Turn<'_>, plan: &mut Plan, budget: &mut usize) {
+        let background = matches!(turn, Turn::Background);
         let mut index = 0;
         let mut continued: HashMap<u64, usize> = HashMap::new();
         while let Some(&id) = self.running.get(index).filter(|_| *budget > 0) {
             let sequence = &self.sequences[&id];
-            if newcomer.is_some_and(|newcomer| newcomer.holds(sequence)) {
+            if turn.newcomer().is_some_and(|newcomer| newcomer.holds(sequence)) {
                 let before = continued.entry(sequence.salt).or_default();
                 *before += 1;
                 if *before > FEW_ANSWERS {
@@ -322,9 +389,9 @@ impl Scheduler {
     /// What the step computes of the background.
     fn run_background(&mut self, plan: &mut Plan) {
         let mut budget = self.background_budget(plan);
-        self.continue_running(true, None, plan, &mut budget);
-        self.prefill_running(true, None, plan, &mut budget);
-        self.admit(true, None, plan, &mut budget);
+        self.continue_running(Turn::Background, plan, &mut budget);
+        self.prefill_running(Turn::Background, plan, &mut budget);
+        self.admit(Turn::Background, plan, &mut budget);
     }
 
     /// Tokens of the background that the step may compute beside what is planned.
@@ -341,14 +408,16 @@ impl Scheduler {
     }
 
     /// Lets sequences that continue compute their guesses too, as far as rows and free blocks allow: nobody is preempted
-    /// for a guess, and a block is left for each that runs.
-    fn extend_by_drafts(&mut self, plan: &mut Plan) {
+    /// for a guess, and a block is left for each that runs. None for those who give way to a newcomer.
+    fn extend_by_drafts(&mut self, turn: Turn<'_>, plan: &mut Plan) {
         let logits = self.limits.wanted_max.saturating_sub(plan.wanted());
         let tokens = self.limits.step_tokens.saturating_sub(self.limits.mixed_tokens + plan.tokens());
         let mut rows = logits.min(tokens);
         for run in &mut plan.runs {
             let Some(sequence) = self.sequences.get_mut(&run.sequence) else { continue };
-            let longest = self.limits.sequence_tokens_max.saturating_sub(sequence.tokens.len() + 1);
+            let gives_way = turn.newcomer().is_some_and(|newcomer| newcomer.holds(sequence));
+            let rest = self.limits.sequence_tokens_max.saturating_sub(sequence.tokens.len() + 1);
+            let longest = if gives_way { 0 } else { rest };
             sequence.draft.truncate(longest.min(rows));
             let end = |sequence: &Sequence| sequence.tokens.len() + sequence.draft.len();
             while end(sequence) > sequence.blocks.len() * self.limits.block_len {
@@ -430,17 +499,10 @@ impl Scheduler {
     }
 
     /// Prompts that are under way, in chunks. Their blocks were given at admission.
-    fn prefill_running(
-        &mut self,
-        background: bool,
-        newcomer: Option<&Newcomer>,
-        plan: &mut Plan,
-        budget: &mut usize,
-    ) {
+    fn prefill_running(&mut self, turn: Turn<'_>, plan: &mut Plan, budget: &mut usize) {
         let begun = |id: &SequenceId| {
             let sequence = &self.sequences[id];
-            let held = newcomer.is_some_and(|newcomer| newcomer.holds(sequence));
-            sequence.is_background() == background && sequence.remaining() > 1 && !held
+            turn.includes(sequence) && sequence.remaining() > 1
         };
         let begun: Vec<SequenceId> = self.running.iter().copied().filter(begun).collect();
         for id in begun {
@@ -451,14 +513,11 @@ impl Scheduler {
     /// Starts waiting sequences, the best first, while there are seats, blocks and budget. Nobody is let past one
     /// that does not fit: it would never fit otherwise. One whose next block this very step computes for another
     /// waits for it: of many that begin alike and come at once, the first computes for all.
-    fn admit(&mut self, background: bool, newcomer: Option<&Newcomer>, plan: &mut Plan, budget: &mut usize) {
+    fn admit(&mut self, turn: Turn<'_>, plan: &mut Plan, budget: &mut usize) {
         while *budget > 0 {
-            let Some(place) = self.next_waiting(newcomer) else { return };
+            let Some(place) = self.next_waiting(turn) else { return };
             let id = self.waiting[place];
-            if self.sequences[&id].is_background() != background
-                || self.is_being_computed(id, plan)
-                || !self.make_place(id, newcomer, plan)
-            {
+            if self.is_being_computed(id, plan) || !self.make_place(id, turn.newcomer(), plan) {
                 return;
             }
             self.waiting.swap_remove(place);
@@ -511,21 +570,18 @@ impl Scheduler {
     }
 
     /// The place in `waiting` of the one to be admitted next: whoever was passed too often, then by priority, then
-    /// the tenant that got least, then whoever came first; the background after all others. None that gives way to a
-    /// `newcomer`.
-    fn next_waiting(&self, newcomer: Option<&Newcomer>) -> Option<usize> {
+    /// the tenant that got least, then whoever came first.
+    fn next_waiting(&self, turn: Turn<'_>) -> Option<usize> {
         let rank = |id: &SequenceId| {
             let sequence = &self.sequences[id];
             let patient = sequence.passed < PASSED_MAX;
             let priority =
                 if patient { std::cmp::Reverse(sequence.priority) } else { std::cmp::Reverse(i8::MAX) };
             let served = if patient { self.served.get(&sequence.salt).copied().unwrap_or(0) } else { 0 };
-            (sequence.is_background(), patient, priority, served, sequence.arrival)
+            (patient, priority, served, sequence.arrival)
         };
-        let held = |place: &usize| {
-            newcomer.is_some_and(|newcomer| newcomer.holds(&self.sequences[&self.waiting[*place]]))
-        };
-        (0..self.waiting.len()).filter(|place| !held(place)).min_by_key(|&place| rank(&self.waiting[place]))
+        let of_turn = |place: &usize| turn.includes(&self.sequences[&self.waiting[*place]]);
+        (0..self.waiting.len()).filter(of_turn).min_by_key(|&place| rank(&self.waiting[place]))
     }
 
     fn count_passed(&mut self, admitted: SequenceId) {
@@ -610,6 +666,7 @@ impl Scheduler {
 
     /// Makes the blocks that the plan filled known to later prompts. To be called when the plan has been computed.
     pub fn publish(&mut self, plan: &Plan) {
+        self.held = if self.heeds { self.held + 1 } else { 0 };
         for run in &plan.runs {
             let Some(sequence) = self.sequences.get_mut(&run.sequence) else { continue };
             while (sequence.published + 1) * self.limits.block_len <= sequence.shareable() {
@@ -727,8 +784,41 @@ struct Newcomer {
 
 impl Newcomer {
     fn holds(&self, sequence: &Sequence) -> bool {
-        let gives_way = !sequence.is_background() && sequence.priority <= self.priority;
+        let patient = !sequence.is_background() && sequence.passed < PASSED_MAX;
+        let gives_way = patient && sequence.priority <= self.priority;
         gives_way && self.held.contains(&sequence.salt)
+    }
+}
+
+/// Whose turn it is to be computed.
+#[derive(Clone, Copy)]
+enum Turn<'a> {
+    /// Everybody's but the background's.
+    All,
+    /// The newcomer's and everybody's who does not give way to it.
+    Newcomer(&'a Newcomer),
+    /// Of those who have given way to it for long.
+    Held(&'a Newcomer),
+    /// Of those for whom nobody waits.
+    Background,
+}
+
+impl<'a> Turn<'a> {
+    fn includes(self, sequence: &Sequence) -> bool {
+        match self {
+            Turn::All => !sequence.is_background(),
+            Turn::Newcomer(newcomer) => !sequence.is_background() && !newcomer.holds(sequence),
+            Turn::Held(newcomer) => newcomer.holds(sequence),
+            Turn::Background => sequence.is_background(),
+        }
+    }
+
+    /// To whom others give way.
+    fn newcomer(self) -> Option<&'a Newcomer> {
+        match self {
+            Turn::Newcomer(newcomer) => Some(newcomer),
+            _ => None,
+        }
     }
 }
 

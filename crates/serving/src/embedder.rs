@@ -3,6 +3,7 @@
 mod graph;
 mod queue;
 mod routing;
+mod turns;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -197,19 +198,20 @@ impl Embedder {
         }
     }
 
-    /// What the model makes of each text, in their order: a vector, or a vector of a score alone. They are computed
+    /// What the model makes of each text of `project`, in their order: a vector, or a vector of a score alone. They are computed
     /// together with what others ask, which changes no bit. Dropping the future withdraws the request.
     ///
     /// # Errors
     /// If too much waits, time is up, or the model fails.
     pub(crate) async fn run(
         &self,
+        project: &str,
         inputs: Vec<Input>,
         deadline: Instant,
     ) -> Result<Vec<Vec<f32>>, ServeError> {
         let texts = inputs.len() as u64;
         let tokens: usize = inputs.iter().map(|input| input.tokens.len()).sum();
-        let vectors = self.queue.run(inputs, tokens, deadline).await?;
+        let vectors = self.queue.run(project, inputs, tokens, deadline).await?;
         self.figures.texts.fetch_add(texts, Relaxed);
         self.figures.tokens.fetch_add(tokens as u64, Relaxed);
         Ok(vectors)

@@ -83,19 +83,20 @@ impl Examples {
 }
 
 impl Model {
-    /// The vector that the model makes of each instance: of an encoder, of texts; of one that predicts, the row of its
+    /// The vector that the model makes of each instance, which `project` gives: of an encoder, of texts; of one that predicts, the row of its
     /// float output `output`, or of the first one.
     ///
     /// # Errors
     /// The first instance that does not fit, by its index; or the model's failure.
     pub async fn vectors(
         self: &Arc<Self>,
+        project: &str,
         instances: Vec<Value>,
         output: Option<&str>,
         deadline: Instant,
     ) -> Result<Vectors, ServeError> {
         if let Some(embedder) = self.embedder() {
-            let vectors = of_texts(embedder, &instances, deadline).await?;
+            let vectors = of_texts(embedder, project, &instances, deadline).await?;
             return Ok(Vectors { vectors, predictions: None });
         }
         let (model, output) = (Arc::clone(self), output.map(str::to_owned));
@@ -121,6 +122,7 @@ impl Model {
 /// The vectors of texts: of instances that are texts, or objects with one text.
 async fn of_texts(
     embedder: &Arc<Embedder>,
+    project: &str,
     instances: &[Value],
     deadline: Instant,
 ) -> Result<Vec<Vec<f32>>, ServeError> {
@@ -143,5 +145,5 @@ async fn of_texts(
         input.map(|(input, _)| input).map_err(|error: InputError| bad(error.to_string()))
     };
     let inputs = instances.iter().enumerate().map(input).collect::<Result<Vec<_>, _>>()?;
-    embedder.run(inputs, deadline).await
+    embedder.run(project, inputs, deadline).await
 }

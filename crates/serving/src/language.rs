@@ -26,8 +26,8 @@ pub use explain::{
 };
 pub use metrics::{EndReason, GENERATION_US_BOUNDS, LanguageMetrics};
 pub use prompt::PromptError;
-pub(crate) use routing::not_serving;
 pub use routing::{LanguageRoute, LanguageRouteError, NamedLanguage, Outcome};
+pub(crate) use routing::{not_serving, project_of};
 
 /// How models are loaded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

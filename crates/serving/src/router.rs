@@ -17,7 +17,7 @@ use crate::counters::{CounterSnapshot, Counters, bump};
 use crate::error::{PredictError, ServeError};
 use crate::examples::{Examples, NearExample, Vectors};
 use crate::explain::{Explain, Explanation};
-use crate::language::{LanguageExplain, LanguageExplanation, LanguageRoute};
+use crate::language::{LanguageExplain, LanguageExplanation, LanguageRoute, project_of};
 use crate::model::Model;
 use crate::pool::Pool;
 use crate::predictions::Predictions;
@@ -356,7 +356,11 @@ impl Router {
             bump(&counters.overloaded);
             ServeError::Overloaded { retry_after: Duration::from_secs(1) }
         })?;
-        let made = live.deployed.model.vectors(instances.to_vec(), examples.output(), call.deadline).await;
+        let made = live
+            .deployed
+            .model
+            .vectors(project_of(endpoint), instances.to_vec(), examples.output(), call.deadline)
+            .await;
         let Vectors { vectors, predictions } = made.inspect_err(|error| match error {
             ServeError::BadInstance { .. } | ServeError::BadRequest { .. } => bump(&counters.bad_requests),
             ServeError::DeadlineExceeded => bump(&counters.expired),

@@ -442,7 +442,9 @@ fn no_such_path(method: &http::Method, path: &str) -> Fault {
 /// The one place where faults are logged and shaped: by the route's protocol, or the `usual` one where there is no route.
 fn refuse(route: Option<&Route>, usual: Protocol, fault: &Fault, id: &HeaderValue) -> Response {
     let status = fault.status();
-    if status.is_server_error() || fault.cause.is_some() {
+    // What is not served is the client's to know, and its message may name what the client has sent.
+    let is_ours = status.is_server_error() && fault.code != Code::Unimplemented;
+    if is_ours || fault.cause.is_some() {
         let path = route.map_or("unknown", |r| r.pattern.as_str());
         let cause = fault.cause.as_deref().map(chain);
         tracing::warn!(request = ?id, path, code = fault.code.name(), message = fault.message, cause, "refused");

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::ops::ControlFlow;
+
 use formats::Format;
 use formats::gguf::{Gguf, Writer};
 use kernels::Isa;
@@ -254,8 +256,14 @@ fn company_changes_no_bit_of_any_family() {
             copies: vec![BlockCopy { from: 2, to: 5 }],
             wanted: (3..10).collect(),
         };
-        crowd.forward(&batch).unwrap();
-        assert_eq!(crowd.logits(), &whole[33 * VOCAB..], "{family} in company");
+        let given_up = crowd.forward_watched(&batch, &mut |share| match share < 0.5 {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        });
+        assert_eq!(given_up.unwrap(), ControlFlow::Break(()), "{family}");
+        // Copies are made even then.
+        crowd.forward(&Batch { copies: Vec::new(), ..batch }).unwrap();
+        assert_eq!(crowd.logits(), &whole[33 * VOCAB..], "{family} in company, after it was given up");
     }
 }
 

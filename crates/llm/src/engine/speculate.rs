@@ -152,7 +152,8 @@ impl Drafter {
     /// What may follow `tokens`, prompt and answer, because it did before: at most `most`, and no more than pay at
     /// `price`, the cost of one more row as a share of what a token costs anyway.
     pub(super) fn look_up(&mut self, tokens: &[u32], most: usize, price: f64) -> Vec<u32> {
-        if let Some((place, guess)) = self.silent.take() {
+        // Where the answer did not go on meanwhile, nothing is known yet.
+        if let Some((place, guess)) = self.silent.take_if(|(place, _)| *place < tokens.len()) {
             let right = usize::from(tokens.get(place) == Some(&guess));
             self.found.learn(1, right, RATE_SHARE);
         }

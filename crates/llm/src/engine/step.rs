@@ -1,7 +1,7 @@
 //! The engine's thread: schedule, forward, sample, commit.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -38,6 +38,13 @@ const PACE_SHARE: u32 = 8;
 const ANSWER_LEN: f64 = 200.0;
 const ANSWER_SHARE: f64 = 0.125;
 
+/// A step of those who ask much is given up for somebody else who comes, if its rest would take longer than this.
+const REST: Duration = Duration::from_millis(8);
+
+/// What giving steps up may lose: the time of one step in so many, saved up to no more than this.
+const SPARE_SHARE: u32 = 8;
+const SPARE_MAX: Duration = Duration::from_secs(1);
+
 /// A request's place in the table.
 pub(super) type JobId = u64;
 
@@ -72,6 +79,8 @@ struct Desk {
     faith: Faith,
     /// Tokens that answers have on average.
     answer_len: f64,
+    /// Time that may still be lost to steps that are given up.
+    spare: Duration,
 }
 
 /// One of the answers that a step computed logits for, and which rows of them.
@@ -129,6 +138,7 @@ impl Worker {
             cost: StepCost::default(),
             faith: Faith::default(),
             answer_len: ANSWER_LEN,
+            spare: Duration::ZERO,
         };
         Worker { model, understudy, desk, batch: Batch::default() }
     }
@@ -169,13 +179,18 @@ impl Worker {
             return Ok(false);
         }
         self.desk.lay_out(&plan, &mut self.batch);
-        let begun = Instant::now();
-        match catch_unwind(AssertUnwindSafe(|| self.model.forward(&self.batch))) {
-            Ok(Ok(())) => {
+        let (desk, begun) = (&self.desk, Instant::now());
+        let mut watch = |share| match desk.is_to_be_given_up(&plan, begun.elapsed(), share) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        };
+        match catch_unwind(AssertUnwindSafe(|| self.model.forward_watched(&self.batch, &mut watch))) {
+            Ok(Ok(ControlFlow::Continue(()))) => {
                 let chosen = self.desk.sample(&plan, &*self.model);
                 self.desk.learn(&plan, begun.elapsed());
                 self.desk.commit(&plan, chosen);
             }
+            Ok(Ok(ControlFlow::Break(()))) => self.desk.take_back(&plan, begun.elapsed()),
             Ok(Err(error)) => self.desk.fail_plan(&plan, &error.to_string()),
             Err(_) => return Err("the model broke while computing; it has to be loaded again".into()),
         }
@@ -185,7 +200,11 @@ impl Worker {
     /// Sets what may follow each answer that goes on by one token: what followed before, or what the small model says.
     fn draft(&mut self) {
         self.desk.look_up();
-        let Some(understudy) = &mut self.understudy else { return };
+        // Nobody waits for guesses at others' answers.
+        let Some(understudy) = self.understudy.as_mut().filter(|_| !self.desk.scheduler.has_newcomer())
+        else {
+            return;
+        };
         let desk = &mut self.desk;
         understudy.retain(|id| desk.scheduler.sequence(id).is_some());
         let asked = desk.asked(understudy);
@@ -284,8 +303,30 @@ impl Desk {
         if job.request.ignore_end { &[] } else { self.shared.vocabulary.ends() }
     }
 
+    /// Whether to give up a step of which a `share` is done and has taken so long: somebody has come to whom most of it
+    /// gives way, and its rest would take long.
+    fn is_to_be_given_up(&self, plan: &Plan, took: Duration, share: f64) -> bool {
+        let rest = took.as_secs_f64() * (1.0 - share) / share;
+        if rest < REST.as_secs_f64() || took > self.spare {
+            return false;
+        }
+        let inbox = self.shared.inbox();
+        inbox.arrived.iter().any(|Arrival { request, .. }| {
+            self.scheduler.gives_way(plan, request.salt, request.priority, request.n)
+        })
+    }
+
+    /// Takes back a step that was given up.
+    fn take_back(&mut self, plan: &Plan, took: Duration) {
+        self.spare = self.spare.saturating_sub(took);
+        self.counters.given_up += 1;
+        self.counters.preemptions += plan.preempted.len() as u64;
+        self.scheduler.take_back(plan);
+    }
+
     /// Takes in how long a step took.
     fn learn(&mut self, plan: &Plan, took: Duration) {
+        self.spare = (self.spare + took / SPARE_SHARE).min(SPARE_MAX);
         let background = |id| self.scheduler.sequence(id).is_some_and(Sequence::is_background);
         if plan.runs.iter().all(|run| background(run.sequence)) {
             self.fit_background(plan.tokens(), took);

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::constraint::Constraint;
+use crate::forward::{Batch, ForwardError, Watch};
 use crate::mock::{ByteVocabulary, MockModel};
 use crate::request::{Event, FinishReason, TokenLogprob, Usage};
 use crate::sampler::SamplingParams;
@@ -356,6 +357,42 @@ fn what_is_out_of_range_is_refused_by_name() {
     assert_eq!(refused.unwrap_err(), SubmitError::PromptTooLong { tokens: 32, limit: 32 });
 }
 
+/// Rows that take long, so that a step of many is worth giving up, and a model that repeats itself, so that guesses are
+/// given up with it.
+#[test]
+fn steps_given_up_for_who_comes_change_nothing() {
+    let request = |salt, text: &str, max_tokens| GenerateRequest {
+        salt,
+        ignore_end: true,
+        logprobs: Some(1),
+        sampling: SamplingParams { seed: Some(salt), temperature: 0.01, ..SamplingParams::default() },
+        ..GenerateRequest::new(prompt(text), max_tokens)
+    };
+    let model = |row| {
+        let forward = MockModel::new(257, 400, BLOCK_LEN).forgetful(1).pausing_by_row(row);
+        Model { forward: Box::new(forward), ..model(400) }
+    };
+    let start = |row| Engine::start(model(row), EngineOptions::default()).unwrap();
+    let quick = start(Duration::ZERO);
+    let alone = |request: GenerateRequest| answer(&quick, request);
+    let engine = start(Duration::from_millis(1));
+    let flood = || (0..20).map(|nth| request(7, &format!("{nth} of many questions"), 40));
+    let many: Vec<_> = flood().map(|request| send(&engine, request)).collect();
+    let until = Instant::now() + PATIENCE;
+    let mut came = 0;
+    while engine.counters().given_up < 3 {
+        assert!(Instant::now() < until, "no step was given up: {:?}", engine.counters());
+        came += 1;
+        let one = request(came, "one question", 2);
+        let (got, wanted) = (answer(&engine, one.clone()), alone(one));
+        assert_eq!((got.tokens, got.logprobs), (wanted.tokens, wanted.logprobs));
+    }
+    for ((_ticket, events), request) in many.iter().zip(flood()) {
+        let (got, wanted) = (collect(events, 1), alone(request));
+        assert_eq!((got.tokens, got.logprobs), (wanted.tokens, wanted.logprobs));
+    }
+}
+
 #[test]
 fn a_full_queue_says_when_to_come_back() {
     let options = EngineOptions { running_max: 1, waiting_max: 2, ..EngineOptions::default() };
@@ -403,7 +440,7 @@ impl Forward for Broken {
         257
     }
 
-    fn forward(&mut self, _: &crate::forward::Batch) -> Result<(), crate::forward::ForwardError> {
+    fn forward_watched(&mut self, _: &Batch, _: &mut Watch<'_>) -> Result<ControlFlow<()>, ForwardError> {
         panic!("for the test")
     }
 

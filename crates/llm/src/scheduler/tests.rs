@@ -208,6 +208,59 @@ fn one_who_asks_little_finds_a_place_and_most_of_the_steps() {
 }
 
 #[test]
+fn a_step_of_a_flood_may_be_given_up_for_who_comes_and_not_the_step_after() {
+    let (mut scheduler, _) = flooded(Limits { sequence_tokens_max: 4000, ..limits(4000) }, 20);
+    let (served, computed) = (scheduler.served[&7], |scheduler: &Scheduler| -> Vec<usize> {
+        scheduler.sequences.values().map(Sequence::computed).collect()
+    });
+    let before = computed(&scheduler);
+    let plan = scheduler.schedule();
+    assert!(scheduler.gives_way(&plan, 1, 0, FEW_ANSWERS));
+    assert!(!scheduler.gives_way(&plan, 1, 0, FEW_ANSWERS + 1), "another that asks much");
+    assert!(!scheduler.gives_way(&plan, 1, -1, 1), "of less priority");
+    assert!(!scheduler.gives_way(&plan, 7, 0, 1), "one more of its own");
+    scheduler.take_back(&plan);
+    assert_eq!((scheduler.served[&7], computed(&scheduler)), (served, before));
+
+    let modest = scheduler.add(NewSequence { salt: 1, ..prompt(&[1, 2]) }).unwrap();
+    let plan = scheduler.schedule();
+    assert!(plan.runs.contains(&Run { sequence: modest, start: 0, len: 2, wanted: 1 }), "{plan:?}");
+    scheduler.publish(&plan);
+    scheduler.remove(modest);
+    scheduler.add(NewSequence { salt: 1, ..prompt(&(0..30).collect::<Vec<_>>()) }).unwrap();
+    let plan = scheduler.schedule();
+    assert!(!scheduler.gives_way(&plan, 2, 0, 1), "more than half of it is a newcomer's: {plan:?}");
+}
+
+#[test]
+fn a_step_of_the_background_may_be_given_up_for_anybody() {
+    let mut scheduler = Scheduler::new(limits(40));
+    scheduler.add(NewSequence { priority: BACKGROUND, ..prompt(&[1, 2, 3]) }).unwrap();
+    let plan = scheduler.schedule();
+    assert!(scheduler.gives_way(&plan, 0, 0, 6));
+    assert!(!scheduler.gives_way(&plan, 1, BACKGROUND, 1));
+}
+
+#[test]
+fn nothing_is_guessed_for_those_who_give_way() {
+    let limits = Limits { sequence_tokens_max: 4000, step_tokens: 40, wanted_max: 30, ..limits(4000) };
+    let (mut scheduler, ids) = flooded(limits, 20);
+    let due = |scheduler: &Scheduler| scheduler.running.clone();
+    let guess = |scheduler: &mut Scheduler| {
+        due(scheduler).into_iter().for_each(|id| scheduler.set_draft(id, vec![1, 2]));
+    };
+    guess(&mut scheduler);
+    let plan = scheduler.schedule();
+    assert_eq!(plan.tokens(), 3 * limits.running_max);
+    scheduler.take_back(&plan);
+    guess(&mut scheduler);
+    scheduler.add(NewSequence { salt: 1, ..prompt(&[1, 2]) }).unwrap();
+    let plan = scheduler.schedule();
+    let of_flood = plan.runs.iter().filter(|run| ids.contains(&run.sequence));
+    assert_eq!(of_flood.map(|run| run.len).sum::<usize>(), FEW_ANSWERS);
+}
+
+#[test]
 fn a_tenant_alone_gives_way_to_nobody() {
     let (mut scheduler, _) = flooded(Limits { sequence_tokens_max: 4000, ..limits(4000) }, 20);
     for _ in 0..20 {
@@ -292,8 +345,17 @@ fn the_background_is_passed_for_ever() {
 /// What is asked in a random run.
 #[derive(Clone, Debug)]
 enum Ask {
-    Add { family: u32, len: usize, salt: u64, priority: i8, seats: usize, answer: usize },
+    Add {
+        family: u32,
+        len: usize,
+        salt: u64,
+        priority: i8,
+        seats: usize,
+        answer: usize,
+    },
     Step,
+    /// A step that is given up.
+    GiveUp,
     Cancel(usize),
 }
 
@@ -308,7 +370,7 @@ fn asks() -> impl Strategy<Value = Vec<Ask>> {
             answer,
         },
     );
-    let ask = prop_oneof![2 => add, 5 => Just(Ask::Step), 1 => (0..8usize).prop_map(Ask::Cancel)];
+    let ask = prop_oneof![2 => add, 5 => Just(Ask::Step), 1 => Just(Ask::GiveUp), 1 => (0..8usize).prop_map(Ask::Cancel)];
     prop::collection::vec(ask, 1..60)
 }
 
@@ -342,7 +404,8 @@ impl Simulation {
         blocks[position / len] as usize * len + position % len
     }
 
-    fn step(&mut self) -> Plan {
+    /// What a step plans, copied and computed.
+    fn begin(&mut self) -> Plan {
         let due = self.due();
         self.guess(&due);
         let plan = self.scheduler.schedule();
@@ -353,6 +416,21 @@ impl Simulation {
             self.memory.copy_within(from..from + len, to);
         }
         self.compute(&plan);
+        plan
+    }
+
+    /// Computes all of a step, then takes it as not computed.
+    fn give_up(&mut self) {
+        let computed = |scheduler: &Scheduler, id: SequenceId| scheduler.sequence(id).unwrap().computed();
+        let plan = self.begin();
+        self.scheduler.take_back(&plan);
+        for run in &plan.runs {
+            assert_eq!(computed(&self.scheduler, run.sequence), run.start);
+        }
+    }
+
+    fn step(&mut self) -> Plan {
+        let plan = self.begin();
         self.scheduler.publish(&plan);
         for run in plan.runs.iter().filter(|run| run.wanted > 0) {
             // A row is right when what was guessed before it is what was chosen.
@@ -527,6 +605,39 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 50, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// However many others come, each asking little, and though every step that gives way to one is given up: those that
+    /// ask much are answered too.
+    #[test]
+    fn newcomers_without_end_stop_nobody_for_ever(
+        flood in prop::collection::vec((1..24usize, 1..12usize), 8..16),
+        newcomers in prop::collection::vec((1..20usize, 1..5usize), 1..8),
+    ) {
+        let mut flooding = Flooding { scheduler: Scheduler::new(limits(200)), flood, left: BTreeMap::new(), added: 0 };
+        let ids: Vec<_> = flooding.flood.clone().into_iter().map(|(len, answer)| flooding.add(7, len, answer)).collect();
+        let rows: usize = flooding.flood.iter().map(|(len, answer)| len + answer).sum();
+        flooding.flood.clear();
+        let mut steps = 0;
+        while ids.iter().any(|id| flooding.left.contains_key(id)) {
+            let salt = 100 + steps as u64;
+            let (len, answer) = newcomers[steps % newcomers.len()];
+            let plan = flooding.scheduler.schedule();
+            match flooding.scheduler.gives_way(&plan, salt, 0, 1) {
+                true => flooding.scheduler.take_back(&plan),
+                false => flooding.finish(&plan),
+            }
+            let waits = |(salt, _): &&(u64, usize)| *salt != 7;
+            if flooding.left.values().filter(waits).count() < 4 {
+                flooding.add(salt, len, answer);
+            }
+            steps += 1;
+            prop_assert!(steps < 4 * HELD_MAX as usize * rows, "{} are not answered", flooding.left.len());
+        }
+    }
+}
+
 /// One tenant that always has as many requests as `flood`, whatever is answered.
 struct Flooding {
     scheduler: Scheduler,
@@ -552,7 +663,13 @@ impl Flooding {
             self.add(7, len, answer);
         }
         let plan = self.scheduler.schedule();
-        self.scheduler.publish(&plan);
+        self.finish(&plan);
+        plan
+    }
+
+    /// Moves on everything whose tokens the plan computes.
+    fn finish(&mut self, plan: &Plan) {
+        self.scheduler.publish(plan);
         for run in plan.runs.iter().filter(|run| run.wanted > 0) {
             let (_, rest) = self.left.get_mut(&run.sequence).unwrap();
             *rest -= 1;
@@ -563,7 +680,6 @@ impl Flooding {
                 self.scheduler.append(run.sequence, 5);
             }
         }
-        plan
     }
 }
 
@@ -584,6 +700,7 @@ proptest! {
                 Ask::Step => {
                     simulation.step();
                 }
+                Ask::GiveUp => simulation.give_up(),
                 Ask::Cancel(nth) => simulation.cancel(nth),
             }
             simulation.check_blocks();

@@ -1,9 +1,10 @@
 //! [`Queue`]: what waits for an encoder, and the thread that computes it.
 //!
-//! A step takes a text from each request in turn until it is full, so that a request of a few texts is not held up by
-//! one of thousands. Nobody waits for a step to fill.
+//! A step takes a text from each project in turn until it is full, and of each project one from each request in turn: a
+//! request of a few texts is not held up by one of thousands, nor by another project's thousands of requests. Nobody waits
+//! for a step to fill.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -15,6 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 use super::Engine;
+use super::turns::Turns;
 use crate::error::ServeError;
 
 /// Requests that may wait; further ones are refused as overloaded.
@@ -45,6 +47,7 @@ struct State {
 }
 
 struct Request {
+    project: String,
     inputs: Vec<Input>,
     /// How many of them were computed, or are in the step at hand.
     taken: usize,
@@ -53,6 +56,15 @@ struct Request {
     vectors: Vec<Vec<f32>>,
     deadline: Instant,
     reply: oneshot::Sender<Result<Vec<Vec<f32>>, ServeError>>,
+}
+
+/// What the thread has taken in and not answered.
+#[derive(Default)]
+struct Open {
+    requests: BTreeMap<u64, Request>,
+    /// Of those that have texts which were not computed.
+    turns: Turns,
+    arrivals: u64,
 }
 
 impl Queue {
@@ -69,9 +81,10 @@ impl Queue {
         self.shared.lock().requests
     }
 
-    /// What the encoder makes of each of `inputs`, which have `tokens` tokens together.
+    /// What the encoder makes of each of `inputs`, which have `tokens` tokens together and are of `project`.
     pub(super) async fn run(
         &self,
+        project: &str,
         inputs: Vec<Input>,
         tokens: usize,
         deadline: Instant,
@@ -80,8 +93,8 @@ impl Queue {
             return Ok(Vec::new());
         }
         let (reply, answer) = oneshot::channel();
-        let vectors = Vec::with_capacity(inputs.len());
-        self.shared.enter(Request { inputs, taken: 0, tokens, vectors, deadline, reply })?;
+        let (project, vectors) = (project.to_owned(), Vec::with_capacity(inputs.len()));
+        self.shared.enter(Request { project, inputs, taken: 0, tokens, vectors, deadline, reply })?;
         match timeout_at(deadline.into(), answer).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(failed("the model's thread ended before it answered")),
@@ -132,7 +145,7 @@ impl Shared {
 
     /// The thread's life.
     fn work(&self, mut engine: Engine) {
-        let mut open = VecDeque::new();
+        let mut open = Open::default();
         while self.admit(&mut open) {
             self.drop_abandoned(&mut open);
             self.step(&mut engine, &mut open);
@@ -140,29 +153,29 @@ impl Shared {
     }
 
     /// Takes in what has arrived; waits for something where nothing is open. `false` once there will be nothing more.
-    fn admit(&self, open: &mut VecDeque<Request>) -> bool {
+    fn admit(&self, open: &mut Open) -> bool {
         let mut state = self.lock();
-        while open.is_empty() && state.new.is_empty() && !state.closed {
+        while open.requests.is_empty() && state.new.is_empty() && !state.closed {
             state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        open.extend(state.new.drain(..));
+        state.new.drain(..).for_each(|request| open.add(request));
         !state.closed
     }
 
     /// Lets go of requests that nobody waits for any more.
-    fn drop_abandoned(&self, open: &mut VecDeque<Request>) {
+    fn drop_abandoned(&self, open: &mut Open) {
         let now = Instant::now();
         let abandoned = |request: &Request| request.reply.is_closed() || request.deadline <= now;
-        while let Some(at) = open.iter().position(abandoned) {
-            if let Some(request) = open.remove(at) {
-                self.leave(request, Err(ServeError::DeadlineExceeded));
-            }
+        let ids: Vec<u64> =
+            open.requests.iter().filter(|(_, request)| abandoned(request)).map(|(id, _)| *id).collect();
+        for request in ids.into_iter().filter_map(|id| open.remove(id)) {
+            self.leave(request, Err(ServeError::DeadlineExceeded));
         }
     }
 
     /// Computes a step and answers the requests that it completes.
-    fn step(&self, engine: &mut Engine, open: &mut VecDeque<Request>) {
-        let (places, inputs): (Vec<usize>, Vec<Input>) = choose(open).into_iter().unzip();
+    fn step(&self, engine: &mut Engine, open: &mut Open) {
+        let (ids, inputs): (Vec<u64>, Vec<Input>) = open.choose().into_iter().unzip();
         let result = catch_unwind(AssertUnwindSafe(|| engine.run(&inputs)));
         let vectors = match result {
             Ok(Ok(vectors)) => Ok(vectors),
@@ -172,64 +185,76 @@ impl Shared {
                 Err(failed("the model stopped on a defect; the server's log has the cause"))
             }
         };
-        let mut faults: Vec<Option<ServeError>> = vec![None; open.len()];
+        let mut faults: BTreeMap<u64, ServeError> = BTreeMap::new();
         match vectors {
             Ok(vectors) => {
-                for (&at, vector) in places.iter().zip(vectors) {
+                for (id, vector) in ids.iter().zip(vectors) {
                     if !vector.iter().all(|x| x.is_finite()) {
-                        faults[at] =
-                            Some(failed("the model gives numbers that are not finite for this text"));
+                        let fault = failed("the model gives numbers that are not finite for this text");
+                        faults.insert(*id, fault);
                     }
-                    open[at].vectors.push(vector);
+                    if let Some(request) = open.requests.get_mut(id) {
+                        request.vectors.push(vector);
+                    }
                 }
             }
-            Err(error) => places.iter().for_each(|&at| faults[at] = Some(error.clone())),
+            Err(error) => faults.extend(ids.iter().map(|id| (*id, error.clone()))),
         }
-        // Those who were served go behind those who were not.
-        let served = places.iter().map(|at| at + 1).max().unwrap_or_default();
-        let mut later = VecDeque::new();
-        for (place, fault) in faults.into_iter().enumerate() {
-            let Some(request) = open.pop_front() else { break };
-            match fault {
-                Some(fault) => self.leave(request, Err(fault)),
-                None if request.vectors.len() == request.inputs.len() => self.leave(request, Ok(())),
-                None if place < served => later.push_back(request),
-                None => open.push_back(request),
+        for id in ids {
+            let fault = faults.remove(&id);
+            let whole = |request: &Request| request.vectors.len() == request.inputs.len();
+            if (fault.is_some() || open.requests.get(&id).is_some_and(whole))
+                && let Some(request) = open.remove(id)
+            {
+                self.leave(request, fault.map_or(Ok(()), Err));
             }
         }
-        open.append(&mut later);
     }
 }
 
-/// The texts of the next step, each with its request's place: one of each request in turn.
-fn choose(open: &mut VecDeque<Request>) -> Vec<(usize, Input)> {
-    let (mut chosen, mut tokens) = (Vec::new(), 0);
-    loop {
-        let before = chosen.len();
-        for (at, request) in open.iter_mut().enumerate() {
-            let Some(input) = request.inputs.get(request.taken) else { continue };
+impl Open {
+    fn add(&mut self, request: Request) {
+        self.arrivals += 1;
+        self.turns.add(&request.project, self.arrivals);
+        self.requests.insert(self.arrivals, request);
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Request> {
+        self.turns.remove(id);
+        self.requests.remove(&id)
+    }
+
+    /// The texts of the next step, each with its request.
+    fn choose(&mut self) -> Vec<(u64, Input)> {
+        let (mut chosen, mut tokens) = (Vec::new(), 0);
+        while let Some(id) = self.turns.next() {
+            let request = self.requests.get_mut(&id);
+            let next = request.and_then(|it| Some((it.inputs.get(it.taken)?.clone(), it)));
+            let Some((input, request)) = next else {
+                self.turns.end(false);
+                continue;
+            };
             tokens += input.padded_len();
             if tokens > STEP_TOKENS && !chosen.is_empty() {
-                return chosen;
+                break;
             }
-            chosen.push((at, input.clone()));
+            chosen.push((id, input));
             request.taken += 1;
+            self.turns.end(request.taken < request.inputs.len());
         }
-        if chosen.len() == before {
-            return chosen;
-        }
+        chosen
     }
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn request(texts: usize, tokens: usize) -> Request {
+    fn request(project: &str, texts: usize, tokens: usize) -> Request {
         let input = Input { tokens: vec![0; tokens], second_from: tokens };
         let (reply, _) = oneshot::channel();
         Request {
+            project: project.to_owned(),
             inputs: vec![input; texts],
             taken: 0,
             tokens: texts * tokens,
@@ -239,19 +264,36 @@ mod tests {
         }
     }
 
+    fn open(requests: impl IntoIterator<Item = Request>) -> Open {
+        let mut open = Open::default();
+        requests.into_iter().for_each(|request| open.add(request));
+        open
+    }
+
+    fn choose(open: &mut Open) -> Vec<u64> {
+        open.choose().iter().map(|(id, _)| *id).collect()
+    }
+
     #[test]
     fn a_step_takes_turns_and_is_never_empty() {
-        let mut open = VecDeque::from([request(1000, 200), request(1, 10), request(2, 5000)]);
-        let places =
-            |open: &mut VecDeque<Request>| choose(open).iter().map(|(at, _)| *at).collect::<Vec<_>>();
-        assert_eq!(places(&mut open), [0, 1]);
-        assert_eq!(places(&mut open), [0]);
-        open.pop_front();
-        assert_eq!(places(&mut open), [1]);
-        assert_eq!(places(&mut open), [1]);
-        assert!(places(&mut open).is_empty());
-        let mut open = VecDeque::from([request(3, 1), request(100, 16)]);
-        let chosen = places(&mut open);
-        assert_eq!((&chosen[..7], chosen.len()), (&[0, 1, 0, 1, 0, 1, 1][..], STEP_TOKENS / 16));
+        let mut few = open([request("p", 2, 200), request("p", 1, 10), request("p", 2, 5000)]);
+        assert_eq!(choose(&mut few), [1, 2]);
+        assert_eq!(choose(&mut few), [3], "one that is larger than a step has one for itself");
+        assert_eq!(choose(&mut few), [1]);
+        assert_eq!(choose(&mut few), [3]);
+        assert!(choose(&mut few).is_empty());
+        let mut many = open([request("p", 3, 1), request("p", 100, 16)]);
+        let chosen = choose(&mut many);
+        assert_eq!((&chosen[..7], chosen.len()), (&[1, 2, 1, 2, 1, 2, 2][..], STEP_TOKENS / 16));
+    }
+
+    #[test]
+    fn projects_take_turns_whatever_each_asks() {
+        let flood = (0..100).map(|_| request("flood", 10, STEP_TOKENS / 4));
+        let mut open = open(flood.chain([request("other", 5, STEP_TOKENS / 4)]));
+        let steps: Vec<Vec<u64>> = (0..3).map(|_| choose(&mut open)).collect();
+        let others = |step: &Vec<u64>| step.iter().filter(|id| **id == 101).count();
+        assert_eq!(steps.iter().map(others).collect::<Vec<_>>(), [2, 2, 1]);
+        assert_eq!(steps[0], [1, 101, 2, 101], "each project's requests take turns, too");
     }
 }

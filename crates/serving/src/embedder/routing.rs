@@ -8,7 +8,7 @@ use llm::encoder::Input;
 use super::Embedder;
 use crate::counters::{Counters, bump};
 use crate::error::ServeError;
-use crate::language::LanguageRouteError;
+use crate::language::{LanguageRouteError, project_of};
 use crate::router::{Deployed, Live, Router};
 
 /// An encoder that was chosen for a request.
@@ -54,7 +54,8 @@ impl EmbedderRoute {
     /// # Errors
     /// If too much waits, time is up, or the model fails.
     pub async fn run(&self, inputs: Vec<Input>, deadline: Instant) -> Result<Vec<Vec<f32>>, ServeError> {
-        let result = self.embedder.run(inputs, deadline).await;
+        let project = project_of(&self.endpoint);
+        let result = self.embedder.run(project, inputs, deadline).await;
         match &result {
             Err(ServeError::Overloaded { .. }) => bump(&self.counters.overloaded),
             Err(ServeError::DeadlineExceeded) => bump(&self.counters.expired),

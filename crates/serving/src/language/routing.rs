@@ -255,6 +255,6 @@ fn rank(endpoint: &str, route: &LiveRoute, name: &str) -> Option<u8> {
 }
 
 /// The project in a resource name.
-fn project_of(resource: &str) -> &str {
+pub(crate) fn project_of(resource: &str) -> &str {
     resource.strip_prefix("projects/").and_then(|rest| rest.split('/').next()).unwrap_or_default()
 }
