@@ -11,6 +11,7 @@
 mod activations;
 mod attention;
 mod buffer;
+mod dense;
 mod dequantize;
 mod expect;
 mod half;
@@ -29,6 +30,7 @@ mod random;
 pub use activations::Activations;
 pub use attention::{AttentionArgs, Span, attention};
 pub use buffer::{Arena, OutOfMemory};
+pub use dense::{Panels, Rows, product};
 pub use dequantize::dequantize;
 pub use isa::{Isa, UnknownIsa};
 pub use kv::{KvPages, PAGE_TOKENS, Place};

@@ -12,6 +12,7 @@ mod foreign;
 mod inspect;
 mod lane;
 mod network;
+mod plan;
 mod ports;
 mod recognise;
 mod rewrite;
