@@ -225,7 +225,15 @@ impl Call<'_> {
     }
 
     #[inline(always)]
-    unsafe fn tile<V: Vector>(&self, row: usize, height: usize, panel: *const f32, first: usize, there: usize, bias: &[f32; 32]) {
+    unsafe fn tile<V: Vector>(
+        &self,
+        row: usize,
+        height: usize,
+        panel: *const f32,
+        first: usize,
+        there: usize,
+        bias: &[f32; 32],
+    ) {
         macro_rules! by_height {
             ($($n:literal)*) => {
                 match height {
@@ -281,3 +289,6 @@ impl Call<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,7 +25,9 @@ fn main() {
             let shape: Vec<usize> = dims.collect();
             let count = shape.iter().product();
             let data = match spec.data_type {
-                DataType::F32 => Data::F32((0..count).map(|i| (i * 7919 % 2003) as f32 / 1001.5 - 1.0).collect()),
+                DataType::F32 => {
+                    Data::F32((0..count).map(|i| (i * 7919 % 2003) as f32 / 1001.5 - 1.0).collect())
+                }
                 _ => Data::I32(vec![1; count]),
             };
             (spec.name.clone(), Tensor::new(shape, data).unwrap())

@@ -11,6 +11,7 @@ use rten_onnx::onnx::DataType as Element;
 use rten_tensor::Layout;
 
 use super::chain::Chain;
+use super::contest;
 use super::error::{LoadError, RunError};
 use super::inspect::Inspection;
 use super::lane::{self, Lane};
@@ -36,7 +37,7 @@ pub(super) struct Network {
     /// The model as a chain of simple steps, if it is one; the runtime's model is then not used.
     pub(super) chain: Option<Chain>,
     /// The model as steps of our own, if it can be; the runtime's model is then used where these fail.
-    plan: Option<Plan>,
+    pub(super) plan: Option<Plan>,
     /// Whether the first dimension of every input is a batch of any size.
     batched: bool,
     /// Whether a row's result would depend on the rows beside it, so that rows must run one at a time.
@@ -107,8 +108,8 @@ impl Network {
         })
     }
 
-    /// Whether rows together take as long as each by itself.
-    pub(super) fn gains_nothing_by_company(&self) -> bool {
+    /// Whether it is computed here as a plan, which gains nothing by company.
+    pub(super) fn is_plan(&self) -> bool {
         self.plan.is_some()
     }
 
@@ -292,7 +293,12 @@ fn plan(bytes: &[u8], external: &[(String, Vec<u8>)], ports: &Ports) -> Option<P
     }
     let inputs: Vec<&str> = ports.inputs.iter().map(|port| port.spec.name.as_str()).collect();
     let outputs: Vec<&str> = ports.outputs.iter().map(|port| port.spec.name.as_str()).collect();
-    catch_unwind(AssertUnwindSafe(|| Plan::of(bytes, external, &inputs, &outputs))).ok().flatten()
+    let plan =
+        catch_unwind(AssertUnwindSafe(|| Plan::of(bytes, external, &inputs, &outputs))).ok().flatten()?;
+    // Some things show in a run only.
+    let blank = contest::blank(ports.inputs.iter().map(|port| &port.spec), 1).ok()?;
+    plan.run(&blank.iter().map(|(_, tensor)| tensor).collect::<Vec<_>>())?;
+    Some(plan)
 }
 
 fn twice(data: &Data) -> Data {

@@ -8,6 +8,8 @@
 mod compile;
 mod shaping;
 mod step;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

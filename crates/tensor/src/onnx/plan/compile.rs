@@ -21,7 +21,8 @@ impl Plan {
         outputs: &[&str],
     ) -> Option<Plan> {
         let model = ModelProto::parse_buf(bytes).ok()?;
-        let opset = model.opset_import.iter().filter(|set| own(set.domain.as_deref())).find_map(|set| set.version)?;
+        let opset =
+            model.opset_import.iter().filter(|set| own(set.domain.as_deref())).find_map(|set| set.version)?;
         let graph = model.graph.as_ref()?;
         let mut constants = HashMap::new();
         for tensor in &graph.initializer {
@@ -42,7 +43,8 @@ impl Plan {
                 uses.entry(input).or_default().push(i);
             }
         }
-        let mut compiler = Compiler { graph, opset, constants, sources, uses, kept: outputs.iter().copied().collect() };
+        let mut compiler =
+            Compiler { graph, opset, constants, sources, uses, kept: outputs.iter().copied().collect() };
         compiler.kept.extend(inputs);
         compiler.compile(inputs, outputs)
     }
@@ -116,7 +118,10 @@ impl<'a> Compiler<'a> {
     }
 
     fn op(&self, i: usize) -> &'a str {
-        self.node(i).filter(|node| own(node.domain.as_deref())).and_then(|n| n.op_type.as_deref()).unwrap_or_default()
+        self.node(i)
+            .filter(|node| own(node.domain.as_deref()))
+            .and_then(|n| n.op_type.as_deref())
+            .unwrap_or_default()
     }
 
     fn input(&self, node: usize, i: usize) -> Option<&'a str> {
@@ -162,7 +167,9 @@ impl<'a> Compiler<'a> {
         let shares = self.source(self.input(i, 0)?, "Softmax")?;
         let values = self.input(i, 1)?;
         let default = if self.opset < 13 { 1 } else { -1 };
-        if !matches!(whole_attribute(self.node(shares)?, "axis").unwrap_or(default), -1 | 3) {
+        // Whether 3 is the last shows in a run: scores have four dimensions then.
+        let axis = whole_attribute(self.node(shares)?, "axis").unwrap_or(default);
+        if !matches!(axis, -1 | 3) {
             return None;
         }
         let mut nodes = vec![i, shares];
@@ -170,7 +177,11 @@ impl<'a> Compiler<'a> {
         let (mut mask, mut scale) = (None, 1.0);
         if let Some(add) = self.source(scores, "Add") {
             let (a, b) = (self.input(add, 0)?, self.input(add, 1)?);
-            let is_score = |name| ["Div", "Mul", "MatMul"].iter().any(|op| self.source(name, op).is_some_and(|node| self.scores(node).is_some()));
+            let is_score = |name| {
+                ["Div", "Mul", "MatMul"]
+                    .iter()
+                    .any(|op| self.source(name, op).is_some_and(|node| self.scores(node).is_some()))
+            };
             let (score, other) = if is_score(a) { (a, b) } else { (b, a) };
             (scores, mask) = (score, Some(other));
             nodes.push(add);
@@ -184,7 +195,8 @@ impl<'a> Compiler<'a> {
         }
         nodes.push(product);
         nodes.reverse();
-        let inputs = [self.input(product, 0)?, self.input(product, 1)?, values].into_iter().chain(mask).collect();
+        let inputs =
+            [self.input(product, 0)?, self.input(product, 1)?, values].into_iter().chain(mask).collect();
         Some(Group { nodes, op: Draft::Ready(Op::Attention { scale }), inputs })
     }
 
@@ -229,9 +241,11 @@ impl<'a> Compiler<'a> {
             (true, None) => {}
             (false, _) => {
                 if let Some(add) = self.only_use(made).filter(|&node| self.op(node) == "Add") {
-                    let other = [1, 0].into_iter().filter_map(|i| self.input(add, i)).find(|&name| name != made)?;
+                    let other =
+                        [1, 0].into_iter().filter_map(|i| self.input(add, i)).find(|&name| name != made)?;
                     // A row for all, which adds no dimension.
-                    bias = row(other).filter(|_| self.numbers(other).is_some_and(|view| view.shape.len() == 1));
+                    bias =
+                        row(other).filter(|_| self.numbers(other).is_some_and(|view| view.shape.len() == 1));
                     if bias.is_some() {
                         nodes.push(add);
                         made = self.output(add)?;
@@ -240,7 +254,11 @@ impl<'a> Compiler<'a> {
             }
         }
         let function = self.gelu(made).inspect(|gelu| nodes.extend(gelu)).map(|_| Function::Gelu);
-        Some(Group { nodes, op: Draft::Dense { matrix: matrix.to_owned(), turned, bias, function }, inputs: vec![x] })
+        Some(Group {
+            nodes,
+            op: Draft::Dense { matrix: matrix.to_owned(), turned, bias, function },
+            inputs: vec![x],
+        })
     }
 
     /// GELU that follows something else than a product, if node `i` is its error function.
@@ -262,13 +280,17 @@ impl<'a> Compiler<'a> {
         let near = |a: f32, b: f32| (a - b).abs() < 1e-4;
         let users = self.uses.get(x).filter(|_| !self.kept.contains(x))?;
         let scaled = *users.iter().find(|&&node| match (self.op(node), self.with_number(node)) {
-            ("Div", Some((of, by))) => of == x && self.input(node, 0) == Some(x) && near(by, std::f32::consts::SQRT_2),
+            ("Div", Some((of, by))) => {
+                of == x && self.input(node, 0) == Some(x) && near(by, std::f32::consts::SQRT_2)
+            }
             ("Mul", Some((of, by))) => of == x && near(by, std::f32::consts::FRAC_1_SQRT_2),
             _ => false,
         })?;
-        let next = |node: usize, op: &str| self.only_use(self.output(node)?).filter(|&node| self.op(node) == op);
+        let next =
+            |node: usize, op: &str| self.only_use(self.output(node)?).filter(|&node| self.op(node) == op);
         let erf = next(scaled, "Erf")?;
-        let sum = next(erf, "Add").filter(|&node| self.with_number(node).is_some_and(|(_, one)| one == 1.0))?;
+        let sum =
+            next(erf, "Add").filter(|&node| self.with_number(node).is_some_and(|(_, one)| one == 1.0))?;
         let first = next(sum, "Mul")?;
         let sum_name = self.output(sum)?;
         let other = [0, 1].into_iter().filter_map(|i| self.input(first, i)).find(|&name| name != sum_name)?;
@@ -285,7 +307,11 @@ impl<'a> Compiler<'a> {
             halved(first)?;
             let last = next(first, "Mul")?;
             let made = self.output(first)?;
-            [0, 1].into_iter().filter_map(|i| self.input(last, i)).find(|&name| name != made).filter(|&name| name == x)?;
+            [0, 1]
+                .into_iter()
+                .filter_map(|i| self.input(last, i))
+                .find(|&name| name != made)
+                .filter(|&name| name == x)?;
             nodes.extend([first, last]);
         }
         users.iter().all(|user| nodes.contains(user)).then_some(nodes)
@@ -294,7 +320,8 @@ impl<'a> Compiler<'a> {
     /// Layer normalisation written out, if node `i` is its first mean.
     fn normalisation(&self, i: usize) -> Option<Group<'a>> {
         let x = self.input(i, 0)?;
-        let next = |node: usize, op: &str| self.only_use(self.output(node)?).filter(|&node| self.op(node) == op);
+        let next =
+            |node: usize, op: &str| self.only_use(self.output(node)?).filter(|&node| self.op(node) == op);
         let last_axis = |node: usize| {
             let axes = match self.input(node, 1) {
                 Some(name) => self.constants.get(name)?.whole()?.data.to_vec(),
@@ -311,7 +338,10 @@ impl<'a> Compiler<'a> {
         let middle = self.output(centred)?;
         let users = self.uses.get(middle).filter(|_| !self.kept.contains(middle))?;
         let square = *users.iter().find(|&&node| match self.op(node) {
-            "Pow" => self.input(node, 0) == Some(middle) && self.input(node, 1).and_then(|n| self.number(n)) == Some(2.0),
+            "Pow" => {
+                self.input(node, 0) == Some(middle)
+                    && self.input(node, 1).and_then(|n| self.number(n)) == Some(2.0)
+            }
             "Mul" => self.input(node, 0) == self.input(node, 1),
             _ => false,
         })?;
@@ -321,7 +351,8 @@ impl<'a> Compiler<'a> {
         let (_, epsilon) = self.with_number(sum)?;
         let root = next(sum, "Sqrt")?;
         let share = next(root, "Div")?;
-        if self.input(share, 0) != Some(middle) || !users.iter().all(|&user| user == square || user == share) {
+        if self.input(share, 0) != Some(middle) || !users.iter().all(|&user| user == square || user == share)
+        {
             return None;
         }
         let weighted = next(share, "Mul")?;
@@ -334,7 +365,11 @@ impl<'a> Compiler<'a> {
         let (weight, bias) = (row(weighted)?, row(last)?);
         let nodes = vec![i, centred, square, mean, sum, root, share, weighted, last];
         let same = weight.len() == bias.len();
-        same.then(|| Group { nodes, op: Draft::Ready(Op::Normalize { weight, bias, epsilon }), inputs: vec![x] })
+        same.then(|| Group {
+            nodes,
+            op: Draft::Ready(Op::Normalize { weight, bias, epsilon }),
+            inputs: vec![x],
+        })
     }
 }
 
@@ -352,7 +387,8 @@ struct Builder<'a, 'c> {
 impl<'a, 'c> Builder<'a, 'c> {
     fn new(compiler: &'c Compiler<'a>, inputs: &[&'a str]) -> Option<Self> {
         let isa = Isa::best();
-        let matrices = compiler.constants.values().filter_map(Value::numbers).filter(|view| view.shape.len() == 2);
+        let matrices =
+            compiler.constants.values().filter_map(Value::numbers).filter(|view| view.shape.len() == 2);
         let bytes = |view: &View| Panels::bytes(isa, view.shape[0], view.shape[1]);
         // Room for all, of which what is not used costs nothing.
         let arena = Arena::new(matrices.map(bytes).fold(0, usize::saturating_add)).ok()?;
@@ -430,6 +466,15 @@ impl<'a, 'c> Builder<'a, 'c> {
                 let default = if self.compiler.opset < 13 { 1 } else { -1 };
                 Op::Softmax { axis: whole("axis").unwrap_or(default) }
             }
+            "ReduceMean" => {
+                let axes = match inputs.get(1) {
+                    Some(name) => self.compiler.constants.get(name)?.whole()?.data.to_vec(),
+                    None => list("axes")?,
+                };
+                inputs.truncate(1);
+                let &[axis] = &axes[..] else { return None };
+                Op::Mean { axis, keep: whole("keepdims").unwrap_or(1) != 0 }
+            }
             "MatMul" => Op::Product,
             "LayerNormalization" if node.output.len() == 1 && whole("axis").unwrap_or(-1) == -1 => {
                 let row = |i: usize| {
@@ -476,7 +521,8 @@ impl<'a, 'c> Builder<'a, 'c> {
     }
 
     fn finish(mut self, outputs: &[&str]) -> Option<Plan> {
-        let outputs = outputs.iter().map(|name| self.numbers.get(*name).copied()).collect::<Option<Vec<_>>>()?;
+        let outputs =
+            outputs.iter().map(|name| self.numbers.get(*name).copied()).collect::<Option<Vec<_>>>()?;
         let mut needed: HashSet<usize> = outputs.iter().copied().collect();
         for step in self.steps.iter_mut().rev() {
             let taken = step.inputs.iter().flatten().chain([&step.output]);

@@ -14,11 +14,16 @@ pub(super) enum Shaping {
     Same,
     /// To numbers, to whole numbers, or to 0 and 1.
     Cast(Cast),
-    Concat { axis: i64 },
+    Concat {
+        axis: i64,
+    },
     ConstantOfShape(Value),
     Expand,
     Reshape,
-    Shape { start: i64, end: Option<i64> },
+    Shape {
+        start: i64,
+        end: Option<i64>,
+    },
     /// Starts, ends and axes, where they are not inputs.
     Slice,
     /// The axes, where they are no input.
@@ -58,13 +63,20 @@ impl Shaping {
             }
             Shaping::Shape { start, end } => {
                 let rank = i64::try_from(x.shape().len()).ok()?;
-                let place = |at: i64| usize::try_from((if at < 0 { at + rank } else { at }).clamp(0, rank)).ok();
+                let place =
+                    |at: i64| usize::try_from((if at < 0 { at + rank } else { at }).clamp(0, rank)).ok();
                 let range = place(*start)?..place(end.unwrap_or(rank))?.max(place(*start)?);
-                let data = x.shape().get(range)?.iter().map(|&d| i64::try_from(d).ok()).collect::<Option<Vec<_>>>()?;
+                let data = x
+                    .shape()
+                    .get(range)?
+                    .iter()
+                    .map(|&d| i64::try_from(d).ok())
+                    .collect::<Option<Vec<_>>>()?;
                 Some(Value::Whole(Whole { shape: vec![data.len()], data: Arc::new(data) }))
             }
             Shaping::Slice => {
-                let steps_are_one = value(4).is_none_or(|v| v.whole().is_some_and(|w| w.data.iter().all(|&s| s == 1)));
+                let steps_are_one =
+                    value(4).is_none_or(|v| v.whole().is_some_and(|w| w.data.iter().all(|&s| s == 1)));
                 let axes = match value(3) {
                     Some(axes) => axes.whole()?.data.to_vec(),
                     None => (0..i64::try_from(whole(1)?.len()).ok()?).collect(),
@@ -117,7 +129,7 @@ impl Cast {
 }
 
 /// Which dimension of `rank` an axis is.
-fn place(axis: i64, rank: usize) -> Option<usize> {
+pub(super) fn place(axis: i64, rank: usize) -> Option<usize> {
     let rank = i64::try_from(rank).ok()?;
     let place = if axis < 0 { axis + rank } else { axis };
     usize::try_from(place).ok().filter(|_| place < rank)
@@ -235,13 +247,16 @@ fn slice(x: &Value, starts: &[i64], ends: &[i64], axes: &[i64]) -> Option<Value>
     for ((&start, &end), &axis) in starts.iter().zip(ends).zip(axes) {
         let range = ranges.get_mut(place(axis, x.shape().len())?)?;
         let size = i64::try_from(range.end).ok()?;
-        let at = |at: i64| usize::try_from((if at < 0 { at.saturating_add(size) } else { at }).clamp(0, size)).ok();
+        let at = |at: i64| {
+            usize::try_from((if at < 0 { at.saturating_add(size) } else { at }).clamp(0, size)).ok()
+        };
         *range = at(start)?..at(end)?.max(at(start)?);
     }
     let shape: Vec<usize> = ranges.iter().map(ExactSizeIterator::len).collect();
     match x {
         Value::Numbers(view) => {
-            let start = view.start + ranges.iter().zip(&view.strides).map(|(r, s)| r.start * s).sum::<usize>();
+            let start =
+                view.start + ranges.iter().zip(&view.strides).map(|(r, s)| r.start * s).sum::<usize>();
             Some(Value::Numbers(View { shape, start, ..view.clone() }))
         }
         // A dimension that is cut must be the only one of more than one.
@@ -281,7 +296,8 @@ pub(super) fn gather(x: &Value, places: &Whole, axis: i64, room: &mut Room) -> O
             Some(Value::Numbers(View::new(shape, Arc::new(out))))
         }
         Value::Whole(whole) if whole.shape.len() == 1 => {
-            let data = places.data.iter().map(|i| whole.data.get(at(i)?).copied()).collect::<Option<Vec<_>>>()?;
+            let data =
+                places.data.iter().map(|i| whole.data.get(at(i)?).copied()).collect::<Option<Vec<_>>>()?;
             Some(Value::Whole(Whole { shape: places.shape.clone(), data: Arc::new(data) }))
         }
         _ => None,

@@ -32,6 +32,8 @@ pub(super) enum Op {
     Product,
     /// Layer normalisation of the last dimension.
     Normalize { weight: Vec<f32>, bias: Vec<f32>, epsilon: f32 },
+    /// The mean over one dimension, which stays as one of size one or goes.
+    Mean { axis: i64, keep: bool },
     /// Over the last dimension, which is this one.
     Softmax { axis: i64 },
     /// A function of each number.
@@ -109,6 +111,7 @@ impl Step {
                 }
                 rows(x, room, |row| ops::scaled_softmax(isa, row, 1.0, None))?
             }
+            Op::Mean { axis, keep } => mean(numbers(0)?, *axis, *keep, room)?,
             Op::Each(function) => rows(numbers(0)?, room, |row| function.apply(isa, row))?,
             Op::Pairs(operation) => match (value(0)?, value(1)?) {
                 (Value::Numbers(a), Value::Numbers(b)) => pairs(*operation, a, b, room)?,
@@ -185,14 +188,28 @@ fn dense(
 
 /// `[batch, heads, queries, width]`, `[batch, heads, width, keys]` and `[batch, heads, keys, width]`. What is made lies as
 /// `[batch, queries, heads, width]`, which is what comes next.
+/// Without heads where there are none.
 fn attend(isa: Isa, [q, k, v]: [&View; 3], mask: Option<&View>, scale: f32, room: &mut Room) -> Option<View> {
-    let ([batch, heads, queries, width], [_, _, _, keys], [.., wide]) =
-        (<[usize; 4]>::try_from(&q.shape[..]).ok()?, <[usize; 4]>::try_from(&k.shape[..]).ok()?, &v.shape[..])
-    else {
+    if q.shape.len() == 3 && mask.is_none() {
+        let [q, k, v] = [q, k, v].map(View::with_heads);
+        let mut out = attend(isa, [&q, &k, &v], None, scale, room)?;
+        out.shape.remove(1);
+        out.strides.remove(1);
+        return Some(out);
+    }
+    let ([batch, heads, queries, width], [_, _, _, keys], [.., wide]) = (
+        <[usize; 4]>::try_from(&q.shape[..]).ok()?,
+        <[usize; 4]>::try_from(&k.shape[..]).ok()?,
+        &v.shape[..],
+    ) else {
         return None;
     };
     let wide = *wide;
-    if k.shape != [batch, heads, width, keys] || v.shape != [batch, heads, keys, wide] || q.len() == 0 || keys == 0 {
+    if k.shape != [batch, heads, width, keys]
+        || v.shape != [batch, heads, keys, wide]
+        || q.len() == 0
+        || keys == 0
+    {
         return None;
     }
     let q = if q.strides[3] == 1 { q.clone() } else { q.clone().packed(room) };
@@ -234,9 +251,37 @@ fn attend(isa: Isa, [q, k, v]: [&View; 3], mask: Option<&View>, scale: f32, room
     Some(View { shape: vec![batch, heads, queries, wide], strides, start: 0, data: Arc::new(out) })
 }
 
+/// The mean over a dimension, summed from its first to its last.
+fn mean(x: &View, axis: i64, keep: bool, room: &mut Room) -> Option<View> {
+    let axis = shaping::place(axis, x.shape.len())?;
+    let x = x.clone().packed(room);
+    let (all, size) = (x.slice()?, x.shape[axis]);
+    let inner = count(&x.shape[axis + 1..])?;
+    let mut shape = x.shape.clone();
+    shape[axis] = 1;
+    let made = count(&shape)?;
+    if size == 0 || inner == 0 {
+        return None;
+    }
+    let mut out = room.take(made);
+    for (sums, rows) in out[..made].chunks_exact_mut(inner).zip(all.chunks_exact(size * inner)) {
+        sums.fill(0.0);
+        for row in rows.chunks_exact(inner) {
+            sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+        }
+        sums.iter_mut().for_each(|sum| *sum /= size as f32);
+    }
+    if !keep {
+        shape.remove(axis);
+    }
+    room.give(x.data);
+    Some(View::new(shape, Arc::new(out)))
+}
+
 /// A product of matrices, one for each place of the outer dimensions.
 fn multiply(isa: Isa, a: &View, b: &View, room: &mut Room) -> Option<View> {
-    let (&[ref outer_a @ .., count, depth], &[ref outer_b @ .., rows, cols]) = (&a.shape[..], &b.shape[..]) else {
+    let (&[ref outer_a @ .., count, depth], &[ref outer_b @ .., rows, cols]) = (&a.shape[..], &b.shape[..])
+    else {
         return None;
     };
     if rows != depth {
@@ -257,7 +302,14 @@ fn multiply(isa: Isa, a: &View, b: &View, room: &mut Room) -> Option<View> {
     walk(&places, [&a_strides[..dims], &b_strides[..dims]], |[at_a, at_b]| {
         let result = results.next().unwrap_or_default();
         panels.fill(&b.rest()[at_b..], [b_strides[dims], b_strides[dims + 1]]);
-        product(Rows { data: &a.rest()[at_a..], stride: a_strides[dims] }, count, &panels, None, result, cols);
+        product(
+            Rows { data: &a.rest()[at_a..], stride: a_strides[dims] },
+            count,
+            &panels,
+            None,
+            result,
+            cols,
+        );
     });
     room.panels[0] = Some(panels);
     Some(View::new(made, Arc::new(out)))

@@ -71,6 +71,14 @@ impl View {
         View { strides: dense_strides(&shape), shape, start: 0, data }
     }
 
+    /// With one head, as attention has it.
+    pub(super) fn with_heads(&self) -> View {
+        let mut view = self.clone();
+        view.shape.insert(1.min(view.shape.len()), 1);
+        view.strides.insert(1.min(view.strides.len()), 0);
+        view
+    }
+
     /// How many numbers it has.
     pub(super) fn len(&self) -> usize {
         self.shape.iter().product()
@@ -105,7 +113,9 @@ impl View {
             let cells = rows.next().unwrap_or_default();
             match step {
                 1 => cells.copy_from_slice(&from[at..at + length]),
-                _ => cells.iter_mut().zip(from[at..].iter().step_by(step.max(1))).for_each(|(to, x)| *to = *x),
+                _ => {
+                    cells.iter_mut().zip(from[at..].iter().step_by(step.max(1))).for_each(|(to, x)| *to = *x)
+                }
             }
         });
         View::new(self.shape.clone(), Arc::new(out))
