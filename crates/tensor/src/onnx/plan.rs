@@ -1,4 +1,4 @@
-//! [`Plan`]: networks of tokens, transformers above all, computed right here.
+//! [`Plan`]: transformers and convolutional networks, computed right here.
 //!
 //! The general runtime computes one operator after another, each into memory of its own. Here a matrix that is constant is
 //! laid out once, a product and the function after it are one step, attention is computed head by head without turning
@@ -6,6 +6,7 @@
 //! same bits in any batch. What a plan cannot do, at the load or in a run, is left to the general runtime.
 
 mod compile;
+mod picture;
 mod shaping;
 mod step;
 #[cfg(test)]

@@ -3,13 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
-use kernels::{Arena, Isa, Panels};
+use kernels::{Arena, Depthwise, Isa, Panels};
 use rten_onnx::onnx::{AttributeProto, DataType as Element, GraphProto, ModelProto, NodeProto, TensorProto};
 
 use super::Plan;
+use super::picture::{Convolution, Weights, Window};
 use super::shaping::{Cast, Shaping};
 use super::step::{Function, Op, Operation, Step};
-use super::view::{Value, View, Whole};
+use super::view::{Room, Value, View, Whole};
 
 impl Plan {
     /// The network as a plan over `inputs`, if it is one of those that gain by it. `external` are the files that weights
@@ -31,6 +32,17 @@ impl Plan {
         for node in &graph.node {
             if let (Some("Constant"), [output]) = (node.op_type.as_deref(), &node.output[..]) {
                 constants.insert(output, of_attribute(node, external)?);
+            }
+        }
+        // Old exporters give a constant its shape in the graph.
+        for node in graph.node.iter().filter(|node| node.op_type.as_deref() == Some("Reshape")) {
+            let inputs: Vec<Option<&Value>> =
+                node.input.iter().map(|name| constants.get(name.as_str())).collect();
+            if inputs.iter().all(Option::is_some)
+                && let ([output], Some(value)) =
+                    (&node.output[..], Shaping::Reshape.run(&inputs, &mut Room::default()))
+            {
+                constants.insert(output, value);
             }
         }
         let mut sources = HashMap::new();
@@ -78,19 +90,34 @@ struct Group<'a> {
 /// An operation whose weights are not laid out yet.
 enum Draft {
     Ready(Op),
-    Dense { matrix: String, turned: bool, bias: Option<Vec<f32>>, function: Option<Function> },
+    Dense {
+        matrix: String,
+        turned: bool,
+        bias: Option<Vec<f32>>,
+        function: Option<Function>,
+    },
+    Convolution {
+        shape: [usize; 4],
+        kernel: Vec<f32>,
+        bias: Vec<f32>,
+        window: Window,
+        each: bool,
+        function: Option<Function>,
+    },
 }
 
 impl<'a> Compiler<'a> {
     fn compile(&self, inputs: &[&'a str], outputs: &[&'a str]) -> Option<Plan> {
         let mut groups: HashMap<usize, Group<'a>> = HashMap::new();
         let mut taken: HashSet<usize> = HashSet::new();
-        let mut attends = false;
+        let (mut attends, mut convolves) = (false, false);
         for i in 0..self.graph.node.len() {
             let group = match self.op(i) {
                 "MatMul" => self.attention(i).inspect(|_| attends = true).or_else(|| self.dense(i)),
                 "Gemm" => self.dense(i),
                 "ReduceMean" => self.normalisation(i),
+                "Conv" => self.convolution(i).inspect(|_| convolves = true),
+                "Add" => self.hard_swish_alone(i),
                 _ => self.gelu_alone(i),
             };
             let Some(group) = group else { continue };
@@ -99,14 +126,17 @@ impl<'a> Compiler<'a> {
                 groups.insert(*group.nodes.last()?, group);
             }
         }
-        if !attends {
+        // Functions that the general runtime computes faster, in networks that may be made of little else.
+        let slow = |name: &str| self.graph.node.iter().any(|node| node.op_type.as_deref() == Some(name));
+        if !attends && !(convolves && !["Exp", "Sigmoid", "Tanh"].into_iter().any(slow)) {
             return None;
         }
         let mut builder = Builder::new(self, inputs)?;
         for (i, node) in self.graph.node.iter().enumerate() {
             match groups.remove(&i) {
                 Some(group) => builder.add_group(group, node.output.first()?)?,
-                None if taken.contains(&i) || self.op(i) == "Constant" => {}
+                None if taken.contains(&i)
+                    || self.output(i).is_some_and(|name| self.constants.contains_key(name)) => {}
                 None => builder.add_node(node)?,
             }
         }
@@ -317,6 +347,114 @@ impl<'a> Compiler<'a> {
         users.iter().all(|user| nodes.contains(user)).then_some(nodes)
     }
 
+    /// A convolution with constant weights, what is added to each of its channels, and a function after that.
+    fn convolution(&self, i: usize) -> Option<Group<'a>> {
+        let (x, node) = (self.input(i, 0)?, self.node(i)?);
+        let weights = self.numbers(self.input(i, 1)?)?;
+        let shape @ [filters, channels, high, wide] = <[usize; 4]>::try_from(&weights.shape[..]).ok()?;
+        let groups = usize::try_from(whole_attribute(node, "group").unwrap_or(1)).ok()?;
+        let each = groups == filters && channels == 1 && filters.is_multiple_of(8);
+        let window = window(node, Some([high, wide]))?;
+        if !(groups == 1 || each) || weights.len() == 0 {
+            return None;
+        }
+        let mut kernel = weights.slice()?.to_vec();
+        let of_channels = |name: &str| {
+            let view = self.numbers(name).filter(|view| view.len() == filters)?;
+            Some(view.slice()?.to_vec())
+        };
+        let mut bias = match self.input(i, 2) {
+            Some(name) => of_channels(name)?,
+            None => vec![0.0; filters],
+        };
+        let (mut nodes, mut made) = (vec![i], self.output(i)?);
+        if let Some(add) = self.only_use(made).filter(|&node| self.op(node) == "Add") {
+            let other = [0, 1].into_iter().filter_map(|i| self.input(add, i)).find(|&name| name != made)?;
+            let by_channel = |name: &str| {
+                matches!(self.numbers(name)?.shape[..], [1, n, 1, 1] | [n, 1, 1] if n == filters)
+                    .then_some(())
+            };
+            if let (Some(()), Some(more)) = (by_channel(other), of_channels(other)) {
+                bias.iter_mut().zip(more).for_each(|(b, more)| *b += more);
+                nodes.push(add);
+                made = self.output(add)?;
+            }
+        }
+        if let Some(norm) = self.only_use(made).filter(|&node| self.op(node) == "BatchNormalization") {
+            let part = |i: usize| of_channels(self.input(norm, i)?);
+            let (scale, plus, mean, variance) = (part(1)?, part(2)?, part(3)?, part(4)?);
+            let epsilon = attribute(self.node(norm)?, "epsilon").map_or(Some(1e-5), |a| a.f)?;
+            let of_filter = weights.len() / filters;
+            for filter in 0..filters {
+                let factor = scale[filter] / (variance[filter] + epsilon).sqrt();
+                kernel[filter * of_filter..][..of_filter].iter_mut().for_each(|w| *w *= factor);
+                bias[filter] = (bias[filter] - mean[filter]) * factor + plus[filter];
+            }
+            nodes.push(norm);
+            made = self.output(norm)?;
+        }
+        let mut function =
+            self.hard_swish(made).inspect(|swish| nodes.extend(swish)).map(|_| Function::HardSwish);
+        if function.is_none()
+            && let Some(next) = self.only_use(made)
+        {
+            function = self.function(next);
+            nodes.extend(function.map(|_| next));
+        }
+        let op = Draft::Convolution { shape, kernel, bias, window, each, function };
+        Some(Group { nodes, op, inputs: vec![x] })
+    }
+
+    /// The function of each number that a node is, of those that convolutions end in.
+    fn function(&self, node: usize) -> Option<Function> {
+        let constant = |i: usize, default: f32| match self.input(node, i) {
+            Some(name) => self.number(name),
+            None => Some(default),
+        };
+        let attribute =
+            |name: &str, default: f32| attribute(self.node(node)?, name).map_or(Some(default), |a| a.f);
+        match self.op(node) {
+            "Relu" => Some(Function::Relu),
+            "Clip" if self.opset >= 11 => {
+                Some(Function::Clip(constant(1, f32::NEG_INFINITY)?, constant(2, f32::INFINITY)?))
+            }
+            "HardSigmoid" => Some(Function::HardSigmoid(attribute("alpha", 0.2)?, attribute("beta", 0.5)?)),
+            "HardSwish" => Some(Function::HardSwish),
+            _ => None,
+        }
+    }
+
+    /// `x * clip(x + 3, 0, 6) / 6` after something else than a convolution, if node `i` is its sum.
+    fn hard_swish_alone(&self, i: usize) -> Option<Group<'a>> {
+        let (x, _) = self.with_number(i)?;
+        let nodes = self.hard_swish(x).filter(|nodes| nodes.contains(&i))?;
+        Some(Group { nodes, op: Draft::Ready(Op::Each(Function::HardSwish)), inputs: vec![x] })
+    }
+
+    /// The nodes that make `x * clip(x + 3, 0, 6) / 6` of `x`, the last one last, if nobody else takes it.
+    fn hard_swish(&self, x: &str) -> Option<Vec<usize>> {
+        let users = self.uses.get(x).filter(|_| !self.kept.contains(x))?;
+        let sum = *users
+            .iter()
+            .find(|&&node| self.op(node) == "Add" && self.with_number(node) == Some((x, 3.0)))?;
+        let next =
+            |node: usize, op: &str| self.only_use(self.output(node)?).filter(|&node| self.op(node) == op);
+        let clip = next(sum, "Clip").filter(|&node| self.function(node) == Some(Function::Clip(0.0, 6.0)))?;
+        let product = next(clip, "Mul")?;
+        let clipped = self.output(clip)?;
+        [0, 1]
+            .into_iter()
+            .filter_map(|i| self.input(product, i))
+            .find(|&name| name != clipped)
+            .filter(|&name| name == x)?;
+        let last = next(product, "Div").filter(|&node| {
+            self.input(node, 0) == self.output(product)
+                && self.with_number(node).is_some_and(|(_, six)| six == 6.0)
+        })?;
+        let nodes = vec![sum, clip, product, last];
+        users.iter().all(|user| nodes.contains(user)).then_some(nodes)
+    }
+
     /// Layer normalisation written out, if node `i` is its first mean.
     fn normalisation(&self, i: usize) -> Option<Group<'a>> {
         let x = self.input(i, 0)?;
@@ -436,6 +574,26 @@ impl<'a, 'c> Builder<'a, 'c> {
                 weights.fill(data, if turned { [1, rows] } else { [cols, 1] });
                 Op::Dense { weights, bias, function }
             }
+            Draft::Convolution { shape: [filters, channels, ..], kernel, bias, window, each, function } => {
+                let places = window.size[0] * window.size[1];
+                let weights = if each {
+                    let at = |i: usize| kernel.get(i % filters * places + i / filters).copied();
+                    let weights = (0..places * filters).map(at).collect::<Option<Vec<_>>>()?;
+                    let Window { size: window, strides, before, .. } = window;
+                    Weights::Each(Depthwise { channels: filters, window, strides, before, weights, bias })
+                } else {
+                    // By place, then by channel.
+                    let depth = places * channels;
+                    let at = |i: usize| {
+                        kernel.get(i / depth * depth + i % channels * places + i % depth / channels).copied()
+                    };
+                    let rows = (0..filters * depth).map(at).collect::<Option<Vec<_>>>()?;
+                    let mut panels = Panels::new(self.isa, depth, filters, &self.arena).ok()?;
+                    panels.fill(&rows, [1, depth]);
+                    Weights::All { channels, panels, bias }
+                };
+                Op::Convolution(Box::new(Convolution { window, weights, function }))
+            }
         };
         self.add(op, &group.inputs, output)
     }
@@ -454,11 +612,19 @@ impl<'a, 'c> Builder<'a, 'c> {
             "Mul" => Op::Pairs(Operation::Multiply),
             "Div" => Op::Pairs(Operation::Divide),
             "Exp" => Op::Each(Function::Exp),
+            "Clip" | "HardSigmoid" | "HardSwish" | "Relu" => {
+                let function =
+                    self.compiler.function(*self.compiler.sources.get(node.output.first()?.as_str())?)?;
+                inputs.truncate(1);
+                Op::Each(function)
+            }
+            "GlobalAveragePool" => Op::Pixels,
+            "MaxPool" if whole("ceil_mode").unwrap_or(0) == 0 => Op::Greatest(window(node, None)?),
+            "Flatten" if whole("axis").unwrap_or(1) == 1 => Op::Shaping(Shaping::Flatten),
             "Gelu" if attribute(node, "approximate").is_none_or(|a| a.s.as_deref() == Some("none")) => {
                 Op::Each(Function::Gelu)
             }
             "Neg" => Op::Each(Function::Neg),
-            "Relu" => Op::Each(Function::Relu),
             "Sigmoid" => Op::Each(Function::Sigmoid),
             "Sqrt" => Op::Each(Function::Sqrt),
             "Tanh" => Op::Each(Function::Tanh),
@@ -539,6 +705,35 @@ impl<'a, 'c> Builder<'a, 'c> {
     }
 }
 
+/// The window of a convolution or pool over pictures, if it is one that steps know.
+fn window(node: &NodeProto, of_weights: Option<[usize; 2]>) -> Option<Window> {
+    let list = |name: &str| match attribute(node, name) {
+        Some(held) => held.ints.iter().map(|&n| usize::try_from(n).ok()).collect::<Option<Vec<_>>>(),
+        None => Some(vec![]),
+    };
+    let pair = |name: &str| match list(name)?[..] {
+        [] => Some([1, 1]),
+        [a, b] => Some([a, b]),
+        _ => None,
+    };
+    let automatic = attribute(node, "auto_pad").is_some_and(|a| !matches!(a.s.as_deref(), Some("NOTSET")));
+    let size = match of_weights {
+        Some(size) => size,
+        None => attribute(node, "kernel_shape").and_then(|_| pair("kernel_shape"))?,
+    };
+    let pads = match list("pads")?[..] {
+        [] => [0; 4],
+        [top, left, bottom, right] => [top, left, bottom, right],
+        _ => return None,
+    };
+    let strides = pair("strides")?;
+    let plain = !automatic && pair("dilations")? == [1, 1] && !strides.contains(&0) && !size.contains(&0);
+    // A window that lies beyond the picture altogether is for the general runtime.
+    let near = pads[0] < size[0] && pads[2] < size[0] && pads[1] < size[1] && pads[3] < size[1];
+    let [top, left, bottom, right] = pads;
+    (plain && near).then_some(Window { size, strides, before: [top, left], after: [bottom, right] })
+}
+
 fn attribute<'n>(node: &'n NodeProto, name: &str) -> Option<&'n AttributeProto> {
     node.attribute.iter().find(|a| a.name.as_deref() == Some(name))
 }
@@ -572,7 +767,7 @@ fn constant(tensor: &TensorProto, external: &[(String, Vec<u8>)]) -> Option<Valu
         None if tensor.external_data.is_empty() => None,
         None => Some(outside(tensor, external)?),
     };
-    let value = match tensor.data_type? {
+    match tensor.data_type? {
         Element::FLOAT => {
             let data: Vec<f32> = match bytes {
                 Some(bytes) => bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
@@ -596,8 +791,7 @@ fn constant(tensor: &TensorProto, external: &[(String, Vec<u8>)]) -> Option<Valu
             (data.len() == size).then(|| Value::Whole(Whole { shape, data: Arc::new(data) }))
         }
         _ => None,
-    };
-    value
+    }
 }
 
 /// The bytes of a tensor that lie in another file.

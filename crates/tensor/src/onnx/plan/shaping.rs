@@ -19,6 +19,8 @@ pub(super) enum Shaping {
     },
     ConstantOfShape(Value),
     Expand,
+    /// All dimensions but the first in one.
+    Flatten,
     Reshape,
     Shape {
         start: i64,
@@ -56,6 +58,11 @@ impl Shaping {
             Shaping::Expand => {
                 let shape = broadcast(x.shape(), &sizes(whole(1)?)?)?;
                 expand(x, &shape)
+            }
+            Shaping::Flatten => {
+                let rows = x.shape().first().copied()?;
+                let shape = vec![rows, count(x.shape().get(1..)?)?];
+                with_shape(x, shape, room)
             }
             Shaping::Reshape => {
                 let shape = reshaped(x.shape(), whole(1)?)?;

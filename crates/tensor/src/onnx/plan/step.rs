@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use kernels::{Isa, Panels, Rows, ops, product};
 
+use super::picture::{self, Convolution, Window};
 use super::shaping::{self, Shaping};
-use super::view::{Room, Value, View, Whole, count, walk};
+use super::view::{Room, Value, View, Whole, count, dense_strides, walk};
 
 /// Rows of scores that are computed together: they stay in the cache until they are multiplied with values.
 const SCORE_ROWS: usize = 96;
@@ -28,6 +29,12 @@ pub(super) enum Op {
     Dense { weights: Panels, bias: Option<Vec<f32>>, function: Option<Function> },
     /// Softmax of scaled products of queries and keys, which a mask may be added to; the values' mean by these.
     Attention { scale: f32 },
+    /// A convolution over pictures.
+    Convolution(Box<Convolution>),
+    /// The greatest number in a window.
+    Greatest(Window),
+    /// The mean of each channel of a picture.
+    Pixels,
     /// A product of two values.
     Product,
     /// Layer normalisation of the last dimension.
@@ -49,8 +56,14 @@ pub(super) enum Op {
 /// A function of one number.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Function {
+    /// Within these.
+    Clip(f32, f32),
     Exp,
     Gelu,
+    /// `x * factor + plus` within 0 and 1.
+    HardSigmoid(f32, f32),
+    /// `x * (x + 3 within 0 and 6) / 6`.
+    HardSwish,
     Neg,
     Relu,
     Sigmoid,
@@ -95,6 +108,9 @@ impl Step {
                 };
                 attend(isa, [numbers(0)?, numbers(1)?, numbers(2)?], mask, *scale, room)?
             }
+            Op::Convolution(convolution) => convolution.run(isa, numbers(0)?, room)?,
+            Op::Greatest(window) => picture::greatest(window, numbers(0)?, room)?,
+            Op::Pixels => picture::mean(numbers(0)?, room)?,
             Op::Product => multiply(isa, numbers(0)?, numbers(1)?, room)?,
             Op::Normalize { weight, bias, epsilon } => {
                 let x = numbers(0)?;
@@ -112,7 +128,7 @@ impl Step {
                 rows(x, room, |row| ops::scaled_softmax(isa, row, 1.0, None))?
             }
             Op::Mean { axis, keep } => mean(numbers(0)?, *axis, *keep, room)?,
-            Op::Each(function) => rows(numbers(0)?, room, |row| function.apply(isa, row))?,
+            Op::Each(function) => each(isa, *function, numbers(0)?, room)?,
             Op::Pairs(operation) => match (value(0)?, value(1)?) {
                 (Value::Numbers(a), Value::Numbers(b)) => pairs(*operation, a, b, room)?,
                 (Value::Whole(a), Value::Whole(b)) => return whole_pairs(*operation, a, b).map(Value::Whole),
@@ -130,18 +146,40 @@ impl Step {
 }
 
 impl Function {
-    fn apply(self, isa: Isa, values: &mut [f32]) {
+    pub(super) fn apply(self, isa: Isa, values: &mut [f32]) {
+        // NaN stays NaN; `max` would make it a number.
+        let within = |x: f32, low: f32, high: f32| {
+            let x = if x < low { low } else { x };
+            if x > high { high } else { x }
+        };
         match self {
+            Function::Clip(low, high) => values.iter_mut().for_each(|v| *v = within(*v, low, high)),
+            Function::HardSigmoid(factor, plus) => {
+                values.iter_mut().for_each(|v| *v = within(*v * factor + plus, 0.0, 1.0));
+            }
+            Function::HardSwish => values.iter_mut().for_each(|v| *v = *v * within(*v + 3.0, 0.0, 6.0) / 6.0),
             Function::Exp => values.iter_mut().for_each(|v| *v = v.exp()),
             Function::Gelu => ops::gelu(isa, values),
             Function::Neg => values.iter_mut().for_each(|v| *v = -*v),
-            // NaN stays NaN; `max` would make it 0.
             Function::Relu => values.iter_mut().for_each(|v| *v = if *v < 0.0 { 0.0 } else { *v }),
             Function::Sigmoid => values.iter_mut().for_each(|v| *v = 1.0 / (1.0 + (-*v).exp())),
             Function::Sqrt => values.iter_mut().for_each(|v| *v = v.sqrt()),
             Function::Tanh => values.iter_mut().for_each(|v| *v = v.tanh()),
         }
     }
+}
+
+/// A function of each number of `x`, in the order in which they lie.
+fn each(isa: Isa, function: Function, x: &View, room: &mut Room) -> Option<View> {
+    let x = if x.solid().is_some() { x.clone() } else { x.clone().packed(room) };
+    let from = x.solid()?;
+    let mut out = room.take(from.len());
+    let result = &mut out[..from.len()];
+    result.copy_from_slice(from);
+    function.apply(isa, result);
+    let (shape, strides) = (x.shape.clone(), x.strides.clone());
+    room.give(x.data);
+    Some(View { shape, strides, start: 0, data: Arc::new(out) })
 }
 
 /// A copy of `x`, each run of its last dimension changed by `change`.
@@ -354,17 +392,28 @@ fn zip(a: &View, b: &View, room: &mut Room, each: impl Fn(f32, f32) -> f32) -> O
     let size = count(&shape)?;
     let mut out = room.take(size);
     let result = &mut out[..size];
-    if let (Some(a_all), Some(b_all), true) = (a.slice(), b.slice(), a.shape == b.shape) {
+    let alike = a.shape == b.shape && a.strides == b.strides;
+    if let (Some(a_all), Some(b_all), true) = (a.solid(), b.solid(), alike) {
         result.iter_mut().zip(a_all).zip(b_all).for_each(|((to, a), b)| *to = each(*a, *b));
-        return Some(View::new(shape, Arc::new(out)));
+        return Some(View { shape, strides: a.strides.clone(), start: 0, data: Arc::new(out) });
     }
-    let length = shape.last().copied().unwrap_or(1);
     let (a_strides, b_strides) = (a.stretched(&shape)?, b.stretched(&shape)?);
+    // The dimensions from the widest step of the greater one to its least: the result lies as that does.
+    let greater = if a.len() >= b.len() { &a_strides } else { &b_strides };
+    let mut order: Vec<usize> = (0..shape.len()).collect();
+    order.sort_by_key(|&dim| std::cmp::Reverse(greater[dim]));
+    let ordered = |of: &[usize]| order.iter().map(|&dim| of[dim]).collect::<Vec<_>>();
+    let (made, a_strides, b_strides) = (ordered(&shape), ordered(&a_strides), ordered(&b_strides));
+    let mut strides = vec![0; shape.len()];
+    for (&dim, stride) in order.iter().zip(dense_strides(&made)) {
+        strides[dim] = stride;
+    }
+    let length = made.last().copied().unwrap_or(1);
     let step = |strides: &[usize]| strides.last().copied().unwrap_or(0);
     let steps = (step(&a_strides), step(&b_strides));
     let (a, b) = (a.rest(), b.rest());
     let mut rows = result.chunks_exact_mut(length.max(1));
-    walk(&shape, [&a_strides, &b_strides], |[at_a, at_b]| {
+    walk(&made, [&a_strides, &b_strides], |[at_a, at_b]| {
         let row = rows.next().unwrap_or_default();
         let (a, b) = (&a[at_a..], &b[at_b..]);
         match steps {
@@ -374,7 +423,7 @@ fn zip(a: &View, b: &View, room: &mut Room, each: impl Fn(f32, f32) -> f32) -> O
             (s, t) => row.iter_mut().enumerate().for_each(|(i, to)| *to = each(a[i * s], b[i * t])),
         }
     });
-    Some(View::new(shape, Arc::new(out)))
+    Some(View { shape, strides, start: 0, data: Arc::new(out) })
 }
 
 /// Of one number and several, or of as many.

@@ -204,6 +204,10 @@ impl Encoder {
             port("hidden", Element::FLOAT, &[None, None, Some(WIDTH)]),
             port("pooled", Element::FLOAT, &[None, Some(WIDTH)]),
         ];
+        self.write()
+    }
+
+    fn write(self) -> Vec<u8> {
         let opset = OperatorSetIdProto { domain: None, version: Some(17) };
         let model = ModelProto {
             ir_version: Some(8),
@@ -212,6 +216,79 @@ impl Encoder {
             ..ModelProto::default()
         };
         model.write_buf().unwrap()
+    }
+}
+
+/// A small convolutional network with all that its kind has: the product of channels with what is made of their means,
+/// each channel by itself, a way around, and a classifier.
+fn pictures() -> Vec<u8> {
+    let mut graph = Encoder::new(false);
+    let swish = |graph: &mut Encoder, x: &str| {
+        let [three, zero, six] = [3.0, 0.0, 6.0].map(|c| graph.constant(&[], vec![c]));
+        let sum = graph.op("Add", &[x, &three]);
+        let clip = graph.op("Clip", &[&sum, &zero, &six]);
+        let product = graph.op("Mul", &[x, &clip]);
+        graph.op("Div", &[&product, &six])
+    };
+    let conv = |graph: &mut Encoder, x: &str, dims: [i64; 4], stride: i64, groups: i64| {
+        let weights = graph.weight(&dims);
+        let pads = vec![dims[2] / 2, dims[3] / 2, dims[2] / 2, dims[3] / 2];
+        let attributes = vec![ints("strides", vec![stride, 1]), ints("pads", pads), int("group", groups)];
+        let made = graph.op_with("Conv", &[x, &weights], attributes);
+        let bias = graph.weight(&[1, dims[0], 1, 1]);
+        graph.op("Add", &[&made, &bias])
+    };
+    let normed = |graph: &mut Encoder, x: &str, channels: i64| {
+        let [scale, plus, mean] = [(); 3].map(|()| graph.weight(&[channels]));
+        let variance = graph.constant(&[channels], (0..channels).map(|i| 0.5 + i as f32).collect());
+        graph.op("BatchNormalization", &[x, &scale, &plus, &mean, &variance])
+    };
+    let first = conv(&mut graph, "x", [16, 3, 3, 3], 2, 1);
+    let first = normed(&mut graph, &first, 16);
+    let first = swish(&mut graph, &first);
+    let each = conv(&mut graph, &first, [16, 1, 5, 5], 1, 16);
+    let each = normed(&mut graph, &each, 16);
+    let each = graph.op("Relu", &[&each]);
+    let mean = graph.op("GlobalAveragePool", &[&each]);
+    let low = conv(&mut graph, &mean, [4, 16, 1, 1], 1, 1);
+    let low = graph.op("Relu", &[&low]);
+    let gate = conv(&mut graph, &low, [16, 4, 1, 1], 1, 1);
+    let gate = graph.op_with("HardSigmoid", &[&gate], vec![float("alpha", 0.25)]);
+    let gated = graph.op("Mul", &[&each, &gate]);
+    let last = conv(&mut graph, &gated, [16, 16, 1, 1], 1, 1);
+    let sum = graph.op("Add", &[&first, &last]);
+    let attributes =
+        vec![ints("kernel_shape", vec![2, 2]), ints("strides", vec![2, 2]), ints("pads", vec![1, 0, 0, 0])];
+    let pooled = graph.op_with("MaxPool", &[&sum], attributes);
+    let pooled = swish(&mut graph, &pooled);
+    let flat = graph.op("Flatten", &[&pooled]);
+    let (matrix, bias) = (graph.weight(&[16 * 3 * 4, 5]), graph.weight(&[5]));
+    let scores = graph.op("Gemm", &[&flat, &matrix, &bias]);
+    graph.op_with("Softmax", &[&scores], vec![int("axis", -1)]);
+    graph.graph.node.last_mut().unwrap().output = vec!["hidden".to_owned()];
+    graph.graph.input = vec![port("x", Element::FLOAT, &[None, Some(3), Some(9), Some(8)])];
+    graph.graph.output = vec![port("hidden", Element::FLOAT, &[None, Some(5)])];
+    graph.write()
+}
+
+#[test]
+fn a_convolutional_network_is_a_plan_and_each_picture_by_itself() {
+    let mut network = network(pictures());
+    let picture = |rows: usize, data: &[f32]| {
+        let tensor = Tensor::new(vec![rows, 3, 9, 8], Data::F32(data.to_vec())).unwrap();
+        vec![("x".to_owned(), tensor)]
+    };
+    let plan = network.plan.take().unwrap();
+    let data = random(5 * 216, 3);
+    let inputs = picture(5, &data);
+    let want = network.run(&inputs).unwrap();
+    let found = plan.run(&[&inputs[0].1]).unwrap();
+    for (f, w) in found[0].as_f32().unwrap().iter().zip(numbers(&want, 0)) {
+        assert!((f - w).abs() < 1e-5, "{f} instead of {w}");
+    }
+    for (i, data) in data.chunks(216).enumerate() {
+        let alone = plan.run(&[&picture(1, data)[0].1]).unwrap();
+        assert_eq!(alone[0].as_f32().unwrap(), &found[0].as_f32().unwrap()[5 * i..][..5], "picture {i}");
     }
 }
 
@@ -325,7 +402,7 @@ fn what_a_plan_cannot_do_is_the_general_runtimes_to_say() {
     assert!(model.run(&texts(1, 300)).is_err());
     assert!(model.run(&texts(1, 3)).is_ok());
     let mut other = Encoder::new(false);
-    other.op("HardSigmoid", &["mask_number"]);
+    other.op("Sin", &["mask_number"]);
     other.graph.node.insert(
         0,
         NodeProto {

@@ -95,6 +95,20 @@ impl View {
         if dense { self.data.get(self.start..self.start + self.len()) } else { None }
     }
 
+    /// All numbers in the order in which they lie, if there is nothing between them.
+    pub(super) fn solid(&self) -> Option<&[f32]> {
+        let mut dims: Vec<_> = self.shape.iter().zip(&self.strides).filter(|(d, _)| **d != 1).collect();
+        dims.sort_by_key(|(_, stride)| **stride);
+        let mut next = 1;
+        for (&d, &stride) in dims {
+            if stride != next {
+                return None;
+            }
+            next *= d;
+        }
+        self.data.get(self.start..self.start + self.len())
+    }
+
     /// The numbers from the first on, in whatever order they lie.
     pub(super) fn rest(&self) -> &[f32] {
         self.data.get(self.start..).unwrap_or_default()
