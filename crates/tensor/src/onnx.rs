@@ -214,7 +214,7 @@ impl OnnxModel {
     /// Whether rows together take as long as each by itself.
     pub fn runs_apart(&self) -> bool {
         match &self.0 {
-            Engine::Network(network) => network.is_plan(),
+            Engine::Network(network) => network.runs_apart(),
             Engine::Foreign(_) => true,
             Engine::Evaluator { .. } => false,
         }

@@ -108,9 +108,9 @@ impl Network {
         })
     }
 
-    /// Whether it is computed here as a plan, which gains nothing by company.
-    pub(super) fn is_plan(&self) -> bool {
-        self.plan.is_some()
+    /// Whether rows together take as long as each by itself.
+    pub(super) fn runs_apart(&self) -> bool {
+        self.plan.as_ref().is_some_and(Plan::runs_apart)
     }
 
     /// Whether it is a chain of simple steps, which is computed here and in little time.
@@ -295,10 +295,8 @@ fn plan(bytes: &[u8], external: &[(String, Vec<u8>)], ports: &Ports) -> Option<P
     let outputs: Vec<&str> = ports.outputs.iter().map(|port| port.spec.name.as_str()).collect();
     let plan =
         catch_unwind(AssertUnwindSafe(|| Plan::of(bytes, external, &inputs, &outputs))).ok().flatten()?;
-    // Some things show in a run only.
     let blank = contest::blank(ports.inputs.iter().map(|port| &port.spec), 1).ok()?;
-    plan.run(&blank.iter().map(|(_, tensor)| tensor).collect::<Vec<_>>())?;
-    Some(plan)
+    plan.tried(&blank.iter().map(|(_, tensor)| tensor).collect::<Vec<_>>())
 }
 
 fn twice(data: &Data) -> Data {

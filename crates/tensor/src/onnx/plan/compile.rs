@@ -127,8 +127,8 @@ impl<'a> Compiler<'a> {
             }
         }
         // Functions that the general runtime computes faster, in networks that may be made of little else.
-        let slow = |name: &str| self.graph.node.iter().any(|node| node.op_type.as_deref() == Some(name));
-        if !attends && !(convolves && !["Exp", "Sigmoid", "Tanh"].into_iter().any(slow)) {
+        let slow = (0..self.graph.node.len()).any(|i| matches!(self.op(i), "Exp" | "Sigmoid" | "Tanh"));
+        if !attends && (slow || !convolves) {
             return None;
         }
         let mut builder = Builder::new(self, inputs)?;
@@ -701,6 +701,7 @@ impl<'a, 'c> Builder<'a, 'c> {
             inputs: self.inputs,
             outputs,
             rooms: Mutex::default(),
+            apart: false,
         })
     }
 }
@@ -729,10 +730,14 @@ fn window(node: &NodeProto, of_weights: Option<[usize; 2]>) -> Option<Window> {
     let strides = pair("strides")?;
     let plain = !automatic && pair("dilations")? == [1, 1] && !strides.contains(&0) && !size.contains(&0);
     // A window that lies beyond the picture altogether is for the general runtime.
-    let near = pads[0] < size[0] && pads[2] < size[0] && pads[1] < size[1] && pads[3] < size[1];
+    let small = size.iter().all(|&n| n <= WINDOW_MAX);
+    let near = small && pads[0] < size[0] && pads[2] < size[0] && pads[1] < size[1] && pads[3] < size[1];
     let [top, left, bottom, right] = pads;
     (plain && near).then_some(Window { size, strides, before: [top, left], after: [bottom, right] })
 }
+
+/// The greatest height and width of a window that steps compute.
+const WINDOW_MAX: usize = 256;
 
 fn attribute<'n>(node: &'n NodeProto, name: &str) -> Option<&'n AttributeProto> {
     node.attribute.iter().find(|a| a.name.as_deref() == Some(name))

@@ -51,9 +51,12 @@ impl Value {
     }
 }
 
-/// How many numbers a shape has; `None` if they cannot be counted.
+/// The most numbers that a value may have.
+const COUNT_MAX: usize = 1 << 30;
+
+/// How many numbers a shape has; `None` if they are too many.
 pub(super) fn count(shape: &[usize]) -> Option<usize> {
-    shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
+    shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= COUNT_MAX)
 }
 
 /// The steps of numbers that lie one after another.
