@@ -423,8 +423,8 @@ fn what_is_needed_elsewhere_is_not_made_one_with_another() {
         let bytes = Encoder::new(true).finish();
         let mut model = ModelProto::parse_buf(&bytes).unwrap();
         let graph = model.graph.as_mut().unwrap();
-        let all = graph.node.iter().filter(|node| node.op_type.as_deref() == Some(name));
-        let shown = all.last().unwrap().output[0].clone();
+        let mut all = graph.node.iter().filter(|node| node.op_type.as_deref() == Some(name));
+        let shown = all.next_back().unwrap().output[0].clone();
         graph.output.push(port(&shown, Element::FLOAT, &[None, None, None, None][..2]));
         let mut network = network(model.write_buf().unwrap());
         let inputs = texts(2, 5);
