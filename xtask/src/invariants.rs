@@ -75,7 +75,7 @@ const RULES: [Rule; 11] = [
     },
     Rule {
         name: "train",
-        below: &["tensor", "formats"],
+        below: &["tensor", "kernels", "formats"],
         wire: false,
         asynchronous: false,
         json: false,
@@ -83,7 +83,7 @@ const RULES: [Rule; 11] = [
     },
     Rule {
         name: "tensor",
-        below: &["formats"],
+        below: &["kernels", "formats"],
         wire: false,
         asynchronous: false,
         json: false,

@@ -11,6 +11,8 @@
 mod activations;
 mod attention;
 mod buffer;
+mod dense;
+mod depthwise;
 mod dequantize;
 mod expect;
 mod half;
@@ -29,6 +31,8 @@ mod random;
 pub use activations::Activations;
 pub use attention::{AttentionArgs, Span, attention};
 pub use buffer::{Arena, OutOfMemory};
+pub use dense::{Panels, Rows, product};
+pub use depthwise::{Depthwise, depthwise};
 pub use dequantize::dequantize;
 pub use isa::{Isa, UnknownIsa};
 pub use kv::{KvPages, PAGE_TOKENS, Place};

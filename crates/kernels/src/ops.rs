@@ -204,6 +204,24 @@ lanes_fn! {
 }
 
 lanes_fn! {
+    /// The softmax of `x[i] * scale + bias[i]`, in place; of `x[i] * scale` where there is no bias.
+    ///
+    /// # Panics
+    /// When the lengths differ.
+    pub fn scaled_softmax<L>(x: &mut [f32], scale: f32, bias: Option<&[f32]>) {
+        let scale = L::splat(scale);
+        match bias {
+            Some(bias) => in_place::<L>(x, bias, #[inline(always)] |x, bias| x.fma(scale, bias)),
+            None => map::<L>(x, #[inline(always)] |x| x.mul(scale)),
+        }
+        let greatest = L::splat(greatest_lanes::<L>(x));
+        map::<L>(x, #[inline(always)] |x| x.sub(greatest).exp());
+        let share = L::splat(1.0 / sum_lanes::<L>(x));
+        map::<L>(x, #[inline(always)] |x| x.mul(share));
+    }
+}
+
+lanes_fn! {
     /// Turns the pairs `(x[i], x[i + pairs])` of a head by angles given as cosines and sines, `pairs` each: the layout of
     /// GPT-NeoX. What is beyond the pairs stays.
     ///
@@ -295,6 +313,21 @@ unsafe fn sum_lanes<L: Lanes>(x: &[f32]) -> f32 {
     unsafe { sum.add(L::load(rest.as_ptr())).sum() }
 }
 
+/// The greatest of all numbers.
+#[inline(always)]
+unsafe fn greatest_lanes<L: Lanes>(x: &[f32]) -> f32 {
+    // SAFETY: `splat` reads nothing.
+    let mut greatest = unsafe { L::splat(f32::NEG_INFINITY) };
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for chunk in chunks {
+        // SAFETY: an array of eight.
+        greatest = unsafe { L::load(chunk.as_ptr()).max(greatest) };
+    }
+    // SAFETY: reads nothing.
+    let greatest = unsafe { greatest.greatest() };
+    rest.iter().fold(greatest, |greatest, &x| if x > greatest { x } else { greatest })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -332,7 +365,7 @@ mod tests {
         0.5 + step / 3.0 * (1.0 + inner + density(x)) / std::f64::consts::TAU.sqrt()
     }
 
-    const OPERATIONS: [Operation; 10] = [
+    const OPERATIONS: [Operation; 11] = [
         (
             "rms_norm",
             |isa, x, y| out(x, |out| rms_norm(isa, x, y, 1e-5, out)),
@@ -366,6 +399,14 @@ mod tests {
         ),
         ("softcap", |isa, x, _| out(x, |x| softcap(isa, x, 5.0)), |x, _, _| 5.0 * (x / 5.0).tanh()),
         ("softmax", |isa, x, _| out(x, |x| softmax(isa, x)), |x, _, all| x.exp() / all.exp),
+        (
+            "scaled_softmax",
+            |isa, x, _| {
+                let half: Vec<f32> = x.iter().map(|x| 0.5 * x).collect();
+                out(x, |x| scaled_softmax(isa, x, 0.5, Some(&half)))
+            },
+            |x, _, all| x.exp() / all.exp,
+        ),
     ];
 
     #[test]

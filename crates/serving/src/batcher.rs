@@ -79,7 +79,7 @@ impl Default for Limits {
 impl Limits {
     /// These limits for `model`: where rows together take as long as each by itself, requests run apart.
     pub(crate) fn of(self, model: &Model) -> Limits {
-        Limits { batch_rows_max: if model.is_foreign() { 1 } else { self.batch_rows_max }, ..self }
+        Limits { batch_rows_max: if model.runs_apart() { 1 } else { self.batch_rows_max }, ..self }
     }
 }
 

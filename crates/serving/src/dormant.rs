@@ -16,6 +16,7 @@ pub(crate) struct Dormant {
     verified: Vec<FileState>,
     signature: Signature,
     is_foreign: bool,
+    runs_apart: bool,
     idle_max: Duration,
     slot: Mutex<Slot>,
 }
@@ -34,6 +35,7 @@ impl Dormant {
             source,
             signature: network.signature().clone(),
             is_foreign: network.is_foreign(),
+            runs_apart: network.runs_apart(),
             idle_max,
             slot: Mutex::new(Slot { network: Some(Arc::new(network)), asked: Instant::now() }),
         })
@@ -86,6 +88,10 @@ impl Runtime for Dormant {
 
     fn is_foreign(&self) -> bool {
         self.is_foreign
+    }
+
+    fn runs_apart(&self) -> bool {
+        self.runs_apart
     }
 
     fn is_loaded(&self) -> bool {

@@ -266,6 +266,11 @@ impl Model {
         self.runtime.is_foreign()
     }
 
+    /// See [`Runtime::runs_apart`].
+    pub(crate) fn runs_apart(&self) -> bool {
+        self.runtime.runs_apart()
+    }
+
     fn predicts(&self) -> Result<(), PredictError> {
         match self.not_predictor() {
             None => Ok(()),
@@ -497,6 +502,10 @@ impl Runtime for OnnxModel {
 
     fn is_foreign(&self) -> bool {
         OnnxModel::is_foreign(self)
+    }
+
+    fn runs_apart(&self) -> bool {
+        OnnxModel::runs_apart(self)
     }
 }
 

@@ -32,9 +32,13 @@ pub trait Runtime: Send + Sync {
     /// Gives its memory back if nobody has asked for as long as it was told to wait.
     fn rest(&self) {}
 
-    /// Whether a library from outside computes it, row by row. Rows together then take as long as each by itself, so that
-    /// requests of different callers run apart.
+    /// Whether a library from outside computes it.
     fn is_foreign(&self) -> bool {
+        false
+    }
+
+    /// Whether rows together take as long as each by itself, so that requests of different callers run apart.
+    fn runs_apart(&self) -> bool {
         false
     }
 }

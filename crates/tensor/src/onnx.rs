@@ -12,6 +12,7 @@ mod foreign;
 mod inspect;
 mod lane;
 mod network;
+mod plan;
 mod ports;
 mod recognise;
 mod rewrite;
@@ -157,7 +158,7 @@ impl OnnxModel {
     /// Runs the model once on nothing, so that the first to ask does not wait for what is made ready then.
     pub fn warm_up(&self) {
         // A graph that cannot run on zeros says so to those who ask for it.
-        let _ = contest::blank(self.signature(), 1).and_then(|inputs| self.run(&inputs));
+        let _ = contest::blank(&self.signature().inputs, 1).and_then(|inputs| self.run(&inputs));
     }
 
     /// What the model takes and gives.
@@ -205,9 +206,18 @@ impl OnnxModel {
         }
     }
 
-    /// Whether ONNX Runtime's library computes it. Rows together then take as long as each by itself.
+    /// Whether ONNX Runtime's library computes it.
     pub fn is_foreign(&self) -> bool {
         matches!(self.0, Engine::Foreign(_))
+    }
+
+    /// Whether rows together take as long as each by itself.
+    pub fn runs_apart(&self) -> bool {
+        match &self.0 {
+            Engine::Network(network) => network.runs_apart(),
+            Engine::Foreign(_) => true,
+            Engine::Evaluator { .. } => false,
+        }
     }
 
     /// Runs the model. Inputs may come in any order; outputs come in the signature's.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::RunError;
 use super::foreign::Foreign;
 use super::network::Network;
-use crate::{Data, DataType, Dim, Signature, Tensor, Tensors};
+use crate::{Data, DataType, Dim, Signature, Tensor, TensorSpec, Tensors};
 
 /// How long one runtime is measured, once it has run.
 const MEASURED: Duration = Duration::from_millis(300);
@@ -35,7 +35,7 @@ fn fastest(
     signature: &Signature,
     rows: usize,
 ) -> Result<Duration, RunError> {
-    let inputs = blank(signature, rows)?;
+    let inputs = blank(&signature.inputs, rows)?;
     run(&inputs)?;
     let since = Instant::now();
     let mut least = Duration::MAX;
@@ -51,8 +51,11 @@ fn fastest(
 }
 
 /// Inputs of zeros.
-pub(super) fn blank(signature: &Signature, rows: usize) -> Result<Tensors, RunError> {
-    let one = |spec: &crate::TensorSpec| {
+pub(super) fn blank<'a>(
+    inputs: impl IntoIterator<Item = &'a TensorSpec>,
+    rows: usize,
+) -> Result<Tensors, RunError> {
+    let one = |spec: &TensorSpec| {
         let size = |(place, dim): (usize, &Dim)| match dim {
             Dim::Fixed(n) => *n,
             Dim::Any if place == 0 => rows,
@@ -67,5 +70,5 @@ pub(super) fn blank(signature: &Signature, rows: usize) -> Result<Tensors, RunEr
         };
         Ok((spec.name.clone(), Tensor::new(shape, data).map_err(super::failed)?))
     };
-    signature.inputs.iter().map(one).collect()
+    inputs.into_iter().map(one).collect()
 }

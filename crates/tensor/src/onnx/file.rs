@@ -101,11 +101,12 @@ pub(super) fn check_operators(inspection: &Inspection) -> Result<(), LoadError> 
 
 /// Has the runtime parse and optimise the model. `external` are the files that weights are kept in, by
 /// the name that the model has for them. Also gives the operands
-/// that the products depend on, if these are known.
+/// that the products depend on, if these are known. `prepack` is whether weights may be laid out for multiplication.
 pub(super) fn parse(
     bytes: Vec<u8>,
     external: Vec<(String, Vec<u8>)>,
     inspection: &Inspection,
+    prepack: bool,
 ) -> Result<(rten::Model, Option<Vec<Operand>>), LoadError> {
     let size = bytes.len() + external.iter().map(|(_, content)| content.len()).sum::<usize>();
     let (bytes, operands) = match rewrite::needed(inspection) {
@@ -113,7 +114,7 @@ pub(super) fn parse(
         false => (bytes, None),
     };
     let mut options = ModelOptions::with_all_ops();
-    options.prepack_weights(size <= PREPACK_BYTES_MAX);
+    options.prepack_weights(prepack && size <= PREPACK_BYTES_MAX);
     for (i, (_, content)) in external.into_iter().enumerate() {
         options.external_data(&rewrite::plain_location(i), content);
     }

@@ -7,12 +7,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use rten::{NodeId, RunOptions, ThreadPool, Value, ValueOrView};
+use rten_onnx::onnx::DataType as Element;
 use rten_tensor::Layout;
 
 use super::chain::Chain;
+use super::contest;
 use super::error::{LoadError, RunError};
 use super::inspect::Inspection;
 use super::lane::{self, Lane};
+use super::plan::Plan;
 use super::ports::{self, InputPort, OutputPort, Ports};
 use super::separate::Operand;
 use super::solo::{Products, Solo, Verdict};
@@ -33,6 +36,8 @@ pub(super) struct Network {
     notes: Vec<String>,
     /// The model as a chain of simple steps, if it is one; the runtime's model is then not used.
     pub(super) chain: Option<Chain>,
+    /// The model as steps of our own, if it can be; the runtime's model is then used where these fail.
+    pub(super) plan: Option<Plan>,
     /// Whether the first dimension of every input is a batch of any size.
     batched: bool,
     /// Whether a row's result would depend on the rows beside it, so that rows must run one at a time.
@@ -50,7 +55,11 @@ impl Network {
         ports: Ports,
     ) -> Result<Network, LoadError> {
         let chain = catch_unwind(AssertUnwindSafe(|| Chain::of(&bytes))).ok().flatten();
-        let (model, operands) = file::parse(bytes, external, inspection)?;
+        let plan = match chain {
+            Some(_) => None,
+            None => plan(&bytes, &external, &ports),
+        };
+        let (model, operands) = file::parse(bytes, external, inspection, plan.is_none())?;
         let products = match operands {
             _ if !inspection.uses(MATRIX_PRODUCTS) => Products::Safe,
             Some(operands) if operands.is_empty() => Products::Safe,
@@ -65,6 +74,7 @@ impl Network {
         let mut loaded = Self::assemble(model, inspection, ports, products)?;
         loaded.chain =
             chain.filter(|_| loaded.outputs.iter().all(|port| port.spec.data_type == DataType::F32));
+        loaded.plan = plan;
         Ok(loaded)
     }
 
@@ -89,12 +99,18 @@ impl Network {
             entangled: inspection.uses(&["DynamicQuantizeLinear"]),
             solo: Solo::new(products),
             chain: None,
+            plan: None,
             model,
             signature,
             inputs,
             outputs,
             notes: ports.notes,
         })
+    }
+
+    /// Whether rows together take as long as each by itself.
+    pub(super) fn runs_apart(&self) -> bool {
+        self.plan.as_ref().is_some_and(Plan::runs_apart)
     }
 
     /// Whether it is a chain of simple steps, which is computed here and in little time.
@@ -132,6 +148,16 @@ impl Network {
             let data = Data::F32(chain.run(values));
             let tensor = Tensor::new(vec![rows, chain.outputs()], data).map_err(failed)?;
             return Ok(vec![(output.spec.name.clone(), tensor)]);
+        }
+        if rows > 0
+            && let Some(plan) = &self.plan
+        {
+            // Checks that values are in the range of narrower types.
+            self.values(&ordered)?;
+            if let Some(outputs) = plan.run(&ordered) {
+                let names = self.outputs.iter().map(|port| port.spec.name.clone());
+                return Ok(names.zip(outputs).collect());
+            }
         }
         if !self.batched {
             return self.run_as_is(&ordered);
@@ -258,6 +284,19 @@ impl Network {
             .map(|(port, value)| Ok((port.spec.name.clone(), port.tensor(value)?)))
             .collect()
     }
+}
+
+/// The model as steps of our own. All that it takes and gives must be of a kind that these know.
+fn plan(bytes: &[u8], external: &[(String, Vec<u8>)], ports: &Ports) -> Option<Plan> {
+    if ports.outputs.iter().any(|port| port.element != Element::FLOAT) {
+        return None;
+    }
+    let inputs: Vec<&str> = ports.inputs.iter().map(|port| port.spec.name.as_str()).collect();
+    let outputs: Vec<&str> = ports.outputs.iter().map(|port| port.spec.name.as_str()).collect();
+    let plan =
+        catch_unwind(AssertUnwindSafe(|| Plan::of(bytes, external, &inputs, &outputs))).ok().flatten()?;
+    let blank = contest::blank(ports.inputs.iter().map(|port| &port.spec), 1).ok()?;
+    plan.tried(&blank.iter().map(|(_, tensor)| tensor).collect::<Vec<_>>())
 }
 
 fn twice(data: &Data) -> Data {
