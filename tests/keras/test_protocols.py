@@ -35,6 +35,7 @@ def test_vertex(server, network, instances, expected):
 
 def test_kserve(server, network, arrays, expected):
     metadata = server.ask("GET", f"/v2/models/{network.name}").json()
+    assert metadata["platform"] == "keras"
     [taken], [given] = metadata["inputs"], metadata["outputs"]
     assert (taken["name"], taken["datatype"], taken["shape"]) == (next(iter(networks.inputs(network.model))), "FP32", [-1, 6])
     assert (given["name"], given["shape"]) == (network.outputs[0], [-1, 3])

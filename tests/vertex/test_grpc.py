@@ -1,9 +1,13 @@
 """The same procedures by gRPC, the library's usual transport, here without TLS: values and errors are those of REST."""
 
+import json
+
 import grpc
 import numpy as np
 import pytest
+from google.api import httpbody_pb2
 from google.api_core import exceptions
+from google.cloud.aiplatform_v1.types import StreamingPredictRequest, StreamRawPredictRequest, Tensor
 from google.protobuf import field_mask_pb2, json_format, struct_pb2
 
 from conftest import PARENT
@@ -115,3 +119,90 @@ def test_a_key_reaches_its_project_and_what_its_role_grants(by_grpc, server, end
     ]:
         with pytest.raises(exceptions.PermissionDenied):
             call()
+
+
+class StreamKey(grpc.UnaryStreamClientInterceptor):
+    """As [`Key`], where one message after the other comes back."""
+
+    def __init__(self, key: str):
+        self.key = key
+
+    def intercept_unary_stream(self, go_on, details, request):
+        metadata = [*(details.metadata or []), ("authorization", f"Bearer {self.key}")]
+        return go_on(details._replace(metadata=metadata), request)
+
+
+@pytest.fixture(scope="module")
+def streaming(server, aip):
+    """The generated gRPC client for predictions, of which several come back."""
+    channel = grpc.insecure_channel(server.url.removeprefix("http://"))
+    with_key = grpc.intercept_channel(channel, Key(server.key), StreamKey(server.key))
+    kind = aip.gapic.PredictionServiceClient
+    yield kind(transport=kind.get_transport_class("grpc")(channel=with_key))
+    channel.close()
+
+
+def body(rows) -> httpbody_pb2.HttpBody:
+    return httpbody_pb2.HttpBody(content_type="application/json", data=json.dumps({"instances": rows}).encode())
+
+
+def test_raw_predictions(streaming, endpoint):
+    reply = streaming.raw_predict(endpoint=endpoint, http_body=body(ROWS), timeout=SECONDS)
+    assert reply.content_type == "application/json"
+    assert np.allclose(json.loads(reply.data)["predictions"], linear_scores(ROWS), rtol=1e-5)
+    with pytest.raises(exceptions.InvalidArgument, match="instances"):
+        streaming.raw_predict(endpoint=endpoint, http_body={"data": b"{}"}, timeout=SECONDS)
+    with pytest.raises(exceptions.NotFound):
+        streaming.raw_predict(endpoint=f"{PARENT}/endpoints/nobody", http_body=body(ROWS), timeout=SECONDS)
+
+
+def test_streamed_raw_predictions(streaming, endpoint):
+    rows = ROWS * 200
+    request = StreamRawPredictRequest(endpoint=endpoint, http_body=body(rows))
+    pieces = list(streaming.stream_raw_predict(request=request, timeout=SECONDS))
+    assert len(pieces) > 1
+    told = [json.loads(line) for piece in pieces for line in piece.data.splitlines()]
+    assert np.allclose(told, linear_scores(rows), rtol=1e-5)
+    with pytest.raises(exceptions.InvalidArgument, match="instances"):
+        list(streaming.stream_raw_predict(request=StreamRawPredictRequest(endpoint=endpoint), timeout=SECONDS))
+
+
+def test_a_stream_that_fails_on_its_way_says_so(streaming, endpoint):
+    request = StreamRawPredictRequest(endpoint=endpoint, http_body=body(ROWS * 200 + [["no number"] * 4]))
+    pieces, told = [], streaming.stream_raw_predict(request=request, timeout=SECONDS)
+    with pytest.raises(exceptions.InvalidArgument, match="found a string"):
+        for piece in told:
+            pieces.append(piece)
+    assert pieces
+
+
+def tensors(rows) -> list[Tensor]:
+    return [Tensor(dtype=Tensor.DataType.DOUBLE, shape=[len(row)], double_val=row) for row in rows]
+
+
+@pytest.mark.parametrize("transport", ["grpc", "rest"])
+def test_streamed_predictions_of_tensors(streaming, gapic, endpoint, transport):
+    client = {"grpc": streaming, "rest": gapic("Prediction")}[transport]
+    rows = ROWS * 200
+    request = StreamingPredictRequest(endpoint=endpoint, inputs=tensors(rows))
+    replies = list(client.server_streaming_predict(request=request, timeout=SECONDS))
+    assert len(replies) > 1
+    outputs = [output for reply in replies for output in reply.outputs]
+    assert all(output.dtype == Tensor.DataType.DOUBLE and list(output.shape) == [len(output.double_val)] for output in outputs)
+    assert np.allclose([list(output.double_val) for output in outputs], linear_scores(rows), rtol=1e-5)
+
+
+def test_tensors_that_are_no_instances_are_refused(streaming, endpoint):
+    def ask(**fields):
+        return list(streaming.server_streaming_predict(request=StreamingPredictRequest(endpoint=endpoint, **fields), timeout=SECONDS))
+
+    with pytest.raises(exceptions.InvalidArgument, match="inputs"):
+        ask()
+    with pytest.raises(exceptions.InvalidArgument, match="shape"):
+        ask(inputs=[Tensor(shape=[9], double_val=[1.0])])
+    with pytest.raises(exceptions.InvalidArgument, match="one type"):
+        ask(inputs=[Tensor(double_val=[1.0], int_val=[1])])
+    with pytest.raises(exceptions.MethodNotImplemented, match="tensorVal"):
+        ask(inputs=[Tensor(tensor_val=b"1234")])
+    with pytest.raises(exceptions.MethodNotImplemented, match="parameters"):
+        ask(inputs=tensors(ROWS), parameters=Tensor(int_val=[1]))

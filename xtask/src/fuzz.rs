@@ -9,8 +9,18 @@ use crate::runner;
 use crate::tally::Tally;
 
 /// Targets, by their names in `fuzz/Cargo.toml`.
-const TARGETS: [&str; 9] =
-    ["gguf", "safetensors", "tokenizer", "template", "constraint", "rows", "specification", "keras", "zip"];
+const TARGETS: [&str; 10] = [
+    "gguf",
+    "safetensors",
+    "tokenizer",
+    "template",
+    "constraint",
+    "rows",
+    "parquet",
+    "specification",
+    "keras",
+    "zip",
+];
 
 /// How long each is run, where `MEUSE_FUZZ_SECONDS` does not say.
 const SECONDS: u64 = 8;

@@ -196,6 +196,24 @@ impl Fault {
     }
 }
 
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// What ends a reply that has begun.
+impl From<std::io::Error> for Fault {
+    fn from(error: std::io::Error) -> Self {
+        match error.downcast::<Fault>() {
+            Ok(fault) => fault,
+            Err(error) => Fault::internal("going on with a reply", error),
+        }
+    }
+}
+
 impl From<control::Error> for Fault {
     fn from(error: control::Error) -> Self {
         if let Some(exceeded) =

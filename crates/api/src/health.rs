@@ -196,7 +196,8 @@ fn encoders(text: &mut String, mut models: Vec<NamedEmbedder>) {
         first
     });
     type Figure = (&'static str, &'static str, fn(&Embedder) -> u64);
-    const FIGURES: [Figure; 3] = [
+    const FIGURES: [Figure; 4] = [
+        ("loaded", "gauge", |e| u64::from(e.is_loaded())),
         ("requests_waiting", "gauge", |e| e.waiting() as u64),
         ("texts_total", "counter", |e| e.computed().0),
         ("tokens_total", "counter", |e| e.computed().1),

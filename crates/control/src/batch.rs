@@ -14,7 +14,7 @@ pub struct BatchJob {
     /// The version, resolved when the job was created.
     pub version: u32,
     /// How the instances are written.
-    pub instances_format: RowFormat,
+    pub instances_format: InputFormat,
     /// Where the instances lie.
     pub input_uris: Vec<String>,
     /// How to write the predictions.
@@ -94,7 +94,31 @@ impl InstanceFields {
     }
 }
 
-/// A row file's format.
+/// How rows to be read are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InputFormat {
+    /// Comma-separated, with a header line (RFC 4180).
+    #[default]
+    Csv,
+    /// One JSON value a line.
+    Jsonl,
+    /// Flat columns of Apache Parquet.
+    Parquet,
+}
+
+impl InputFormat {
+    /// The format that the end of an object's name suggests: CSV where it suggests none.
+    pub fn of(name: &str) -> Self {
+        match name.rsplit_once('.').map_or("", |(_, ending)| ending) {
+            "jsonl" | "ndjson" => InputFormat::Jsonl,
+            "parquet" => InputFormat::Parquet,
+            _ => InputFormat::Csv,
+        }
+    }
+}
+
+/// How rows are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RowFormat {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, RowFormat, Timestamp};
+use crate::{Error, InputFormat, Result, Timestamp};
 
 /// Figures of one model version on one set of rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,7 +54,7 @@ pub struct EvaluationJob {
     /// Where the labelled rows lie.
     pub uris: Vec<String>,
     /// How they are written.
-    pub format: RowFormat,
+    pub format: InputFormat,
     /// The column with the truth; the training label column when absent.
     pub target: Option<String>,
     /// Columns to slice by.

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use crate::artifact::Digest;
 use crate::jobs::rows::{Place, RowReader, Rows, resolve};
 use crate::storage::blocking;
-use crate::{Control, Error, ErrorCode, ExampleSource, Result, RowFormat};
+use crate::{Control, Error, ErrorCode, ExampleSource, InputFormat, Result};
 
 const VECTORS_FILE: &str = "vectors.safetensors";
 const IDS_FILE: &str = "ids.json";
@@ -44,7 +44,7 @@ pub(crate) async fn index(
     let inputs = resolve(&storage, &source.uris).await?;
     let uris: Vec<String> = inputs.iter().map(|input| input.uri.clone()).collect();
     let mut reader =
-        RowReader::new(storage, Handle::current(), inputs.into(), RowFormat::Jsonl, Place::default())
+        RowReader::new(storage, Handle::current(), inputs.into(), InputFormat::Jsonl, Place::default())
             .by(CHUNK_ROWS);
     let label = model.manifest().map(|manifest| manifest.label.clone());
     let (mut ids, mut vectors, mut width) = (Vec::new(), Vec::new(), 0);

@@ -16,6 +16,7 @@ mod folder;
 mod images;
 mod model;
 mod output;
+mod parquet;
 mod pipeline;
 mod pull;
 mod requests;
@@ -36,9 +37,9 @@ use crate::operation::OperationKind;
 use crate::storage::ObjectUri;
 use crate::store::{self, Record, Write};
 use crate::{
-    Against, BatchJob, BatchPhase, Control, Error, EvaluationJob, InstanceFields, Job, JobKind, JobState,
-    LabelSets, ListQuery, Model, Operation, Page, Parent, RequestBatch, Result, RowFormat, ServingStatus,
-    Timestamp, TrainingJob, TrainingTarget,
+    Against, BatchJob, BatchPhase, Control, Error, EvaluationJob, InputFormat, InstanceFields, Job, JobKind,
+    JobState, LabelSets, ListQuery, Model, Operation, Page, Parent, RequestBatch, Result, RowFormat,
+    ServingStatus, Timestamp, TrainingJob, TrainingTarget,
 };
 
 /// Crashes in a row, without a checkpoint in between, after which a job is given up.
@@ -153,7 +154,7 @@ pub struct NewBatch {
     /// The model's resource name, with or without `@version` or `@alias`.
     pub model: String,
     /// How the instances are written.
-    pub instances_format: RowFormat,
+    pub instances_format: InputFormat,
     /// Where the instances lie. One `*` in a name matches anything but `/`.
     pub input_uris: Vec<String>,
     /// How to write the predictions.
@@ -197,7 +198,7 @@ pub struct NewEvaluation {
     /// Where the labelled rows lie.
     pub uris: Vec<String>,
     /// How they are written.
-    pub format: RowFormat,
+    pub format: InputFormat,
     /// The column with the truth; the training label column when absent.
     pub target: Option<String>,
     /// Columns to slice by.

@@ -55,7 +55,7 @@ pub use account::address as account_address;
 pub use answerer::{Answered, Answerer, Asked, BatchEnding, Closed, LineChecker, LineFault};
 pub use artifact::Artifacts;
 pub use audit::Audit;
-pub use batch::{BatchJob, InstanceFields, InstanceType, RowFormat};
+pub use batch::{BatchJob, InputFormat, InstanceFields, InstanceType, RowFormat};
 pub use catalogue::{Catalogue, CatalogueEntry};
 pub use control::{Control, Options};
 pub use dataset::{Dataset, DatasetKind};

@@ -1,8 +1,8 @@
-//! Row files, CSV and JSON Lines: push-style decoders with no I/O of their own, and encoders.
+//! Row files, CSV, JSON Lines and Parquet: decoders with no I/O of their own, and encoders.
 //!
-//! A decoder is fed bytes as they come and gives rows as they are complete. It keeps one row at most
-//! beyond what it was fed, so a file of any size streams in bounded memory. What is wrong with one row is
-//! a [`RowFault`] for this row, and the file goes on; what is wrong with the header ends the file with a
+//! A decoder, save that of [`parquet`], is fed bytes as they come and gives rows as they are complete. It
+//! keeps one row at most beyond what it was fed, so a file of any size streams in bounded memory. What is
+//! wrong with one row is a [`RowFault`] for this row, and the file goes on; what is wrong with the header ends the file with a
 //! [`RowsError`]. The same bytes give the same rows and faults however they are cut into pushes, and a
 //! decoder that starts at another's [`Position`] gives exactly what the other had still to give.
 
@@ -13,6 +13,7 @@ mod feed;
 mod jsonl;
 mod lines;
 mod number;
+pub mod parquet;
 mod scan;
 
 use std::sync::Arc;

@@ -6,6 +6,7 @@ mod routing;
 mod turns;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Instant, UNIX_EPOCH};
 
@@ -16,9 +17,10 @@ use tensor::OnnxModel;
 
 use crate::artifact::LoadError;
 use crate::error::ServeError;
+use crate::file_state::FileState;
 use crate::language::LanguageOptions;
 use graph::Graph;
-use queue::Queue;
+use queue::{Queue, Resting};
 
 pub(crate) use graph::Encodes;
 pub use routing::{EmbedderRoute, NamedEmbedder};
@@ -104,18 +106,37 @@ impl Embedder {
             .map_err(|source| LoadError::Language { file: name(), source: Box::new(source) })?;
         let LoadedEncoder { encoder, tokenizer, .. } = loaded;
         let (makes, tokens_max) = (encoder.makes(), encoder.tokens_max());
-        Embedder::start(Engine::Own(encoder), tokenizer, makes, tokens_max, path)
+        // Of a directory, the files in it.
+        let file = if path.is_dir() { path.join("config.json") } else { path.to_owned() };
+        let own = path.to_owned();
+        let resting = resting(&file, options, move || {
+            let loaded = LoadedEncoder::open(&own, &wanted).map_err(|error| error.to_string())?;
+            Ok(Engine::Own(loaded.encoder))
+        })?;
+        Embedder::start(Engine::Own(encoder), resting, tokenizer, makes, tokens_max, path)
     }
 
-    /// Starts the thread of the graph in `file`.
-    pub(crate) fn of_graph(network: OnnxModel, encodes: Encodes, file: &Path) -> Result<Embedder, LoadError> {
+    /// Starts the thread of the graph in `file`, which `load` loads once more.
+    pub(crate) fn of_graph(
+        network: OnnxModel,
+        encodes: Encodes,
+        file: &Path,
+        options: &LanguageOptions,
+        load: impl Fn() -> Result<OnnxModel, LoadError> + Send + 'static,
+    ) -> Result<Embedder, LoadError> {
         let (makes, tokens_max) = (encodes.makes(), encodes.tokens_max);
         let (tokenizer, graph) = encodes.with(network);
-        Embedder::start(Engine::Graph(graph), tokenizer, makes, tokens_max, file)
+        let about = graph.about();
+        let resting = resting(file, options, move || {
+            let network = load().map_err(|error| error.to_string())?;
+            Ok(Engine::Graph(Graph::new(network, Arc::clone(&about))))
+        })?;
+        Embedder::start(Engine::Graph(graph), resting, tokenizer, makes, tokens_max, file)
     }
 
     fn start(
         engine: Engine,
+        resting: Option<Resting>,
         tokenizer: Tokenizer,
         makes: Makes,
         tokens_max: usize,
@@ -127,10 +148,15 @@ impl Embedder {
             tokenizer,
             makes,
             tokens_max,
-            queue: Queue::start(engine).map_err(LoadError::Engine)?,
+            queue: Queue::start(engine, resting).map_err(LoadError::Engine)?,
             figures: Figures::default(),
             created_s: created.map_or(0, |time| time.as_secs()),
         })
+    }
+
+    /// Whether it is in memory, and not to be loaded by who asks next.
+    pub fn is_loaded(&self) -> bool {
+        self.queue.is_loaded()
     }
 
     /// What it makes of texts.
@@ -216,6 +242,27 @@ impl Embedder {
         self.figures.tokens.fetch_add(tokens as u64, Relaxed);
         Ok(vectors)
     }
+}
+
+/// How the encoder in `file` rests, if it is to: `again` loads it, as long as its files are those that were verified.
+fn resting(
+    file: &Path,
+    options: &LanguageOptions,
+    again: impl Fn() -> Result<Engine, String> + Send + 'static,
+) -> Result<Option<Resting>, LoadError> {
+    if options.idle_max.is_zero() {
+        return Ok(None);
+    }
+    let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let verified = FileState::beside(file).map_err(|source| LoadError::Unreadable { file: name, source })?;
+    let file = file.to_owned();
+    let again = move || match FileState::beside(&file) {
+        Ok(now) if now == verified => again(),
+        Ok(_) => Err("its files were changed since they were verified; deploy it again".to_owned()),
+        // The path is the server's own affair.
+        Err(error) => Err(error.kind().to_string()),
+    };
+    Ok(Some(Resting { idle_max: options.idle_max, again: Box::new(again) }))
 }
 
 impl std::fmt::Debug for Embedder {

@@ -45,6 +45,7 @@ pub struct Model {
     scores: Option<Scores>,
     language: Option<Arc<Language>>,
     embedder: Option<Arc<Embedder>>,
+    is_keras: bool,
 }
 
 /// What a model trained here has beyond a runtime.
@@ -104,7 +105,10 @@ impl Model {
                 if processing.as_ref().is_none_or(|(processing, _)| processing.input.is_none())
                     && let Some(encodes) = Encodes::read(dir, &onnx, network.signature())?
                 {
-                    return Ok(Model::of_encoder(Embedder::of_graph(network, encodes, &onnx)?));
+                    let (dir, file, again) = (dir.to_owned(), onnx.clone(), *options);
+                    let load = move || self::network(&dir, &file, &again);
+                    let embedder = Embedder::of_graph(network, encodes, &onnx, options, load)?;
+                    return Ok(Model::of_encoder(embedder));
                 }
                 let model = Model::made_elsewhere(network, Source::Onnx(onnx), options)?;
                 match processing {
@@ -117,7 +121,8 @@ impl Model {
                 let network = crate::keras::load(&archive)
                     .map_err(|source| LoadError::Keras { file: admitted, source })?;
                 network.warm_up();
-                Model::made_elsewhere(network, Source::Keras(archive), options)
+                let model = Model::made_elsewhere(network, Source::Keras(archive), options)?;
+                Ok(Model { is_keras: true, ..model })
             }
             Artifact::Language(file) => {
                 let language = Language::load(dir, Files { model: file, draft }, identity, options)?;
@@ -148,6 +153,7 @@ impl Model {
             scores: None,
             language: None,
             embedder: None,
+            is_keras: false,
         }
     }
 
@@ -253,12 +259,21 @@ impl Model {
 
     /// See [`Runtime::is_loaded`].
     pub fn is_loaded(&self) -> bool {
-        self.language.as_ref().map_or_else(|| self.runtime.is_loaded(), |language| language.is_loaded())
+        match (&self.language, &self.embedder) {
+            (Some(language), _) => language.is_loaded(),
+            (None, Some(embedder)) => embedder.is_loaded(),
+            (None, None) => self.runtime.is_loaded(),
+        }
     }
 
     /// See [`Runtime::rest`].
     pub(crate) fn rest(&self) {
         self.runtime.rest();
+    }
+
+    /// Whether it is a Keras archive.
+    pub fn is_keras(&self) -> bool {
+        self.is_keras
     }
 
     /// See [`Runtime::is_foreign`].

@@ -1,6 +1,6 @@
-//! gRPC over the server's HTTP/2: procedures of one message each way as routes like any other.
+//! gRPC over the server's HTTP/2: procedures that take one message as routes like any other.
 //!
-//! A request is one message in a frame; a reply is one in a frame, and how it went in trailers. Keys come as metadata,
+//! A request is one message in a frame; a reply is one in a frame, or several, and how it went in trailers. Keys come as metadata,
 //! `authorization`, which is the header of that name. Messages are bounded as bodies are, a deadline that the client
 //! states is kept.
 
@@ -10,8 +10,11 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response as HttpResponse, StatusCode};
+use hyper::body::Frame;
 use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
 use prost::{DecodeError, Message};
 
@@ -106,7 +109,37 @@ where
 {
     let handler = handler(move |call: Call| {
         let (read, answer) = (read.clone(), answer.clone());
-        async move { procedure(call, read, answer).await }
+        async move { procedure(call, read, answer, |reply| written(&reply)).await }
+    });
+    let template = Template::parse(&path)?;
+    Some(Route {
+        method: Method::POST,
+        template,
+        pattern: path,
+        access,
+        protocol: PROTOCOL,
+        handler,
+        served: true,
+    })
+}
+
+/// As [`route`], of a procedure that replies with one message after the other. The deadline is that of the first.
+pub(crate) fn streaming<Request, Reply, Read, Answer, Answering>(
+    path: String,
+    access: Access,
+    read: Read,
+    answer: Answer,
+) -> Option<Route>
+where
+    Request: Send + 'static,
+    Reply: Message + 'static,
+    Read: Fn(Bytes) -> Result<Request, DecodeError> + Clone + Send + Sync + 'static,
+    Answer: Fn(Call, Request, Instant) -> Answering + Clone + Send + Sync + 'static,
+    Answering: Future<Output = Result<BoxStream<'static, Result<Reply, Fault>>, Fault>> + Send + 'static,
+{
+    let handler = handler(move |call: Call| {
+        let (read, answer) = (read.clone(), answer.clone());
+        async move { procedure(call, read, answer, streamed).await }
     });
     let template = Template::parse(&path)?;
     Some(Route {
@@ -139,9 +172,9 @@ async fn procedure<Request, Reply, Answer, Answering>(
     mut call: Call,
     read: impl Fn(Bytes) -> Result<Request, DecodeError>,
     answer: Answer,
+    write: impl Fn(Reply) -> Response,
 ) -> Result<Response, Fault>
 where
-    Reply: Message,
     Answer: Fn(Call, Request, Instant) -> Answering,
     Answering: Future<Output = Result<Reply, Fault>>,
 {
@@ -165,7 +198,7 @@ where
         answer(call, request, until).await
     };
     match tokio::time::timeout_at(until.into(), answering).await {
-        Ok(reply) => Ok(written(&reply?)),
+        Ok(reply) => Ok(write(reply?)),
         Err(_) => Err(Fault::new(Code::DeadlineExceeded, "the deadline passed before there was an answer")),
     }
 }
@@ -232,29 +265,56 @@ fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Fault> {
     read().map(Some).ok_or_else(wrong)
 }
 
-fn written(reply: &impl Message) -> Response {
+fn frame(reply: &impl Message) -> Bytes {
     let length = reply.encoded_len();
     let mut frame = BytesMut::with_capacity(PREFIX_BYTES + length);
     frame.put_u8(0);
     frame.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
     // There is room: memory is taken as it is needed.
     let _ = reply.encode(&mut frame);
-    let trailers = HeaderMap::from_iter([(STATUS, HeaderValue::from_static("0"))]);
-    let mut response = HttpResponse::new(ReplyBody::Trailed(Some(frame.freeze()), Some(Box::new(trailers))));
+    frame.freeze()
+}
+
+fn written(reply: &impl Message) -> Response {
+    spoken(ReplyBody::Trailed(Some(frame(reply)), Some(Box::new(went_well()))))
+}
+
+/// Messages as they come, then how it went. After a fault nothing follows.
+fn streamed<Reply: Message + 'static>(replies: BoxStream<'static, Result<Reply, Fault>>) -> Response {
+    let frames = stream::unfold(Some(replies), |replies| async {
+        let mut replies = replies?;
+        Some(match replies.next().await {
+            Some(Ok(reply)) => (Frame::data(frame(&reply)), Some(replies)),
+            Some(Err(fault)) => (Frame::trailers(went_wrong(&fault)), None),
+            None => (Frame::trailers(went_well()), None),
+        })
+    });
+    spoken(ReplyBody::Frames(Box::pin(frames)))
+}
+
+fn spoken(body: ReplyBody) -> Response {
+    let mut response = HttpResponse::new(body);
     response.headers_mut().insert(CONTENT_TYPE, CONTENT);
     response
 }
 
+fn went_well() -> HeaderMap {
+    HeaderMap::from_iter([(STATUS, HeaderValue::from_static("0"))])
+}
+
 fn render(fault: &Fault, _: &str) -> Response {
+    let mut response = spoken(ReplyBody::Full(Bytes::new()));
+    response.headers_mut().extend(went_wrong(fault));
+    response
+}
+
+fn went_wrong(fault: &Fault) -> HeaderMap {
     // Too large a message is a limit in gRPC's words, and no defect of the message.
     let code = match fault.http_status {
         Some(StatusCode::PAYLOAD_TOO_LARGE) => Code::ResourceExhausted,
         _ => fault.code,
     };
-    let mut response = HttpResponse::new(ReplyBody::Full(Bytes::new()));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, CONTENT);
-    headers.insert(STATUS, HeaderValue::from(code.number()));
+    let mut headers = HeaderMap::from_iter([(STATUS, HeaderValue::from(code.number()))]);
     if let Ok(message) = HeaderValue::from_str(&encoded(&fault.message)) {
         headers.insert(MESSAGE, message);
     }
@@ -263,7 +323,7 @@ fn render(fault: &Fault, _: &str) -> Response {
     {
         headers.insert(DETAILS, details);
     }
-    response
+    headers
 }
 
 /// A `google.rpc.Status` that says when to come back, as a header holds it.

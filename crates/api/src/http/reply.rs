@@ -23,6 +23,8 @@ pub enum ReplyBody {
     Trailed(Option<Bytes>, Option<Box<HeaderMap>>),
     /// Piece by piece.
     Stream(Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>),
+    /// Piece by piece, then what is said about them in trailers.
+    Frames(Pin<Box<dyn Stream<Item = Frame<Bytes>> + Send>>),
 }
 
 impl ReplyBody {
@@ -31,6 +33,9 @@ impl ReplyBody {
         match self {
             whole @ (ReplyBody::Full(_) | ReplyBody::Trailed(..)) => whole,
             ReplyBody::Stream(stream) => ReplyBody::Stream(Box::pin(stream.inspect(move |_| {
+                let _ = &guard;
+            }))),
+            ReplyBody::Frames(frames) => ReplyBody::Frames(Box::pin(frames.inspect(move |_| {
                 let _ = &guard;
             }))),
         }
@@ -52,6 +57,7 @@ impl Body for ReplyBody {
                 )
             }
             ReplyBody::Stream(stream) => stream.poll_next_unpin(cx).map_ok(Frame::data),
+            ReplyBody::Frames(frames) => frames.poll_next_unpin(cx).map(|frame| frame.map(Ok)),
         }
     }
 
@@ -59,14 +65,14 @@ impl Body for ReplyBody {
         match self {
             ReplyBody::Full(bytes) => bytes.is_empty(),
             ReplyBody::Trailed(bytes, trailers) => bytes.is_none() && trailers.is_none(),
-            ReplyBody::Stream(_) => false,
+            ReplyBody::Stream(_) | ReplyBody::Frames(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             ReplyBody::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            ReplyBody::Trailed(..) | ReplyBody::Stream(_) => SizeHint::default(),
+            ReplyBody::Trailed(..) | ReplyBody::Stream(_) | ReplyBody::Frames(_) => SizeHint::default(),
         }
     }
 }

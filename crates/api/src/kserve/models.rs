@@ -66,6 +66,7 @@ pub(super) fn is_ready(app: &App, project: &Tenant, name: &str, pick: Pick<'_>) 
 fn platform(model: &Model) -> &'static str {
     match model.manifest() {
         Some(_) => "meuse_trained",
+        None if model.is_keras() => "keras",
         None if model.is_foreign() => "onnxruntime_onnx",
         None => "onnx",
     }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 pub(crate) use self::requests::answerer;
 use super::convert::{self, full_name, overlay};
 use super::datasets::SourceWire;
-use super::evaluations::row_format;
+use super::evaluations::{input_format, row_format};
 use super::explanation::SpecWire;
 use super::rpc::{Rpc, Served, page, procedure, read_value};
 use crate::Fault;
@@ -135,7 +135,7 @@ async fn create(mut rpc: Rpc) -> Result<Value, Fault> {
         display_name: job.display_name,
         labels: job.labels,
         model,
-        instances_format: row_format("inputConfig.instancesFormat", &job.input_config.instances_format)?,
+        instances_format: input_format("inputConfig.instancesFormat", &job.input_config.instances_format)?,
         input_uris: job.input_config.gcs_source.uris,
         predictions_format: row_format(
             "outputConfig.predictionsFormat",

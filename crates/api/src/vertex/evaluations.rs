@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use control::{Evaluation, LabelSets, NewEvaluation, NewEvaluationImport, RowFormat, Slice};
+use control::{Evaluation, InputFormat, LabelSets, NewEvaluation, NewEvaluationImport, RowFormat, Slice};
 use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -130,7 +130,7 @@ struct EvaluateWire {
     display_name: String,
     /// The labelled rows.
     gcs_source: SourceWire,
-    /// `csv` (the default) or `jsonl`.
+    /// `csv` (the default), `jsonl` or `parquet`.
     #[serde(default = "csv")]
     instances_format: String,
     /// The column with the truth; the training label column when absent.
@@ -212,7 +212,7 @@ async fn evaluate(call: Call, schema: Arc<Schema>, template: &Template) -> Resul
         display_name: wire.display_name,
         model,
         uris: wire.gcs_source.uris,
-        format: row_format("instancesFormat", &wire.instances_format)?,
+        format: input_format("instancesFormat", &wire.instances_format)?,
         target: wire.target_column,
         slice_by: wire.slice_by,
         multi_label: wire.multi_label.map(LabelSetsWire::sets),
@@ -223,7 +223,17 @@ async fn evaluate(call: Call, schema: Arc<Schema>, template: &Template) -> Resul
     operations::to_wire(&rpc, &operation)
 }
 
-/// A row format by the name that Vertex gives it.
+/// A format of rows to be read, by the name that Vertex gives it.
+pub(super) fn input_format(field: &str, name: &str) -> Result<InputFormat, Fault> {
+    match name {
+        "csv" => Ok(InputFormat::Csv),
+        "jsonl" => Ok(InputFormat::Jsonl),
+        "parquet" => Ok(InputFormat::Parquet),
+        other => Err(Fault::invalid(format!("{field} is {other:?}; it must be csv, jsonl or parquet"))),
+    }
+}
+
+/// A format of rows to be written, by the name that Vertex gives it.
 pub(super) fn row_format(field: &str, name: &str) -> Result<RowFormat, Fault> {
     match name {
         "csv" => Ok(RowFormat::Csv),

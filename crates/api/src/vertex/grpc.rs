@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
 use http::Method;
 use prost_reflect::{DynamicMessage, MessageDescriptor};
 use serde_json::{Map, Value};
@@ -11,6 +13,9 @@ use super::rpc::{Kind, Rpc, Served};
 use super::schema::{Procedure, Schema, SchemaError, incoming, outgoing, text_at};
 use crate::Fault;
 use crate::http::{Access, Call, Handler, ReplyBody, Route, Template, grpc};
+
+/// What a procedure replies with, one after the other.
+type Messages = BoxStream<'static, Result<DynamicMessage, Fault>>;
 
 /// One procedure as gRPC reaches it.
 #[derive(Clone)]
@@ -52,6 +57,13 @@ pub(super) fn route(
                 }
             })
         }
+        Kind::Streamed(make) => {
+            let handler = Arc::new(make(Arc::clone(schema), Arc::clone(&bridge.template)));
+            grpc::streaming(path, access, read, move |call: Call, message: DynamicMessage, _: Instant| {
+                let (bridge, handler) = (bridge.clone(), Arc::clone(&handler));
+                async move { bridge.streamed(call, &message, handler).await }
+            })
+        }
         Kind::Direct(make) => {
             let handler = Arc::new(make(Arc::clone(schema), Arc::clone(&bridge.template)));
             grpc::route(path, access, read, move |call: Call, message: DynamicMessage, _: Instant| {
@@ -85,13 +97,54 @@ impl Bridge {
         Ok(Rpc::own(call, Arc::clone(&self.schema), request))
     }
 
-    /// Asks the handler of the HTTP address.
+    /// Asks the handler of the HTTP address for one message.
     async fn direct(
+        &self,
+        call: Call,
+        message: &DynamicMessage,
+        handler: Arc<Handler>,
+    ) -> Result<DynamicMessage, Fault> {
+        match self.reply(call, message, handler).await? {
+            ReplyBody::Full(bytes) => message_of(&self.output, &bytes),
+            _ => Err(Fault::unimplemented(
+                "this answer comes in pieces, which this procedure has no place for",
+            )),
+        }
+    }
+
+    /// Asks it for a list of messages, which are given one by one.
+    async fn streamed(
+        &self,
+        call: Call,
+        message: &DynamicMessage,
+        handler: Arc<Handler>,
+    ) -> Result<Messages, Fault> {
+        let output = self.output.clone();
+        match self.reply(call, message, handler).await? {
+            ReplyBody::Full(bytes) => {
+                let message = message_of(&output, &bytes)?;
+                Ok(Box::pin(stream::once(async { Ok(message) })))
+            }
+            ReplyBody::Stream(pieces) => Ok(Box::pin(pieces.filter_map(move |piece| {
+                let message = match piece {
+                    Ok(piece) => item(&piece).map(|item| message_of(&output, item)),
+                    Err(error) => Some(Err(error.into())),
+                };
+                async move { message }
+            }))),
+            ReplyBody::Trailed(..) | ReplyBody::Frames(_) => {
+                Err(Fault::internal("reading a reply", "it is one of gRPC already"))
+            }
+        }
+    }
+
+    /// What the handler of the HTTP address replies.
+    async fn reply(
         &self,
         mut call: Call,
         message: &DynamicMessage,
         handler: Arc<Handler>,
-    ) -> Result<DynamicMessage, Fault> {
+    ) -> Result<ReplyBody, Fault> {
         let request = self.request(&call, message)?;
         let mut path = self.pattern.clone();
         for field in self.template.fields() {
@@ -101,12 +154,17 @@ impl Bridge {
         let body = serde_json::to_vec(&request).map_err(|e| Fault::internal("reading the request", e))?;
         call.head.method = Method::POST;
         let reply = handler(call.aimed(&self.template, &path, body.into())?).await?;
-        let ReplyBody::Full(bytes) = reply.into_body() else {
-            return Err(Fault::unimplemented(
-                "this answer comes in pieces, which this procedure has no place for",
-            ));
-        };
-        let json = serde_json::from_slice(&bytes).map_err(|e| Fault::internal("reading a reply", e))?;
-        outgoing(&self.output, &json)
+        Ok(reply.into_body())
     }
+}
+
+fn message_of(output: &MessageDescriptor, json: &[u8]) -> Result<DynamicMessage, Fault> {
+    let json = serde_json::from_slice(json).map_err(|e| Fault::internal("reading a reply", e))?;
+    outgoing(output, &json)
+}
+
+/// The item in a piece of a list that is written piece by piece; the last holds none.
+fn item(piece: &[u8]) -> Option<&[u8]> {
+    let item = piece.strip_prefix(b"[").or_else(|| piece.strip_prefix(b",")).unwrap_or(piece);
+    Some(item).filter(|item| !matches!(item, [] | [b']']))
 }

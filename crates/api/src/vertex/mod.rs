@@ -31,6 +31,7 @@ mod raw;
 mod rpc;
 mod schema;
 mod tasks;
+mod tensors;
 
 pub(crate) use self::batch::answerer;
 use http::StatusCode;
@@ -53,7 +54,7 @@ pub const PROTOCOL: Protocol =
 pub(crate) fn routes(dialects: Dialects) -> Result<Vec<Route>, SchemaError> {
     let mut routes = generate::routes();
     routes.extend(raw::routes(dialects));
-    routes.extend(rpc::routes()?);
+    routes.extend(rpc::routes(dialects)?);
     Ok(routes)
 }
 

@@ -247,7 +247,7 @@ pub(super) fn to_wire(model: &Model, number: u32, deployed: &[DeployedAt]) -> Va
         "createTime": time(model.create_time),
         "updateTime": time(model.update_time),
         "supportedDeploymentResourcesTypes": ["DEDICATED_RESOURCES", "AUTOMATIC_RESOURCES"],
-        "supportedInputStorageFormats": ["csv", "jsonl"],
+        "supportedInputStorageFormats": ["csv", "jsonl", "parquet"],
         "supportedOutputStorageFormats": ["csv", "jsonl"],
         "deployedModels": deployed.iter().filter(|at| !at.is_draft).map(deployed_at).collect::<Vec<_>>(),
     });

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::PROTOCOL;
 use super::convert::{self, full_name, overlay, time};
-use super::evaluations::row_format;
+use super::evaluations::input_format;
 use super::pipelines::state;
 use super::rpc::{Rpc, Served, page, procedure};
 use crate::Fault;
@@ -156,7 +156,7 @@ async fn create(mut rpc: Rpc) -> Result<Value, Fault> {
         display_name: if display_name.is_empty() { job.display_name } else { display_name },
         model,
         uris: texts(&mut parameters, "batch_predict_gcs_source_uris")?,
-        format: row_format("batch_predict_instances_format", &format)?,
+        format: input_format("batch_predict_instances_format", &format)?,
         target: parameters.text("target_field_name")?,
         class_labels: texts(&mut parameters, "evaluation_class_labels")?,
         pipeline: Some(NewPipeline {

@@ -7,7 +7,6 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use formats::Value;
-use futures_util::stream;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use serde::de::IgnoredAny;
@@ -16,8 +15,9 @@ use serde::{Deserialize, Serialize as SerializeDerive};
 use serving::{Answer, Deployed, Predictions, ServeError};
 
 use super::embed;
-use super::rpc::{Served, direct};
-use super::schema::Schema;
+use super::rpc::{Served, direct, streamed};
+use super::schema::{Schema, canonical};
+use super::tensors::{Tensor, tensor};
 use crate::http::Permission::Invoke;
 use crate::http::{App, Call, Handler, Response, Template, bytes_reply, handler, stream_reply};
 use crate::{Code, Fault, metering};
@@ -29,7 +29,10 @@ const STREAM_ROWS: usize = 256;
 
 /// The procedures of this file.
 pub(super) fn served() -> Vec<Served> {
-    vec![direct("PredictionService.Predict", Invoke, predict_handler)]
+    vec![
+        direct("PredictionService.Predict", Invoke, predict_handler),
+        streamed("PredictionService.ServerStreamingPredict", Invoke, streaming_handler),
+    ]
 }
 
 /// `PredictRequest`, as JSON.
@@ -315,17 +318,82 @@ struct Streaming {
     deployed: String,
     ready: Option<Predictions>,
     left: std::vec::IntoIter<Value>,
-    wrapped: bool,
-    /// Pieces written; the closing bracket of a wrapped reply counts.
+    form: Form,
+    /// Pieces written; the closing bracket of a list counts.
     pieces: usize,
     ended: bool,
 }
 
-/// Predictions as they are made: one JSON value a line, or a JSON list of `HttpBody` holding such lines.
+/// How predictions are written as they are made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// One JSON value a line.
+    Lines,
+    /// A JSON list of `HttpBody` holding such lines.
+    Bodies,
+    /// A JSON list of `StreamingPredictResponse`, with a tensor for each instance.
+    Tensors,
+}
+
+/// `StreamingPredictRequest`, as canonical JSON.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct TensorsRequest {
+    #[serde(default)]
+    inputs: Vec<Tensor>,
+    #[serde(default)]
+    parameters: Option<Tensor>,
+    #[serde(default)]
+    #[allow(dead_code, reason = "named so that it is taken")]
+    endpoint: Option<IgnoredAny>,
+}
+
+fn streaming_handler(schema: Arc<Schema>, template: Arc<Template>) -> Handler {
+    handler(move |call: Call| {
+        let (schema, template) = (Arc::clone(&schema), Arc::clone(&template));
+        async move { stream_tensors(call, &schema, &template).await }
+    })
+}
+
+/// Predictions as they are made, of tensors that are instances.
+async fn stream_tensors(call: Call, schema: &Schema, template: &Template) -> Result<Response, Fault> {
+    let endpoint = call.variable(template, 0)?.into_owned();
+    if call.app.router.speaks(&endpoint) {
+        return Err(Fault::unimplemented(
+            "a language model answers piece by piece through streamGenerateContent and streamRawPredict",
+        ));
+    }
+    let Call { app, body, .. } = call;
+    let json = serde_json::from_slice(&body.read().await?).map_err(|e| unreadable(&e))?;
+    let message =
+        schema.message("StreamingPredictRequest").map_err(|e| Fault::internal("reading tensors", e))?;
+    let request = serde_json::Value::Object(canonical(&message, &json)?);
+    let request: TensorsRequest = serde_json::from_value(request).map_err(|e| unreadable(&e))?;
+    if request.parameters.is_some_and(|parameters| !parameters.is_empty()) {
+        return Err(Fault::unimplemented("field `parameters` has no effect on this server: leave it out"));
+    }
+    if request.inputs.is_empty() {
+        return Err(Fault::invalid("field `inputs` is missing: a list, one tensor per prediction"));
+    }
+    let instances = request.inputs.into_iter().map(Tensor::instance).collect::<Result<_, Fault>>()?;
+    stream(app, endpoint, instances, Form::Tensors).await
+}
+
+/// Predictions as they are made, of a raw request.
 pub(super) async fn stream_raw(call: Call, endpoint: String) -> Result<Response, Fault> {
     let Call { app, head, body, .. } = call;
     let (bytes, wrapped) = opened(body.read().await?, &head.headers)?;
-    let mut left = read(&bytes)?.into_iter();
+    let form = if wrapped { Form::Bodies } else { Form::Lines };
+    stream(app, endpoint, read(&bytes)?, form).await
+}
+
+async fn stream(
+    app: Arc<App>,
+    endpoint: String,
+    instances: Vec<Value>,
+    form: Form,
+) -> Result<Response, Fault> {
+    let mut left = instances.into_iter();
     // The first piece is made before the reply begins, so that its faults have a status of their own.
     let answer = ask(&app, &endpoint, None, left.by_ref().take(STREAM_ROWS).collect()).await?;
     let deployed = Arc::clone(&answer.deployed);
@@ -335,12 +403,13 @@ pub(super) async fn stream_raw(call: Call, endpoint: String) -> Result<Response,
         deployed: deployed.id.clone(),
         ready: Some(answer.predictions),
         left,
-        wrapped,
+        form,
         pieces: 0,
         ended: false,
     };
-    let content_type = if wrapped { "application/json" } else { "application/x-ndjson" };
-    let mut reply = stream_reply(StatusCode::OK, content_type, stream::try_unfold(streaming, next_piece));
+    let content_type = if form == Form::Lines { "application/x-ndjson" } else { "application/json" };
+    let pieces = futures_util::stream::try_unfold(streaming, next_piece);
+    let mut reply = stream_reply(StatusCode::OK, content_type, pieces);
     name_deployed(reply.headers_mut(), &deployed);
     Ok(reply)
 }
@@ -355,7 +424,7 @@ async fn next_piece(mut streaming: Streaming) -> std::io::Result<Option<(Bytes, 
             let rows: Vec<Value> = streaming.left.by_ref().take(STREAM_ROWS).collect();
             if rows.is_empty() {
                 streaming.ended = true;
-                let close = if streaming.wrapped { &b"]"[..] } else { b"" };
+                let close = if streaming.form == Form::Lines { &b""[..] } else { b"]" };
                 return Ok(
                     Some((Bytes::from_static(close), streaming)).filter(|(piece, _)| !piece.is_empty())
                 );
@@ -364,25 +433,35 @@ async fn next_piece(mut streaming: Streaming) -> std::io::Result<Option<(Bytes, 
             let deployed = Some(streaming.deployed.as_str());
             let answer = predict_at(&streaming.app, &streaming.endpoint, deployed, rows, deadline).await;
             // The status is sent: all that is left is to break off.
-            answer.map_err(|fault| std::io::Error::other(fault.message))?.predictions
+            answer.map_err(std::io::Error::other)?.predictions
         }
     };
-    let piece = piece(&predictions, streaming.wrapped, streaming.pieces == 0)?;
+    let piece = piece(&predictions, streaming.form, streaming.pieces == 0)?;
     streaming.pieces += 1;
     Ok(Some((piece, streaming)))
 }
 
-fn piece(predictions: &Predictions, wrapped: bool, first: bool) -> std::io::Result<Bytes> {
+fn piece(predictions: &Predictions, form: Form, first: bool) -> std::io::Result<Bytes> {
+    if form == Form::Tensors {
+        let rows = (0..predictions.len()).map(|i| serde_json::to_value(predictions.row(i)).map(tensor));
+        let outputs = rows.collect::<Result<Vec<_>, _>>()?;
+        return listed(&serde_json::json!({"outputs": outputs}), first);
+    }
     let mut lines = Vec::with_capacity(predictions.len() * 192);
     for i in 0..predictions.len() {
         serde_json::to_writer(&mut lines, &predictions.row(i))?;
         lines.push(b'\n');
     }
-    if !wrapped {
+    if form == Form::Lines {
         return Ok(lines.into());
     }
+    listed(&HttpBody::of(JSON, &lines), first)
+}
+
+/// An item of a list that is written piece by piece.
+fn listed(item: &impl Serialize, first: bool) -> std::io::Result<Bytes> {
     let mut piece = vec![if first { b'[' } else { b',' }];
-    serde_json::to_writer(&mut piece, &HttpBody::of(JSON, &lines))?;
+    serde_json::to_writer(&mut piece, item)?;
     Ok(piece.into())
 }
 

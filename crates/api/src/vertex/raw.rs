@@ -2,6 +2,8 @@
 //! or of an Anthropic message, which says `anthropic_version` as such bodies do on Vertex; that of any other model
 //! `{"instances": […]}` ([`super::predict`]).
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::HeaderMap;
@@ -9,8 +11,10 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 
 use super::generate::{NOUNS, VERSIONS, asked, route};
 use super::predict::{self, HttpBody, name_deployed, opened};
+use super::rpc::{Served, streamed, with_call};
 use crate::Fault;
-use crate::http::{Call, ReplyBody, Response, Route};
+use crate::http::Permission::Invoke;
+use crate::http::{Call, ReplyBody, Response, Route, Template, handler};
 use crate::language::{Dialects, Passed, prepared};
 
 /// The field by which Anthropic's bodies are known.
@@ -29,6 +33,25 @@ pub(super) fn routes(dialects: Dialects) -> Vec<Route> {
         routes.extend(route(pattern, move |call, name| invoke(call, name, dialects)));
     }
     routes
+}
+
+/// The procedures of this file, which gRPC reaches by the endpoint alone.
+pub(super) fn served(dialects: Dialects) -> Vec<Served> {
+    let handler = move |streams: bool| {
+        move |template: Arc<Template>| {
+            handler(move |call: Call| {
+                let template = Arc::clone(&template);
+                async move {
+                    let name = call.variable(&template, 0)?.into_owned();
+                    answer(call, name, dialects, streams).await
+                }
+            })
+        }
+    };
+    vec![
+        with_call("PredictionService.RawPredict", Invoke, move |_, template| handler(false)(template)),
+        streamed("PredictionService.StreamRawPredict", Invoke, move |_, template| handler(true)(template)),
+    ]
 }
 
 /// What the server in a model's container would be asked on a path of its own: here that of a raw prediction, or of the
@@ -91,13 +114,11 @@ fn wrap(reply: Response) -> Result<Response, Fault> {
     head.headers.remove(CONTENT_LENGTH);
     let body = match body {
         ReplyBody::Full(bytes) => ReplyBody::Full(HttpBody::of(&kind, &bytes).written()?.into()),
-        trailed @ ReplyBody::Trailed(..) => trailed,
+        trailed @ (ReplyBody::Trailed(..) | ReplyBody::Frames(_)) => trailed,
         ReplyBody::Stream(pieces) => {
             let wrapped = pieces.enumerate().map(move |(i, piece)| {
                 let mut item = vec![if i == 0 { b'[' } else { b',' }];
-                let body = HttpBody::of(&kind, &piece?)
-                    .written()
-                    .map_err(|fault| std::io::Error::other(fault.message))?;
+                let body = HttpBody::of(&kind, &piece?).written().map_err(std::io::Error::other)?;
                 item.extend(body);
                 Ok(Bytes::from(item))
             });

@@ -16,10 +16,11 @@ use super::fields;
 use super::schema::{Binding, BodyRule, Procedure, Schema, SchemaError, canonical, put_text, sendable};
 use super::{
     PROTOCOL, batch, datasets, endpoints, evaluations, explain, grpc, metadata, models, operations,
-    pipeline_jobs, pipelines, predict, pull,
+    pipeline_jobs, pipelines, predict, pull, raw,
 };
 use crate::Fault;
 use crate::http::{Access, App, Call, Handler, Permission, Route, Template, handler, json_reply};
+use crate::language::Dialects;
 
 /// Query parameters of Google's front end that change nothing here: replies are always JSON, enums in
 /// replies are always names, which every client reads.
@@ -60,8 +61,13 @@ pub(super) enum Kind {
     /// By canonical JSON in and out: the usual one.
     Json(Arc<dyn Fn(Rpc) -> Answer + Send + Sync>),
     /// With the call as it came: predictions.
-    Direct(fn(Arc<Schema>, Arc<Template>) -> Handler),
+    Direct(Make),
+    /// The same, with one message after the other in reply; over HTTP, a list of them.
+    Streamed(Make),
 }
+
+/// Makes the handler of an address.
+type Make = Arc<dyn Fn(Arc<Schema>, Arc<Template>) -> Handler + Send + Sync>;
 
 /// The procedure `name`, which needs `permission` and is answered by `f`.
 pub(super) fn procedure<F, Fut>(name: &'static str, permission: Permission, f: F) -> Served
@@ -78,16 +84,36 @@ pub(super) fn direct(
     permission: Permission,
     f: fn(Arc<Schema>, Arc<Template>) -> Handler,
 ) -> Served {
-    Served { name, permission, answer: Kind::Direct(f) }
+    with_call(name, permission, f)
+}
+
+/// As [`direct`], by what knows more.
+pub(super) fn with_call(
+    name: &'static str,
+    permission: Permission,
+    f: impl Fn(Arc<Schema>, Arc<Template>) -> Handler + Send + Sync + 'static,
+) -> Served {
+    Served { name, permission, answer: Kind::Direct(Arc::new(f)) }
+}
+
+/// The procedure `name`, which needs `permission`, takes the call as it came and replies with a list whose pieces are
+/// messages.
+pub(super) fn streamed(
+    name: &'static str,
+    permission: Permission,
+    f: impl Fn(Arc<Schema>, Arc<Template>) -> Handler + Send + Sync + 'static,
+) -> Served {
+    Served { name, permission, answer: Kind::Streamed(Arc::new(f)) }
 }
 
 /// A route for every address in the API's description, and for those that its service configuration adds.
-pub(super) fn routes() -> Result<Vec<Route>, SchemaError> {
+pub(super) fn routes(dialects: Dialects) -> Result<Vec<Route>, SchemaError> {
     let schema = Arc::new(Schema::load()?);
     let served: HashMap<&str, Served> = [
         models::served(),
         endpoints::served(),
         predict::served(),
+        raw::served(dialects),
         explain::served(),
         batch::served(),
         evaluations::served(),
@@ -137,7 +163,7 @@ fn route(
         Some(Served { permission, answer: Kind::Json(answer), .. }) => {
             (*permission, json_handler(schema, procedure, binding, &template, Arc::clone(answer)))
         }
-        Some(Served { permission, answer: Kind::Direct(make), .. }) => {
+        Some(Served { permission, answer: Kind::Direct(make) | Kind::Streamed(make), .. }) => {
             (*permission, make(Arc::clone(schema), Arc::clone(&template)))
         }
         None => (unserved_permission(&binding.method), unserved(&procedure.name)),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use formats::Value;
+use formats::rows::parquet::ParquetReader;
 use formats::rows::{CsvDecoder, JsonlDecoder, Limits, Position, RowBlock, RowFault};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -11,9 +12,10 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::folder::Folder;
+use super::parquet::{self, Object};
 use crate::artifact::Digest;
-use crate::storage::{ObjectUri, Storage};
-use crate::{Error, ErrorCode, Result, RowFormat};
+use crate::storage::{Blocks, ObjectUri, Storage};
+use crate::{Error, ErrorCode, InputFormat, Result};
 
 /// Rows decoded at a time.
 const CHUNK_ROWS: usize = 2048;
@@ -57,7 +59,7 @@ pub(crate) struct Line {
 
 /// Decoded rows.
 pub(crate) enum Rows {
-    /// Of CSV.
+    /// Of CSV or Parquet.
     Table(RowBlock),
     /// Of JSON Lines, or of a folder: the row's number and its value.
     Values(Vec<(u64, Value)>),
@@ -76,7 +78,7 @@ pub(crate) struct RowReader {
     storage: Storage,
     runtime: Handle,
     inputs: Arc<[InputObject]>,
-    format: RowFormat,
+    format: InputFormat,
     next: Place,
     open: Option<OpenInput>,
     hasher: Option<Sha256>,
@@ -95,6 +97,7 @@ enum Decoder {
     Csv(CsvDecoder),
     Jsonl(JsonlDecoder),
     Folder(Folder),
+    Parquet(Box<ParquetReader<Object>>),
 }
 
 /// The objects that `uris` name. `gs://bucket/dir/*.csv` names all that match, by name; `gs://bucket/dir/` the images below.
@@ -144,7 +147,7 @@ impl RowReader {
         storage: Storage,
         runtime: Handle,
         inputs: Arc<[InputObject]>,
-        format: RowFormat,
+        format: InputFormat,
         place: Place,
     ) -> Self {
         RowReader {
@@ -241,6 +244,15 @@ impl RowReader {
         if blocks.info().etag != input.etag || blocks.info().size != input.size {
             return Err(changed(&input.uri));
         }
+        let (limits, position) = (Limits::default(), self.next.position);
+        let decoder = match (self.format, &self.next.names) {
+            (InputFormat::Parquet, _) => return self.open_parquet(blocks),
+            (InputFormat::Jsonl, _) => Decoder::Jsonl(JsonlDecoder::resume_at(limits, position)),
+            (InputFormat::Csv, Some(names)) => {
+                Decoder::Csv(CsvDecoder::resume_at(limits, names.clone(), position))
+            }
+            (InputFormat::Csv, None) => Decoder::Csv(CsvDecoder::new(limits)),
+        };
         let missing = blocks.remaining();
         let (sender, receiver) = mpsc::channel(READ_AHEAD);
         self.runtime.spawn(async move {
@@ -251,8 +263,21 @@ impl RowReader {
                 }
             }
         });
-        let decoder = Decoder::new(self.format, &self.next);
         Ok(OpenInput { decoder, blocks: receiver, missing, ended: false })
+    }
+
+    /// Reads the footer of a Parquet file, which is then read in no order; what a hash is taken of has one.
+    fn open_parquet(&mut self, mut blocks: Blocks) -> Result<OpenInput> {
+        let object = Object::new(&blocks, self.runtime.clone());
+        if let Some(hasher) = &mut self.hasher {
+            while let Some(block) = self.runtime.block_on(blocks.next())? {
+                hasher.update(&block);
+            }
+        }
+        let uri = object.uri().to_string();
+        let reader = ParquetReader::resume_at(object, Limits::default(), self.next.position)
+            .map_err(|failure| parquet::error(&uri, failure))?;
+        Ok(OpenInput::without_blocks(Decoder::Parquet(Box::new(reader))))
     }
 
     /// Lists a folder, whose listing is all that is read of it here.
@@ -261,9 +286,7 @@ impl RowReader {
         if folder.etag != input.etag {
             return Err(changed(&input.uri));
         }
-        let decoder = Decoder::Folder(folder.resume_at(self.next.position));
-        let (_, blocks) = mpsc::channel(1);
-        Ok(OpenInput { decoder, blocks, missing: 0, ended: true })
+        Ok(OpenInput::without_blocks(Decoder::Folder(folder.resume_at(self.next.position))))
     }
 }
 
@@ -273,6 +296,12 @@ fn changed(uri: &str) -> Error {
 }
 
 impl OpenInput {
+    /// An input whose decoder needs none of its bytes pushed.
+    fn without_blocks(decoder: Decoder) -> Self {
+        let (_, blocks) = mpsc::channel(1);
+        OpenInput { decoder, blocks, missing: 0, ended: true }
+    }
+
     fn push(&mut self, block: &Bytes, hasher: &mut Option<Sha256>) {
         self.missing = self.missing.saturating_sub(block.len() as u64);
         if let Some(hasher) = hasher {
@@ -281,7 +310,7 @@ impl OpenInput {
         match &mut self.decoder {
             Decoder::Csv(decoder) => decoder.push(block),
             Decoder::Jsonl(decoder) => decoder.push(block),
-            Decoder::Folder(_) => {}
+            Decoder::Folder(_) | Decoder::Parquet(_) => {}
         }
     }
 
@@ -290,23 +319,12 @@ impl OpenInput {
         match &mut self.decoder {
             Decoder::Csv(decoder) => decoder.finish(),
             Decoder::Jsonl(decoder) => decoder.finish(),
-            Decoder::Folder(_) => {}
+            Decoder::Folder(_) | Decoder::Parquet(_) => {}
         }
     }
 }
 
 impl Decoder {
-    fn new(format: RowFormat, place: &Place) -> Self {
-        let limits = Limits::default();
-        match (format, &place.names) {
-            (RowFormat::Jsonl, _) => Decoder::Jsonl(JsonlDecoder::resume_at(limits, place.position)),
-            (RowFormat::Csv, Some(names)) => {
-                Decoder::Csv(CsvDecoder::resume_at(limits, names.clone(), place.position))
-            }
-            (RowFormat::Csv, None) => Decoder::Csv(CsvDecoder::new(limits)),
-        }
-    }
-
     fn take_line(&mut self, input: usize) -> Result<Option<Line>> {
         let Decoder::Jsonl(decoder) = self else {
             return Err(Error::invalid("requests to a language model are read from JSONL only"));
@@ -325,6 +343,10 @@ impl Decoder {
             Decoder::Jsonl(decoder) => {
                 let values = decoder.take(rows);
                 (values.map(Rows::Values), decoder.take_faults(), decoder.position())
+            }
+            Decoder::Parquet(reader) => {
+                let block = reader.take(rows).map_err(|failure| parquet::error(uri, failure))?;
+                (block.map(Rows::Table), reader.take_faults(), reader.position())
             }
             Decoder::Folder(folder) => {
                 let values = folder.take(rows);

@@ -23,7 +23,7 @@ use crate::models::{ArtifactSource, UploadModel};
 use crate::name::project_in;
 use crate::quota::TrainingLease;
 use crate::{
-    EpochProgress, Error, ErrorCode, JobKind, JobState, Parent, Result, RowFormat, ServingStatus,
+    EpochProgress, Error, ErrorCode, InputFormat, JobKind, JobState, Parent, Result, ServingStatus,
     TrainingJob, fault,
 };
 
@@ -184,22 +184,18 @@ impl RowSource for TrainingRows {
 impl TrainingRows {
     fn open(context: &Context, spec: &TrainSpec, uris: &[String]) -> Result<Self> {
         let inputs = context.runtime.block_on(resolve(&context.storage(), uris))?;
-        let jsonl = |uri: &String| uri.ends_with(".jsonl") || uri.ends_with(".ndjson");
         let uris: Vec<String> = inputs.iter().map(|input| input.uri.clone()).collect();
         if let Some(folder) = uris.iter().find(|uri| Folder::is(uri)) {
             let message =
                 format!("{folder} is a folder: give a table that names its images and what they show");
             return Err(Error::invalid(message));
         }
-        let format = match uris.iter().filter(|uri| jsonl(uri)).count() {
-            0 => RowFormat::Csv,
-            n if n == uris.len() => RowFormat::Jsonl,
-            _ => {
-                return Err(Error::invalid(
-                    "the rows lie partly in .jsonl objects and partly in others; give one kind",
-                ));
-            }
-        };
+        let format = uris.first().map_or(InputFormat::default(), |uri| InputFormat::of(uri));
+        if uris.iter().any(|uri| InputFormat::of(uri) != format) {
+            let message =
+                "the rows lie partly in .jsonl or .parquet objects and partly in others; give one kind";
+            return Err(Error::invalid(message));
+        }
         let (storage, runtime) = (context.storage(), context.runtime.clone());
         let images = Images::of_training(context, spec);
         let mut reader = RowReader::new(storage, runtime, inputs.into(), format, Place::default()).hashing();

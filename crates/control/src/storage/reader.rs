@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -48,6 +49,17 @@ impl Blocks {
     ) -> Self {
         let end = end.unwrap_or(info.size).min(info.size);
         Blocks { uri, info, source, at: start.min(end), end }
+    }
+
+    /// Other bytes of the same version of the object.
+    pub(crate) fn part(&self, range: Range<u64>) -> Blocks {
+        let (uri, info, source) = (self.uri.clone(), self.info.clone(), self.source.clone());
+        Blocks::new(uri, info, source, range.start, Some(range.end))
+    }
+
+    /// The object's address.
+    pub(crate) fn uri(&self) -> &ObjectUri {
+        &self.uri
     }
 
     /// What is known of the object.
@@ -102,7 +114,7 @@ impl Blocks {
         Ok(all)
     }
 
-    async fn get_range(&self, store: &dyn ObjectStore, range: std::ops::Range<u64>) -> Result<Bytes> {
+    async fn get_range(&self, store: &dyn ObjectStore, range: Range<u64>) -> Result<Bytes> {
         let etag = Some(self.info.etag.clone()).filter(|etag| !etag.is_empty());
         let options =
             GetOptions { if_match: etag, range: Some(GetRange::Bounded(range)), ..GetOptions::default() };

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use control::storage::{CloudAccess, ObjectUri, PutOptions};
 use control::{
-    ArtifactSource, Control, Job, JobKind, JobOptions, JobState, NewBatch, NewTraining, Options, Parent,
-    RowFormat, TrainingTarget, UploadModel,
+    ArtifactSource, Control, InputFormat, Job, JobKind, JobOptions, JobState, NewBatch, NewTraining, Options,
+    Parent, RowFormat, TrainingTarget, UploadModel,
 };
 use formats::spec::TrainSpec;
 use tensor::export::{Activation, Layer, sequential};
@@ -96,7 +96,7 @@ pub(crate) fn new_batch(model: &str, input_uris: &[String]) -> NewBatch {
         display_name: "a batch".to_owned(),
         labels: BTreeMap::new(),
         model: model.to_owned(),
-        instances_format: RowFormat::Csv,
+        instances_format: InputFormat::Csv,
         input_uris: input_uris.to_vec(),
         predictions_format: RowFormat::Csv,
         output_uri_prefix: "gs://data/out".to_owned(),

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use crate::common::*;
 use control::{
-    Control, ErrorCode, Job, JobCollection, JobKind, JobState, ListQuery, NewBatch, NewEvaluation,
-    OperationResult, RowFormat,
+    Control, ErrorCode, InputFormat, Job, JobCollection, JobKind, JobState, ListQuery, NewBatch,
+    NewEvaluation, OperationResult, RowFormat,
 };
 use serde_json::{Value, json};
 
@@ -35,7 +35,7 @@ impl Place {
     async fn predicted(
         &self,
         content: impl Into<Vec<u8>>,
-        instances: RowFormat,
+        instances: InputFormat,
         predictions: RowFormat,
     ) -> Job {
         let uri = put(&self.control, "in", content).await;
@@ -63,7 +63,7 @@ impl Place {
     }
 
     /// A batch that must fail, with its error; it leaves no output.
-    async fn failed(&self, content: impl Into<Vec<u8>>, format: RowFormat) -> (ErrorCode, String) {
+    async fn failed(&self, content: impl Into<Vec<u8>>, format: InputFormat) -> (ErrorCode, String) {
         let uri = put(&self.control, "in", content).await;
         let job = self
             .batch(|new| {
@@ -86,7 +86,7 @@ impl Place {
 #[tokio::test(flavor = "multi_thread")]
 async fn csv_to_csv() {
     let place = place(1).await;
-    let job = place.predicted("n,b,c,d\n1,2,3,4\n\"5\",6,7,8\n", RowFormat::Csv, RowFormat::Csv).await;
+    let job = place.predicted("n,b,c,d\n1,2,3,4\n\"5\",6,7,8\n", InputFormat::Csv, RowFormat::Csv).await;
     assert_eq!(
         place.results(&job).await,
         "n,b,c,d,prediction_0,prediction_1\n1,2,3,4,2.0,10.0\n5,6,7,8,10.0,26.0\n"
@@ -105,7 +105,7 @@ async fn csv_to_csv() {
 #[tokio::test(flavor = "multi_thread")]
 async fn csv_to_jsonl() {
     let place = place(1).await;
-    let job = place.predicted("n,b,c,d\n1,2,3,4\n", RowFormat::Csv, RowFormat::Jsonl).await;
+    let job = place.predicted("n,b,c,d\n1,2,3,4\n", InputFormat::Csv, RowFormat::Jsonl).await;
     let line: Value = serde_json::from_str(&place.results(&job).await).unwrap();
     assert_eq!(line, json!({ "instance": { "n": 1, "b": 2, "c": 3, "d": 4 }, "prediction": [2.0, 10.0] }));
 }
@@ -114,7 +114,7 @@ async fn csv_to_jsonl() {
 async fn jsonl_to_jsonl_and_csv() {
     let place = place(1).await;
     let lines = "[1,2,3,4]\n\"text\"\n{\"input\": [5, 6, 7, 8]}\n[1]\nnot json\n[9,9,9,9]\n";
-    let job = place.predicted(lines, RowFormat::Jsonl, RowFormat::Jsonl).await;
+    let job = place.predicted(lines, InputFormat::Jsonl, RowFormat::Jsonl).await;
     let found: Vec<Value> =
         place.results(&job).await.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(
@@ -135,7 +135,7 @@ async fn jsonl_to_jsonl_and_csv() {
             .iter()
             .all(|fault| fault["uri"] == "gs://data/in" && !fault["reason"].as_str().unwrap().is_empty())
     );
-    let job = place.predicted(lines, RowFormat::Jsonl, RowFormat::Csv).await;
+    let job = place.predicted(lines, InputFormat::Jsonl, RowFormat::Csv).await;
     assert!(
         place.results(&job).await.starts_with("instance,prediction_0,prediction_1\n\"[1,2,3,4]\",2.0,10.0\n"),
         "{}",
@@ -148,7 +148,7 @@ async fn bad_rows_are_listed_and_the_good_ones_predicted() {
     let place = place(1).await;
     let mut rows = b"n,b,c,d\n1,2,3,4\nragged\n1,2,3,NaN\n1,2,3,".to_vec();
     rows.extend(b"\xff\n1,2,,4\n1,2,3,inf\n1,2,3,4,5\n6,7,8,9\n");
-    let job = place.predicted(rows, RowFormat::Csv, RowFormat::Csv).await;
+    let job = place.predicted(rows, InputFormat::Csv, RowFormat::Csv).await;
     let results = place.results(&job).await;
     assert_eq!(results.lines().skip(1).map(|row| &row[..1]).collect::<Vec<_>>(), ["1", "6"]);
     let faults = place.faults(&job).await;
@@ -167,13 +167,13 @@ async fn bad_rows_are_listed_and_the_good_ones_predicted() {
 async fn inputs_that_cannot_be_used_fail_the_job_with_a_reason() {
     let place = place(1).await;
     for (content, format, code, says) in [
-        ("", RowFormat::Csv, ErrorCode::InvalidArgument, "gs://data/in: the file is empty"),
-        ("n,b,c,d\n", RowFormat::Csv, ErrorCode::InvalidArgument, "no rows"),
-        ("", RowFormat::Jsonl, ErrorCode::InvalidArgument, "no rows"),
-        ("n,b,c\n1,2,3\n", RowFormat::Csv, ErrorCode::InvalidArgument, "takes 4 columns"),
-        ("n,n,c,d\n1,2,3,4\n", RowFormat::Csv, ErrorCode::InvalidArgument, "both named `n`"),
-        ("n,b,c,d\n1,2,3,x\n", RowFormat::Csv, ErrorCode::InvalidArgument, "none of the 1 rows"),
-        ("n,b,c,d\n", RowFormat::Jsonl, ErrorCode::InvalidArgument, "none of the 1 rows"),
+        ("", InputFormat::Csv, ErrorCode::InvalidArgument, "gs://data/in: the file is empty"),
+        ("n,b,c,d\n", InputFormat::Csv, ErrorCode::InvalidArgument, "no rows"),
+        ("", InputFormat::Jsonl, ErrorCode::InvalidArgument, "no rows"),
+        ("n,b,c\n1,2,3\n", InputFormat::Csv, ErrorCode::InvalidArgument, "takes 4 columns"),
+        ("n,n,c,d\n1,2,3,4\n", InputFormat::Csv, ErrorCode::InvalidArgument, "both named `n`"),
+        ("n,b,c,d\n1,2,3,x\n", InputFormat::Csv, ErrorCode::InvalidArgument, "none of the 1 rows"),
+        ("n,b,c,d\n", InputFormat::Jsonl, ErrorCode::InvalidArgument, "none of the 1 rows"),
     ] {
         let (found, message) = place.failed(content, format).await;
         assert_eq!(found, code, "{content:?}: {message}");
@@ -353,7 +353,7 @@ async fn a_trained_classifier_is_predicted_evaluated_and_sliced() {
         display_name: "an evaluation".to_owned(),
         model: model.clone(),
         uris: vec![uri],
-        format: RowFormat::Csv,
+        format: InputFormat::Csv,
         target: None,
         slice_by: vec!["colour".to_owned()],
         ..NewEvaluation::default()
@@ -394,7 +394,7 @@ async fn a_model_from_elsewhere_is_evaluated_by_a_named_column() {
         display_name: String::new(),
         model: place.model.clone(),
         uris: vec![uri.clone()],
-        format: RowFormat::Csv,
+        format: InputFormat::Csv,
         target: target.map(str::to_owned),
         slice_by: Vec::new(),
         ..NewEvaluation::default()

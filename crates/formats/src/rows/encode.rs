@@ -68,21 +68,7 @@ impl CsvEncoder {
     /// Writes a cell that is an integer.
     pub fn integer(&mut self, cell: i64) {
         self.separate();
-        let mut digits = [0u8; 20];
-        let mut at = digits.len();
-        let mut rest = cell.unsigned_abs();
-        loop {
-            at -= 1;
-            digits[at] = b'0' + (rest % 10) as u8;
-            rest /= 10;
-            if rest == 0 {
-                break;
-            }
-        }
-        if cell < 0 {
-            self.out.push(b'-');
-        }
-        self.out.extend_from_slice(&digits[at..]);
+        push_integer(&mut self.out, cell < 0, cell.unsigned_abs());
     }
 
     /// Ends the row. A row of one empty cell is written as `""`, since a blank line is no row.
@@ -114,7 +100,26 @@ impl CsvEncoder {
     }
 }
 
-fn not_finite(number: f64) -> &'static str {
+/// Writes an integer at the end of `out`.
+pub(super) fn push_integer(out: &mut Vec<u8>, negative: bool, magnitude: u64) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    let mut rest = magnitude;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if negative {
+        out.push(b'-');
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+pub(super) fn not_finite(number: f64) -> &'static str {
     match number {
         n if n.is_nan() => "nan",
         n if n > 0.0 => "inf",

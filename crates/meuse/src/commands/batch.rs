@@ -21,7 +21,7 @@ const RESULTS: &str = "meuse-results";
 pub struct Batch {
     /// The model; the default version unless one is named (NAME@3)
     pub model: ModelRef,
-    /// CSV or JSONL: a file on this machine, or URIs (gs://…, also with * at the end); or a folder of images, whose
+    /// CSV, JSONL or Parquet: a file on this machine, or URIs (gs://…, also with * at the end); or a folder of images, whose
     /// URI ends in /
     #[arg(long, required = true, value_name = "URI|PATH")]
     pub input: Vec<String>,
@@ -30,8 +30,8 @@ pub struct Batch {
     pub output: String,
     /// How the input is written [default: by its extension, else csv]
     #[arg(long, value_enum)]
-    pub input_format: Option<RowFormat>,
-    /// How to write predictions [default: as the input]
+    pub input_format: Option<InputFormat>,
+    /// How to write predictions [default: as the input, csv for parquet]
     #[arg(long, value_enum)]
     pub output_format: Option<RowFormat>,
     /// The column that names a row: written beside its prediction in place of the row, and not shown to the model
@@ -54,7 +54,39 @@ pub struct Batch {
     pub connection: Connection,
 }
 
-/// A row file's format.
+/// How rows to be read are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum InputFormat {
+    /// Comma-separated, with a header line.
+    Csv,
+    /// One JSON value a line.
+    Jsonl,
+    /// Flat columns of Apache Parquet.
+    Parquet,
+}
+
+impl InputFormat {
+    /// Its name in requests.
+    pub fn name(self) -> &'static str {
+        match self {
+            InputFormat::Csv => "csv",
+            InputFormat::Jsonl => "jsonl",
+            InputFormat::Parquet => "parquet",
+        }
+    }
+
+    /// By the end of an address. A folder's images are as JSONL.
+    pub(crate) fn of(name: &str) -> Self {
+        let ends = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
+        match name {
+            _ if ends(&[".jsonl", ".ndjson", "/"]) => InputFormat::Jsonl,
+            _ if ends(&[".parquet"]) => InputFormat::Parquet,
+            _ => InputFormat::Csv,
+        }
+    }
+}
+
+/// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum RowFormat {
     /// Comma-separated, with a header line.
@@ -72,10 +104,12 @@ impl RowFormat {
         }
     }
 
-    /// By the end of an address. A folder's images are written as JSONL.
-    pub(crate) fn of(name: &str) -> Self {
-        let jsonl = [".jsonl", ".ndjson", "/"].iter().any(|end| name.ends_with(end));
-        if jsonl { RowFormat::Jsonl } else { RowFormat::Csv }
+    /// What predictions for such rows are written as unless somebody says otherwise.
+    fn beside(input: InputFormat) -> Self {
+        match input {
+            InputFormat::Jsonl => RowFormat::Jsonl,
+            InputFormat::Csv | InputFormat::Parquet => RowFormat::Csv,
+        }
     }
 }
 
@@ -84,7 +118,7 @@ pub(crate) struct Order<'a> {
     pub(crate) name: &'a str,
     pub(crate) model: &'a Model,
     pub(crate) uris: &'a [String],
-    pub(crate) input_format: RowFormat,
+    pub(crate) input_format: InputFormat,
     pub(crate) output_prefix: &'a str,
     pub(crate) output_format: RowFormat,
     pub(crate) explain: bool,
@@ -132,7 +166,7 @@ impl Batch {
         for input in &self.input {
             uris.push(rows::reachable(&client, input).await?);
         }
-        let input_format = self.input_format.unwrap_or_else(|| RowFormat::of(&uris[0]));
+        let input_format = self.input_format.unwrap_or_else(|| InputFormat::of(&uris[0]));
         let prefix = if to_uri {
             self.output.clone()
         } else {
@@ -146,7 +180,7 @@ impl Batch {
             uris: &uris,
             input_format,
             output_prefix: &prefix,
-            output_format: self.output_format.unwrap_or(input_format),
+            output_format: self.output_format.unwrap_or_else(|| RowFormat::beside(input_format)),
             explain: self.explain,
             instance: self.instance(),
         };

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::batch::RowFormat;
+use super::batch::InputFormat;
 use super::rows;
 use crate::client::wire::Model;
 use crate::client::{Client, ModelRef};
@@ -16,7 +16,7 @@ use crate::show::{Output, RowBar, Table, percent, thousands};
 pub struct Evaluate {
     /// The model; the default version unless one is named (NAME@3)
     pub model: ModelRef,
-    /// Labelled rows, CSV or JSONL: a file on this machine, a CSV file's images beside it, or a URI (gs://…)
+    /// Labelled rows, CSV, JSONL or Parquet: a file on this machine, a CSV file's images beside it, or a URI (gs://…)
     #[arg(long, required = true, value_name = "FILE")]
     pub data: Vec<String>,
     /// Column with the truth [default: the one that the model was trained on]
@@ -143,7 +143,7 @@ pub(crate) async fn evaluate(
     truth: Truth<'_>,
     slice_by: &[String],
 ) -> Result<Value> {
-    let format = RowFormat::of(uris.first().map_or("", String::as_str));
+    let format = InputFormat::of(uris.first().map_or("", String::as_str));
     let mut body =
         json!({"gcsSource": {"uris": uris}, "sliceBy": slice_by, "instancesFormat": format.name()});
     if let Some(target) = truth.target {

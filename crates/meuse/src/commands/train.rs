@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::client::wire::{Job, last_segment};
 use crate::client::{Client, id_from, is_uri};
+use crate::commands::batch::InputFormat;
 use crate::commands::jobs;
 use crate::connection::Connection;
 use crate::failure::{Failure, Result, on_file};
@@ -22,7 +23,7 @@ const TABULAR: &str = "gs://google-cloud-aiplatform/schema/dataset/metadata/tabu
 #[command(after_help = "Without --spec: two dense layers of 64 and a softmax over the classes.\n\
 Example: meuse train reviews.csv --name sentiment --label stars --text review")]
 pub struct Train {
-    /// CSV file with a header line, on this machine or by URI (gs://…)
+    /// CSV file with a header line, or .jsonl or .parquet, on this machine or by URI (gs://…)
     pub csv: String,
     /// The model to register the result under: a new one, or a new version of the one of this name
     #[arg(long)]
@@ -179,8 +180,11 @@ impl Training<'_> {
     }
 }
 
-/// Puts the image files that the rows name beside the rows.
+/// Puts the image files that the rows of a CSV file name beside the rows.
 async fn put_images(client: &Client, csv: &Path, uri: &str, spec: &Value) -> Result<()> {
+    if !is_csv(csv) {
+        return Ok(());
+    }
     let features = spec.get("features").map(|features| match features {
         Value::Array(list) => list.iter().collect(),
         one => vec![one],
@@ -218,9 +222,16 @@ fn check(document: &Map<String, Value>, path: Option<&Path>) -> Result<()> {
     })
 }
 
+fn is_csv(path: &Path) -> bool {
+    InputFormat::of(&path.to_string_lossy()) == InputFormat::Csv
+}
+
 /// Finds a label column that is not there, the commonest mistake, before the file is sent.
 fn check_columns(csv: &Path, document: &Map<String, Value>) -> Result<()> {
     let Some(label) = document.get("label").and_then(Value::as_str) else { return Ok(()) };
+    if !is_csv(csv) {
+        return Ok(());
+    }
     let Ok(names) = super::rows::header(csv) else { return Ok(()) };
     if names.iter().any(|name| name == label) {
         return Ok(());

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::data::{self, Summary};
 use crate::client::wire::{Endpoint, Job, Model};
 use crate::client::{Client, ModelRef};
-use crate::commands::batch::{Order, RowFormat};
+use crate::commands::batch::{InputFormat, Order, RowFormat};
 use crate::commands::evaluate::{Truth, evaluate, figure};
 use crate::commands::explain::{self, Explained, Method};
 use crate::commands::predict::{label, predict};
@@ -165,7 +165,7 @@ impl Tour<'_> {
             name: "quickstart",
             model,
             uris: &[uri("texts.csv")],
-            input_format: RowFormat::Csv,
+            input_format: InputFormat::Csv,
             output_prefix: &uri("predictions"),
             output_format: RowFormat::Csv,
             explain: false,

@@ -2,6 +2,7 @@
 //! a vector.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -23,6 +24,12 @@ const COUNT_FROM_TWO: [&str; 5] = ["roberta", "xlm-roberta", "camembert", "mpnet
 #[derive(Debug)]
 pub(super) struct Graph {
     network: OnnxModel,
+    about: Arc<About>,
+}
+
+/// How a graph is asked, and read.
+#[derive(Debug)]
+pub(super) struct About {
     takes: Vec<(String, Takes)>,
     output: String,
     gives: Gives,
@@ -133,7 +140,7 @@ impl Encodes {
     pub(super) fn with(self, network: OnnxModel) -> (Tokenizer, Graph) {
         let threads = thread::available_parallelism().map_or(1, usize::from);
         let Encodes { tokenizer, takes, output, gives, .. } = self;
-        (tokenizer, Graph { network, takes, output, gives, threads })
+        (tokenizer, Graph::new(network, Arc::new(About { takes, output, gives, threads })))
     }
 }
 
@@ -187,6 +194,16 @@ fn gives(signature: &Signature) -> Option<(String, Shape)> {
 }
 
 impl Graph {
+    /// The graph `network`, which is asked as `about` says.
+    pub(super) fn new(network: OnnxModel, about: Arc<About>) -> Graph {
+        Graph { network, about }
+    }
+
+    /// How it is asked.
+    pub(super) fn about(&self) -> Arc<About> {
+        Arc::clone(&self.about)
+    }
+
     /// What it makes of each text. Each is computed by itself, several at once.
     pub(super) fn run(&self, texts: &[Input]) -> Result<Vec<Vec<f32>>, String> {
         let next = AtomicUsize::new(0);
@@ -199,7 +216,8 @@ impl Graph {
             }
         };
         let mut made = thread::scope(|scope| {
-            let others: Vec<_> = (1..self.threads.min(texts.len())).map(|_| scope.spawn(work)).collect();
+            let others: Vec<_> =
+                (1..self.about.threads.min(texts.len())).map(|_| scope.spawn(work)).collect();
             let mut made = work()?;
             for other in others {
                 made.extend(other.join().map_err(|_| "the model stopped on a defect".to_owned())??);
@@ -214,12 +232,12 @@ impl Graph {
         if text.tokens.is_empty() {
             return Err("a text without a token has no vector".to_owned());
         }
-        let inputs = self.takes.iter().map(|(name, takes)| Ok((name.clone(), tensor(*takes, text)?)));
+        let inputs = self.about.takes.iter().map(|(name, takes)| Ok((name.clone(), tensor(*takes, text)?)));
         let inputs = inputs.collect::<Result<Vec<_>, tensor::ShapeError>>().map_err(|e| e.to_string())?;
         let outputs = self.network.run(&inputs).map_err(|error: RunError| error.to_string())?;
-        let numbers = outputs.iter().find(|(name, _)| *name == self.output);
+        let numbers = outputs.iter().find(|(name, _)| *name == self.about.output);
         let numbers = numbers.and_then(|(_, tensor)| tensor.as_f32()).unwrap_or_default();
-        let wanted = match self.gives {
+        let wanted = match self.about.gives {
             Gives::Tokens { width, .. } => width * text.tokens.len(),
             Gives::Text { width, .. } => width,
             Gives::Score => 1,
@@ -228,7 +246,7 @@ impl Graph {
             let found = numbers.len();
             return Err(format!("the graph gives {found} numbers for a text where {wanted} are expected"));
         }
-        Ok(match &self.gives {
+        Ok(match &self.about.gives {
             Gives::Tokens { pooler, width } => pooler.vector(numbers, *width),
             Gives::Text { pooler, width } => pooler.vector(numbers, *width),
             Gives::Score => numbers.to_vec(),

@@ -26,6 +26,22 @@ const TOKENS_MAX: usize = 4 << 20;
 /// When those who were refused had better come back.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// For how long an encoder that nobody asks stays in memory, and how it comes back.
+pub(super) struct Resting {
+    pub(super) idle_max: Duration,
+    pub(super) again: Box<dyn Fn() -> Result<Engine, String> + Send>,
+}
+
+/// What the thread does next.
+enum Next {
+    /// Compute what is open.
+    Work,
+    /// Give the encoder's memory back.
+    Rest,
+    /// Nothing more.
+    End,
+}
+
 /// A queue with its thread, which ends when this is dropped.
 pub(super) struct Queue {
     shared: Arc<Shared>,
@@ -43,6 +59,8 @@ struct State {
     /// Of all requests that are not answered.
     requests: usize,
     tokens: usize,
+    /// Whether the encoder is in memory.
+    loaded: bool,
     closed: bool,
 }
 
@@ -68,17 +86,23 @@ struct Open {
 }
 
 impl Queue {
-    /// Starts the thread of `engine`.
-    pub(super) fn start(engine: Engine) -> io::Result<Queue> {
-        let shared = Arc::new(Shared { state: Mutex::default(), arrived: Condvar::new() });
+    /// Starts the thread of `engine`, which stays in memory unless it is `resting` when nobody asks.
+    pub(super) fn start(engine: Engine, resting: Option<Resting>) -> io::Result<Queue> {
+        let state = State { loaded: true, ..State::default() };
+        let shared = Arc::new(Shared { state: Mutex::new(state), arrived: Condvar::new() });
         let queue = Queue { shared: Arc::clone(&shared) };
-        thread::Builder::new().name("meuse-encoder".into()).spawn(move || shared.work(engine))?;
+        thread::Builder::new().name("meuse-encoder".into()).spawn(move || shared.work(engine, resting))?;
         Ok(queue)
     }
 
     /// Requests that are not answered yet.
     pub(super) fn waiting(&self) -> usize {
         self.shared.lock().requests
+    }
+
+    /// Whether the encoder is in memory.
+    pub(super) fn is_loaded(&self) -> bool {
+        self.shared.lock().loaded
     }
 
     /// What the encoder makes of each of `inputs`, which have `tokens` tokens together and are of `project`.
@@ -144,22 +168,66 @@ impl Shared {
     }
 
     /// The thread's life.
-    fn work(&self, mut engine: Engine) {
-        let mut open = Open::default();
-        while self.admit(&mut open) {
-            self.drop_abandoned(&mut open);
-            self.step(&mut engine, &mut open);
+    fn work(&self, engine: Engine, resting: Option<Resting>) {
+        let (mut engine, mut open) = (Some(engine), Open::default());
+        loop {
+            let idle_max = resting.as_ref().filter(|_| engine.is_some()).map(|resting| resting.idle_max);
+            match self.admit(&mut open, idle_max) {
+                Next::End => return,
+                Next::Rest => {
+                    engine = None;
+                    self.lock().loaded = false;
+                }
+                Next::Work => {
+                    self.drop_abandoned(&mut open);
+                    if open.requests.is_empty() {
+                        continue;
+                    }
+                    match self.awake(&mut engine, resting.as_ref()) {
+                        Ok(engine) => self.step(engine, &mut open),
+                        Err(error) => {
+                            open.drain().for_each(|request| self.leave(request, Err(error.clone())));
+                        }
+                    }
+                }
+            }
         }
     }
 
-    /// Takes in what has arrived; waits for something where nothing is open. `false` once there will be nothing more.
-    fn admit(&self, open: &mut Open) -> bool {
+    /// The encoder, loaded again if it rests.
+    fn awake<'a>(
+        &self,
+        engine: &'a mut Option<Engine>,
+        resting: Option<&Resting>,
+    ) -> Result<&'a mut Engine, ServeError> {
+        if engine.is_none() {
+            let again = || resting.map_or_else(|| Err("it has gone".to_owned()), |resting| (resting.again)());
+            let loaded = catch_unwind(AssertUnwindSafe(again)).unwrap_or_else(|_| Err("a defect".to_owned()));
+            let loaded = loaded.map_err(|reason| {
+                tracing::error!("an encoder cannot be loaded again: {reason}");
+                failed(&format!("the model cannot be loaded again: {reason}"))
+            })?;
+            *engine = Some(loaded);
+            self.lock().loaded = true;
+        }
+        engine.as_mut().ok_or_else(|| failed("the model has gone"))
+    }
+
+    /// Takes in what has arrived; waits for something where nothing is open, for `idle_max` at most.
+    fn admit(&self, open: &mut Open, idle_max: Option<Duration>) -> Next {
+        let begun = Instant::now();
         let mut state = self.lock();
         while open.requests.is_empty() && state.new.is_empty() && !state.closed {
-            state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = match idle_max.map(|most| most.saturating_sub(begun.elapsed())) {
+                None => self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(Duration::ZERO) => return Next::Rest,
+                Some(left) => {
+                    self.arrived.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
         }
         state.new.drain(..).for_each(|request| open.add(request));
-        !state.closed
+        if state.closed { Next::End } else { Next::Work }
     }
 
     /// Lets go of requests that nobody waits for any more.
@@ -217,6 +285,11 @@ impl Open {
         self.arrivals += 1;
         self.turns.add(&request.project, self.arrivals);
         self.requests.insert(self.arrivals, request);
+    }
+
+    /// Takes all of them out.
+    fn drain(&mut self) -> impl Iterator<Item = Request> + use<> {
+        std::mem::take(self).requests.into_values()
     }
 
     fn remove(&mut self, id: u64) -> Option<Request> {

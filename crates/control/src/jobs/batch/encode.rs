@@ -27,7 +27,7 @@ use super::select::Selector;
 use crate::jobs::context::Context;
 use crate::jobs::model::{LoadedModel, Predicted};
 use crate::jobs::rows::{Chunk, Place, Rows};
-use crate::{BatchJob, Error, Result, RowFormat, Version};
+use crate::{BatchJob, Error, InputFormat, Result, RowFormat, Version};
 
 /// Reasons kept of one chunk, for the job's own page.
 const REASONS_MAX: usize = 10;
@@ -92,7 +92,7 @@ impl Encoder {
         let model = LoadedModel::load(context, version)?;
         let explainer = job.explain.then(|| Explainer::new(version)).transpose()?;
         let selector = Selector::new(&job.fields);
-        if job.instances_format == RowFormat::Csv && !model.takes_table_as(job.fields.kind) {
+        if job.instances_format != InputFormat::Jsonl && !model.takes_table_as(job.fields.kind) {
             return Err(Error::invalid(
                 "instanceType is not how the model takes the columns of a table; leave it out",
             ));

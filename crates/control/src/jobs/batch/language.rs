@@ -11,7 +11,7 @@ use crate::answerer::{Answered, Answerer, Asked};
 use crate::jobs::context::Context;
 use crate::jobs::requests::answerer;
 use crate::jobs::rows::{Line, Place};
-use crate::{BatchJob, Error, InstanceFields, Parent, Result, RowFormat, Timestamp};
+use crate::{BatchJob, Error, InputFormat, InstanceFields, Parent, Result, RowFormat, Timestamp};
 
 /// The longest that one row waits for its answer.
 const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -45,7 +45,7 @@ impl Asker {
             )));
         };
         if job.explain
-            || (job.instances_format, job.predictions_format) != (RowFormat::Jsonl, RowFormat::Jsonl)
+            || (job.instances_format, job.predictions_format) != (InputFormat::Jsonl, RowFormat::Jsonl)
         {
             let message = "a language model's batch is JSONL, in and out, without explanations";
             return Err(Error::invalid(message));
