@@ -64,13 +64,18 @@ def test_code_is_never_run(server, tmp_path):
 
 def test_unknown_layers_and_options_are_named(server, tmp_path):
     x = keras.Input((4, 4))
-    attention = keras.Model(x, layers.MultiHeadAttention(2, 2)(x, x))
-    attention.save(tmp_path / "attention.keras")
-    assert "multi_head_attention" in server.refusal(tmp_path / "attention.keras")
-    first = keras.Sequential([keras.Input((3, 4, 4)), layers.MaxPooling2D(data_format="channels_first")])
-    first.save(tmp_path / "first.keras")
-    said = server.refusal(tmp_path / "first.keras")
-    assert "data_format" in said and "channels_first" in said and "max_pooling2d" in said
+    for name, y, named in [
+        ("attention", layers.MultiHeadAttention(2, 2, attention_axes=(2,))(keras.ops.expand_dims(x, 1), x[:, None]), "attention_axes"),
+        ("gated", layers.MultiHeadAttention(2, 2, use_gate=True)(x, x), "use_gate"),
+        ("scores", layers.Attention()([x, x], return_attention_scores=True)[0], "return_attention_scores"),
+        ("softmax", layers.Conv1D(2, 2, activation="softmax", data_format="channels_first")(x), "softmax"),
+        ("groups", layers.GroupNormalization(2)(x), "group_normalization"),
+        ("sorted", keras.ops.sort(x), "`Sort`"),
+        ("strided", x[:, ::2], "`GetItem`"),
+        ("many", layers.SimpleRNN(2)(layers.ZeroPadding1D(1500)(x)), "1024"),
+    ]:
+        keras.Model(x, y).save(tmp_path / f"{name}.keras")
+        assert named in server.refusal(tmp_path / f"{name}.keras"), name
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.99])
