@@ -224,13 +224,14 @@ def attention():
     """Attention without heads, of all kinds, over masked steps and others."""
     a = keras.Input((6,), dtype="int32", name="a")
     b = keras.Input((4, 5), name="b")
-    x = layers.Embedding(10, 5, mask_zero=True)(a)
+    x, z = (layers.Embedding(10, 5, mask_zero=True)(a) for _ in range(2))
     given = {
         "dot": layers.Attention(use_scale=True)([b, x]),
         "keyed": layers.Attention()([b, x, layers.Dense(5)(x)]),
         "concat": layers.Attention(use_scale=True, score_mode="concat")([x, b]),
         "additive": layers.AdditiveAttention()([x, x], use_causal_mask=True),
         "additive_plain": layers.AdditiveAttention(use_scale=False)([b, x]),
+        "heads": layers.MultiHeadAttention(2, 3)(z, z),
         "pooled": layers.GlobalAveragePooling1D()(layers.Attention()([x, x])),
     }
     return drawn(keras.Model([a, b], given))

@@ -2,6 +2,8 @@
 
 import io
 import json
+import pathlib
+import re
 import zipfile
 
 import h5py
@@ -175,3 +177,27 @@ def test_files_of_every_version_of_hdf5(server, serve, tmp_path, version):
     [(_, expected)] = network.expected(arrays).items()
     [(_, told)] = server.infer(name, arrays).items()
     np.testing.assert_allclose(told, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_texts_longer_than_a_network_can_hold(server, serve):
+    """Attention takes memory by the square of a text's length, which the client chooses."""
+    network = serve("of-any-length", networks.transformer())
+    path = f"/v1/models/{network.name}:predict"
+    answer = server.ask("POST", path, json={"instances": [[1] * 100_000]})
+    assert answer.status_code == 400 and "100000 long; this model takes 5792 at most" in answer.text, answer.text
+    tensor = {"name": "ids", "shape": [1, 100_000], "datatype": "INT32", "data": [1] * 100_000}
+    answer = server.ask("POST", f"/v2/models/{network.name}/infer", json={"inputs": [tensor]})
+    assert answer.status_code == 400 and "5792 at most" in answer.text, answer.text
+    # Rows that could be held one by one are not held all at once.
+    before = peak(server)
+    rows = np.random.default_rng(1).integers(0, 10, (800, 512)).tolist()
+    answer = server.ask("POST", path, json={"instances": rows})
+    assert answer.status_code == 200 and peak(server) - before < 1 << 30
+    alone = server.ask("POST", path, json={"instances": rows[-1:]}).json()["predictions"]
+    assert alone == answer.json()["predictions"][-1:]
+
+
+def peak(server) -> int:
+    """The most bytes that the server has had in memory."""
+    status = pathlib.Path(f"/proc/{server.process.pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) << 10

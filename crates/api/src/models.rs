@@ -9,7 +9,7 @@ use llm::encoder::Makes;
 use serde_json::{Value, json};
 use serving::{Deployed, Pick, Router};
 
-use crate::http::{Access, App, Call, Handler, Permission, Response, Route, Template, handler, json_reply};
+use crate::http::{Access, App, Call, Permission, Response, Route, handler, json_reply};
 use crate::language::{find_predictor, project_of};
 use crate::openai::{PROJECT_HEADER, PROTOCOL};
 use crate::tenant::Tenant;
@@ -17,17 +17,8 @@ use crate::{Fault, tfserving};
 
 /// The routes of this file.
 pub(crate) fn routes() -> impl Iterator<Item = Route> {
-    let route = |pattern: &str, handler: Handler| {
-        Template::parse(pattern).map(|template| Route {
-            method: Method::GET,
-            template,
-            pattern: pattern.to_owned(),
-            access: Access::Needs(Permission::Look),
-            protocol: PROTOCOL,
-            handler,
-            served: true,
-        })
-    };
+    let route =
+        |pattern, handler| PROTOCOL.route(Method::GET, pattern, Access::Needs(Permission::Look), handler);
     [route("/v1/models", handler(list)), route("/v1/models/{model}", handler(get))].into_iter().flatten()
 }
 

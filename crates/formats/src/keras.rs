@@ -16,7 +16,7 @@ mod weights;
 use std::path::Path;
 
 pub use activation::Activation;
-pub use attention::{Attention, Projection};
+pub use attention::{Attention, Heads, Projection};
 pub use layer::{Array, Cells, Kind, Layer, Merge, Recurrent, Sides, Window};
 pub use operation::{Item, Operation, Sum};
 

@@ -15,7 +15,7 @@ use http::{Method, Response as HttpResponse, StatusCode};
 use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
 use prost::{DecodeError, Message};
 
-use super::{Access, Call, Protocol, ReplyBody, Response, Route, Template, handler};
+use super::{Access, Call, Protocol, ReplyBody, Response, Route, handler};
 use crate::fault::{Code, Fault};
 
 /// How gRPC says no: in the header, as there is no message.
@@ -108,16 +108,7 @@ where
         let (read, answer) = (read.clone(), answer.clone());
         async move { procedure(call, read, answer).await }
     });
-    let template = Template::parse(&path)?;
-    Some(Route {
-        method: Method::POST,
-        template,
-        pattern: path,
-        access,
-        protocol: PROTOCOL,
-        handler,
-        served: true,
-    })
+    PROTOCOL.route(Method::POST, path, access, handler)
 }
 
 /// Whether a request with such a head speaks gRPC.

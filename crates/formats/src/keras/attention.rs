@@ -1,7 +1,7 @@
 //! [`Attention`]: layers whose steps look at others.
 
 use super::Array;
-use super::read::{COUNT_MAX, flag, required, shape};
+use super::read::{COUNT_MAX, flag, number, required, shape};
 use super::weights::{Budget, Vars, member};
 use crate::Value;
 use crate::hdf5::Group;
@@ -13,16 +13,7 @@ use crate::spec::fields::Fields;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Attention {
     /// `softmax(q · k / sqrt(width)) · v` for each of several heads, whose answers are weighted and added up.
-    Heads {
-        /// `[inputs, heads, width]`
-        query: Projection,
-        /// `[inputs, heads, width]`
-        key: Projection,
-        /// `[inputs, heads, width of values]`
-        value: Projection,
-        /// `[heads, width of values, outputs]`
-        output: Projection,
-    },
+    Heads(Box<Heads>),
     /// `softmax(scale * q · k) · v`
     Dot {
         /// 1 where there is none.
@@ -35,6 +26,22 @@ pub enum Attention {
         /// One number, or one for each channel.
         outer: Vec<f32>,
     },
+}
+
+/// What several heads look through.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Heads {
+    /// `[inputs, heads, width]`
+    pub query: Projection,
+    /// `[inputs, heads, width]`
+    pub key: Projection,
+    /// `[inputs, heads, width of values]`
+    pub value: Projection,
+    /// `[heads, width of values, outputs]`
+    pub output: Projection,
+    /// Whether a step that may look at nothing takes nothing; else it takes the same of all. Keras has it so in layers
+    /// with a dropout.
+    pub blank: bool,
 }
 
 /// Weights and, where there is one, a bias.
@@ -72,7 +79,8 @@ pub(super) fn heads(
     group: Option<&Group<'_>>,
     budget: &mut Budget,
 ) -> Result<Attention, SpecError> {
-    options.ignore(&["dropout", "output_shape", "flash_attention"]);
+    options.ignore(&["output_shape", "flash_attention"]);
+    let blank = number(options, "dropout", 0.0)? > 0.0;
     options.only("use_gate", &[Value::Bool(false)])?;
     options.only("sliding_window", &[])?;
     options.only("attention_axes", &[Value::Number(1.0), Value::Numbers(vec![1.0])])?;
@@ -92,7 +100,7 @@ pub(super) fn heads(
     if output.kernel.shape.get(..2) != Some(&[heads, value_width]) || !bias {
         return Err(shape(at, &output.kernel));
     }
-    Ok(Attention::Heads { query, key, value, output })
+    Ok(Attention::Heads(Box::new(Heads { query, key, value, output, blank })))
 }
 
 /// Reads `Attention`.

@@ -189,7 +189,7 @@ pub enum Layer {
         value: f32,
     },
     /// Steps that look at others.
-    Attention(Box<Attention>),
+    Attention(Attention),
     /// One of `keras.ops`.
     Operation(Operation),
     /// Several values of one shape, or of shapes that can be stretched to one, element by element.

@@ -225,11 +225,9 @@ pub(super) fn read(source: &Source<'_, '_>, budget: &mut Budget) -> Result<Layer
             Layer::Embedding { table, mask_zero: flag(&mut options, "mask_zero", false)? }
         }
         "Masking" => Layer::Masking { value: number(&mut options, "mask_value", 0.0)? },
-        "MultiHeadAttention" => {
-            Layer::Attention(Box::new(attention::heads(at, &mut options, *group, vars.budget())?))
-        }
-        "Attention" => Layer::Attention(Box::new(attention::plain(&mut options, &mut vars)?)),
-        "AdditiveAttention" => Layer::Attention(Box::new(attention::additive(&mut options, &mut vars)?)),
+        "MultiHeadAttention" => Layer::Attention(attention::heads(at, &mut options, *group, vars.budget())?),
+        "Attention" => Layer::Attention(attention::plain(&mut options, &mut vars)?),
+        "AdditiveAttention" => Layer::Attention(attention::additive(&mut options, &mut vars)?),
         "Add" => Layer::Merge(Merge::Add),
         "Subtract" => Layer::Merge(Merge::Subtract),
         "Multiply" => Layer::Merge(Merge::Multiply),
@@ -465,7 +463,7 @@ pub(super) fn flag(options: &mut Fields<'_>, name: &'static str, default: bool) 
     Ok(options.flag(name)?.unwrap_or(default))
 }
 
-fn number(options: &mut Fields<'_>, name: &'static str, default: f32) -> Result<f32, SpecError> {
+pub(super) fn number(options: &mut Fields<'_>, name: &'static str, default: f32) -> Result<f32, SpecError> {
     let max = f64::from(f32::MAX);
     Ok(options.number(name, -max, max)?.map_or(default, |n| n as f32))
 }

@@ -15,7 +15,7 @@ use formats::keras::{Activation, Array, Attention, Input, Kind, Layer, Model};
 use rten_onnx::onnx::DataType;
 
 use super::writer::{Step, Value, Writer, float, int};
-use crate::Dim;
+use crate::{Dim, Sizes};
 
 /// A network whose layers and weights do not fit together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +27,15 @@ pub struct KerasExportError {
     pub reason: String,
 }
 
+/// A network as an ONNX file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KerasGraph {
+    /// The file.
+    pub bytes: Vec<u8>,
+    /// What it holds while it is computed.
+    pub sizes: Sizes,
+}
+
 /// The most bytes of weights that layers applied several times may add up to.
 const WEIGHTS_BYTES_MAX: usize = 8 << 30;
 
@@ -35,7 +44,7 @@ const WEIGHTS_BYTES_MAX: usize = 8 << 30;
 ///
 /// # Errors
 /// If a layer does not take what those before it give, or has weights of a wrong size.
-pub fn keras(model: &Model) -> Result<Vec<u8>, KerasExportError> {
+pub fn keras(model: &Model) -> Result<KerasGraph, KerasExportError> {
     let whole = |reason: String| KerasExportError { at: "the model".to_owned(), reason };
     let input = |input: &Input| {
         let dim = |length: &Option<usize>| length.map_or(Dim::Any, Dim::Fixed);
@@ -60,8 +69,7 @@ pub fn keras(model: &Model) -> Result<Vec<u8>, KerasExportError> {
                 "the weights of all layers pass {WEIGHTS_BYTES_MAX} bytes, the limit"
             )));
         }
-        if matches!(&named.layer, Layer::Attention(attention) if matches!(**attention, Attention::Heads { .. }))
-        {
+        if matches!(&named.layer, Layer::Attention(Attention::Heads(_))) {
             // Keras takes the masks off what such a layer has seen, for all that is computed after it.
             for place in &node.inputs {
                 if let Some(value) = values.get_mut(*place) {
@@ -69,13 +77,16 @@ pub fn keras(model: &Model) -> Result<Vec<u8>, KerasExportError> {
                 }
             }
         }
+        writer.sizes.add(&writer.at.shape);
         values.push(writer.at.clone());
     }
+    let sizes = std::mem::take(&mut writer.sizes);
     let outputs = names.into_iter().zip(&model.outputs);
     let outputs = outputs.map(|(name, output)| Some((name, values.get(output.place)?.clone())));
     let outputs = outputs.collect::<Option<Vec<_>>>();
     let outputs = outputs.ok_or_else(|| whole("an output of it comes from nowhere".to_owned()))?;
-    writer.finish(outputs).map_err(whole)
+    let bytes = writer.finish(outputs).map_err(whole)?;
+    Ok(KerasGraph { bytes, sizes })
 }
 
 impl Writer {

@@ -8,7 +8,7 @@ use rten_onnx::onnx::{
     OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto, TypeProtoTensor, ValueInfoProto,
 };
 
-use crate::Dim;
+use crate::{Dim, Sizes};
 
 /// The version of the ONNX operators that the graph is written in; 20 is the first with `Gelu`.
 const OPSET: i64 = 20;
@@ -20,15 +20,14 @@ const IR_VERSION: i64 = 9;
 /// Protocol Buffers merges this message with the one that follows it.
 const GRAPH_NAME: [u8; 8] = *b"\x3a\x06\x12\x04main";
 
-/// The most elements that one row may have anywhere in a network.
-const ROW_ELEMENTS_MAX: usize = 16 << 20;
-
 /// A graph under construction, and the value that the next operation is applied to.
 pub(super) struct Writer {
     graph: GraphProto,
     /// Names of inputs and outputs, which nothing within may have.
     ports: HashSet<String>,
     pub(super) at: Value,
+    /// What the graph holds while it is computed.
+    pub(super) sizes: Sizes,
 }
 
 /// A value between layers.
@@ -68,9 +67,11 @@ impl Writer {
             graph: GraphProto::default(),
             ports: outputs.iter().map(|name| (*name).to_owned()).collect(),
             at: inputs.first().cloned().ok_or("the network has no inputs")?,
+            sizes: Sizes::default(),
         };
         for input in inputs {
             row_elements(&input.shape)?;
+            writer.sizes.add(&input.shape);
             writer.graph.input.push(value_info(&input.name, &input.shape, input.element));
             if !writer.ports.insert(input.name.clone()) {
                 return Err(format!("two of its inputs and outputs are called `{}`", input.name));
@@ -278,11 +279,12 @@ impl Writer {
 
 /// Refuses rows of this shape that have too many elements, dimensions of any length left out of account.
 pub(super) fn row_elements(shape: &[Dim]) -> Step {
-    match known(shape)? <= ROW_ELEMENTS_MAX {
+    match known(shape)? <= Sizes::ELEMENTS_MAX {
         true => Ok(()),
         false => Err(format!(
-            "a row of shape {} has more than {ROW_ELEMENTS_MAX} elements, the limit",
-            shown(shape)
+            "a row of shape {} has more than {} elements, the limit",
+            shown(shape),
+            Sizes::ELEMENTS_MAX
         )),
     }
 }

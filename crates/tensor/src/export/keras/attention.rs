@@ -1,6 +1,6 @@
 //! Keras' attention layers: scores of a query's steps for a key's, and what these take of the values.
 
-use formats::keras::{Array, Attention, Projection};
+use formats::keras::{Array, Attention, Heads, Projection};
 
 use super::super::writer::{Step, Value, Writer, int, ints, row_elements, shown};
 use crate::Dim;
@@ -26,11 +26,16 @@ impl Writer {
             return Err(format!("takes a query, a value and perhaps a key, not {count} values"));
         };
         let taken = Taken { query, key, value };
-        row_elements(&[taken.query.shape[0], taken.key.shape[0]])?;
+        let each = match attention {
+            Attention::Heads(heads) => heads.query.kernel.shape.get(1).map(|heads| Dim::Fixed(*heads)),
+            Attention::Dot { .. } => None,
+            Attention::Additive { .. } => taken.query.shape.last().copied(),
+        };
+        let scores = [taken.query.shape[0], taken.key.shape[0], each.unwrap_or(Dim::Fixed(1))];
+        row_elements(&scores)?;
+        self.sizes.add(&scores);
         let (name, width) = match attention {
-            Attention::Heads { query, key, value, output } => {
-                self.heads(&taken, [query, key, value, output], causal)?
-            }
+            Attention::Heads(heads) => self.heads(&taken, heads, causal)?,
             Attention::Dot { scale } => {
                 let key = self.node("Transpose", &[&taken.key.name], vec![ints("perm", vec![0, 2, 1])]);
                 let scores = self.node("MatMul", &[&taken.query.name, &key], vec![]);
@@ -61,7 +66,7 @@ impl Writer {
     fn heads(
         &mut self,
         taken: &Taken,
-        [query, key, value, output]: [&Projection; 4],
+        Heads { query, key, value, output, blank }: &Heads,
         causal: bool,
     ) -> Result<(String, Dim), String> {
         let &[_, _, width] = query.kernel.shape.as_slice() else { return Err("has no heads".to_owned()) };
@@ -87,11 +92,15 @@ impl Writer {
             let earlier = self.earlier(taken);
             allowed = Some(self.both(allowed, earlier));
         }
-        if let Some(allowed) = allowed {
+        if let Some(allowed) = &allowed {
             let far = self.scalar("far", -FAR);
-            scores = self.node("Where", &[&allowed, &scores, &far], vec![]);
+            scores = self.node("Where", &[allowed, &scores, &far], vec![]);
         }
-        let shares = self.node("Softmax", &[&scores], vec![int("axis", -1)]);
+        let mut shares = self.node("Softmax", &[&scores], vec![int("axis", -1)]);
+        if let Some(allowed) = allowed.filter(|_| *blank) {
+            let zero = self.scalar("zero", 0.0);
+            shares = self.node("Where", &[&allowed, &shares, &zero], vec![]);
+        }
         let mixed = self.node("MatMul", &[&shares, &values], vec![]);
         let mixed = self.node("Transpose", &[&mixed], vec![ints("perm", vec![0, 2, 1, 3])]);
         let joined = heads.checked_mul(own).ok_or("is too large")?;
@@ -139,7 +148,6 @@ impl Writer {
     /// `sum(outer * tanh(inner * (query + key)))`
     fn additive(&mut self, taken: &Taken, inner: f32, outer: &[f32]) -> Result<String, String> {
         let channels = taken.query.shape[1];
-        row_elements(&[taken.query.shape[0], taken.key.shape[0], channels])?;
         if outer.len() != 1 && channels != Dim::Fixed(outer.len()) {
             return Err(format!(
                 "its scale has {} values for rows of {}",
@@ -213,9 +221,9 @@ impl Writer {
 /// The kernels of an attention.
 pub(super) fn kernels(attention: &Attention) -> Vec<&Array> {
     match attention {
-        Attention::Heads { query, key, value, output } => {
-            [query, key, value, output].map(|projection| &projection.kernel).to_vec()
-        }
+        Attention::Heads(heads) => [&heads.query, &heads.key, &heads.value, &heads.output]
+            .map(|projection| &projection.kernel)
+            .to_vec(),
         _ => Vec::new(),
     }
 }
