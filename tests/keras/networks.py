@@ -232,6 +232,7 @@ def attention():
         "additive": layers.AdditiveAttention()([x, x], use_causal_mask=True),
         "additive_plain": layers.AdditiveAttention(use_scale=False)([b, x]),
         "heads": layers.MultiHeadAttention(2, 3)(z, z),
+        "added": layers.Attention()([x + x, x + x]),
         "pooled": layers.GlobalAveragePooling1D()(layers.Attention()([x, x])),
     }
     return drawn(keras.Model([a, b], given))

@@ -71,6 +71,7 @@ def test_unknown_layers_and_options_are_named(server, tmp_path):
         ("gated", layers.MultiHeadAttention(2, 2, use_gate=True)(x, x), "use_gate"),
         ("scores", layers.Attention()([x, x], return_attention_scores=True)[0], "return_attention_scores"),
         ("softmax", layers.Conv1D(2, 2, activation="softmax", data_format="channels_first")(x), "softmax"),
+        ("masks", layers.Attention()([x, x], mask=[x[:, :, 0] != 0, x[:, :, 1] != 0]), "`mask`"),
         ("groups", layers.GroupNormalization(2)(x), "group_normalization"),
         ("sorted", keras.ops.sort(x), "`Sort`"),
         ("strided", x[:, ::2], "`GetItem`"),

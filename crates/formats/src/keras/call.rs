@@ -12,6 +12,8 @@ const NAMED: [&str; 4] = ["inputs", "query", "value", "key"];
 pub(super) struct Call<'v> {
     pub(super) inputs: Vec<Reference<'v>>,
     pub(super) mask: Option<Reference<'v>>,
+    /// Whether there are masks for several inputs, of which merging takes no notice.
+    pub(super) masks: bool,
     pub(super) causal: bool,
     /// The configuration's own words.
     pub(super) node: &'v Value,
@@ -21,7 +23,7 @@ impl<'v> Call<'v> {
     /// The call that `node` describes, of the layer at `at`; among the arguments of an `operation` there are others
     /// than values.
     pub(super) fn read(at: &str, node: &'v Value, operation: bool) -> Result<Call<'v>, SpecError> {
-        let mut call = Call { inputs: Vec::new(), mask: None, causal: false, node };
+        let mut call = Call { inputs: Vec::new(), mask: None, masks: false, causal: false, node };
         if let Value::List(_) = node {
             older(at, node, &mut call.inputs)?;
             return Ok(call);
@@ -44,8 +46,7 @@ impl<'v> Call<'v> {
                 (name, _) if NAMED.contains(&name) => {}
                 ("return_attention_scores", Value::Bool(false)) => {}
                 ("use_causal_mask", Value::Bool(causal)) => call.causal = *causal,
-                // Those of values that are merged, which merging takes no notice of.
-                ("mask", Value::List(masks)) if masks.len() == call.inputs.len() => {}
+                ("mask", Value::List(masks)) => call.masks = masks.iter().any(|mask| *mask != Value::Null),
                 ("mask", value) => {
                     let wrong = || SpecError::new(at, "its argument `mask` is not supported");
                     call.mask = Some(tensor(value).ok_or_else(wrong)?);

@@ -319,7 +319,13 @@ impl<'v> Graph<'v> {
     fn call(&self, at: &str, reference: Reference<'v>) -> Result<Call<'v>, SpecError> {
         let item = self.layers.get(reference.layer).ok_or_else(|| lost(at, reference.layer))?;
         let node = item.node(reference.node).ok_or_else(|| lost(at, reference.layer))?;
-        Call::read(&item.at, node, matches!(item.applied, Applied::Operation(_)))
+        let call = Call::read(&item.at, node, matches!(item.applied, Applied::Operation(_)))?;
+        match text(item.value, "class_name") {
+            Some("Attention" | "AdditiveAttention") if call.masks => {
+                Err(SpecError::new(&item.at, "its argument `mask` is not supported"))
+            }
+            _ => Ok(call),
+        }
     }
 }
 

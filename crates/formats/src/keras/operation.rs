@@ -10,6 +10,8 @@ use crate::spec::fields::{Fields, number_of};
 /// An operation. Values are stretched to each other where a dimension of one is 1.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Operation {
+    /// What this layer does, but for masks, of which operations know nothing.
+    As(Box<Layer>),
     /// The first divided by the second.
     Divide,
     /// One of these, or the first divided by the second, of a value and a number.
@@ -152,7 +154,10 @@ pub(super) fn read(at: &str, class: &str, config: &Value, node: &Value) -> Resul
         _ => return Err(unknown_operation(at, class)),
     };
     options.finish()?;
-    Ok(layer)
+    Ok(match layer {
+        Layer::Operation(_) => layer,
+        other => Layer::Operation(Operation::As(Box::new(other))),
+    })
 }
 
 fn binary(at: &str, class: &str, merge: Merge, args: &[Value]) -> Result<Layer, SpecError> {

@@ -116,7 +116,8 @@ fn plain_operations_take_values_and_numbers() {
         applied(class, "keras.src.ops.numpy", &node)
             .map(|model| (model.layers[0].layer.clone(), model.nodes[0].inputs.len()))
     };
-    assert_eq!(operation("Add", "$x, $x"), Ok((Layer::Merge(Merge::Add), 2)));
+    let sum = Operation::As(Box::new(Layer::Merge(Merge::Add)));
+    assert_eq!(operation("Add", "$x, $x"), Ok((Layer::Operation(sum), 2)));
     let less = Operation::WithNumber { merge: Some(Merge::Subtract), number: 1.5, first: true };
     assert_eq!(operation("Subtract", "1.5, $x"), Ok((Layer::Operation(less), 1)));
     let all = r#"{"class_name": "__slice__", "config": {"start": null, "stop": null, "step": null}}"#;

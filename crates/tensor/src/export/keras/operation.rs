@@ -8,8 +8,13 @@ use super::merge::stretched;
 use crate::Dim;
 
 impl Writer {
-    pub(super) fn operation(&mut self, operation: &Operation, taken: Vec<Value>) -> Step {
+    pub(super) fn operation(&mut self, operation: &Operation, mut taken: Vec<Value>) -> Step {
+        // An operation knows nothing of masks.
+        for value in &mut taken {
+            value.mask = None;
+        }
         match operation {
+            Operation::As(layer) => return self.keras_layer(layer, taken, None, false),
             Operation::Divide => return self.pair("Div", DataType::FLOAT, taken),
             Operation::And => return self.pair("And", DataType::BOOL, taken),
             Operation::Or => return self.pair("Or", DataType::BOOL, taken),
@@ -19,8 +24,6 @@ impl Writer {
         let [only] = <[Value; 1]>::try_from(taken).map_err(|_| format!("takes one value, not {several}"))?;
         self.at = only;
         self.lay_channels_last();
-        // An operation knows nothing of masks.
-        self.at.mask = None;
         match operation {
             Operation::WithNumber { merge, number, first } => self.with_number(*merge, *number, *first),
             Operation::Reduce { sum, axes, keep } => self.reduce(*sum, axes, *keep),
@@ -36,7 +39,9 @@ impl Writer {
                 self.at.element = DataType::BOOL;
                 Ok(())
             }
-            Operation::Divide | Operation::And | Operation::Or => Err("takes two values".to_owned()),
+            Operation::As(_) | Operation::Divide | Operation::And | Operation::Or => {
+                Err("takes two values".to_owned())
+            }
         }
     }
 
