@@ -191,7 +191,7 @@ def test_texts_longer_than_a_network_can_hold(server, serve):
     assert answer.status_code == 400 and "5792 at most" in answer.text, answer.text
     # Rows that could be held one by one are not held all at once.
     before = peak(server)
-    rows = np.random.default_rng(1).integers(0, 10, (800, 512)).tolist()
+    rows = np.random.default_rng(1).integers(0, 10, (300, 512)).tolist()
     answer = server.ask("POST", path, json={"instances": rows})
     assert answer.status_code == 200 and peak(server) - before < 1 << 30
     alone = server.ask("POST", path, json={"instances": rows[-1:]}).json()["predictions"]
