@@ -1,7 +1,10 @@
 """Vectors are those of `sentence-transformers`, to within 1e-3, and the `openai` library gets them as it asks."""
 
 import base64
+import json
+import os
 import struct
+import subprocess
 import threading
 
 import numpy
@@ -122,9 +125,21 @@ def test_models_that_do_something_else_say_so(server, client, minilm, judge):
     assert "not a language model" in caught.value.body["message"]
 
 
+@pytest.mark.parametrize("kind", ["minilm", "judge"])
+def test_deploying_says_how_to_ask(server, request, kind):
+    """The call that is suggested works as it stands."""
+    name = request.getfixturevalue(kind)
+    said = server.command("deploy", name)
+    suggested = (said.stdout + said.stderr).split("Try it: ")[1]
+    assert ("/v1/embeddings" if kind == "minilm" else "/v1/rerank") in suggested
+    env = {"MEUSE_API_KEY": server.key, "PATH": os.environ["PATH"]}
+    asked = subprocess.run(["bash", "-c", suggested], env=env, capture_output=True, text=True, timeout=60)
+    assert '"error"' not in asked.stdout and json.loads(asked.stdout)["model"] == name, asked.stdout
+
+
 def test_it_is_listed_and_counted(server, client, minilm):
     listed = {model.id: model for model in client.models.list()}
-    assert listed[minilm].max_model_len == 256
+    assert listed[minilm].max_model_len == 256 and listed[minilm].capabilities == ["embedding"]
     assert client.models.retrieve(minilm).id == minilm
     assert "minilm" in server.command("models").stdout
     before = figure(server, "texts_total"), figure(server, "tokens_total")

@@ -23,12 +23,12 @@ def inputs(model: keras.Model) -> dict:
     return {tensor._keras_history.operation.name: tensor for tensor in model.inputs}
 
 
-def rows(model: keras.Model, count: int = 3, seed: int = 2) -> dict[str, np.ndarray]:
-    """Rows for each input of the model; ids from 0 to 9, some of them 0."""
+def rows(model: keras.Model, count: int = 3, seed: int = 2, length: int = 11) -> dict[str, np.ndarray]:
+    """Rows for each input of the model, with this length where any is taken; ids from 0 to 9, some of them 0."""
     random = np.random.default_rng(seed)
     arrays = {}
     for name, tensor in inputs(model).items():
-        shape = (count, *tensor.shape[1:])
+        shape = (count, *(length if dim is None else dim for dim in tensor.shape[1:]))
         if "int" in tensor.dtype:
             arrays[name] = random.integers(0, 10, shape).astype(np.int32)
         else:
@@ -194,4 +194,109 @@ def masked():
     )
 
 
-NETWORKS = [dense, activations, image, residual, steps, shared, words, graph_of_words, recurrent, masked]
+def block(x, heads: int = 2, causal: bool = False):
+    """An encoder's block, as transformers are written in Keras."""
+    width = x.shape[-1]
+    seen = layers.MultiHeadAttention(heads, 3, dropout=0.1)(x, x, use_causal_mask=causal)
+    x = layers.LayerNormalization(epsilon=1e-6)(layers.Add()([x, layers.Dropout(0.1)(seen)]))
+    inner = layers.Dense(width)(layers.Dense(12, activation="gelu")(x))
+    return layers.LayerNormalization(epsilon=1e-6)(layers.Add()([x, inner]))
+
+
+def transformer():
+    """A classifier of texts, its padding masked, of as many steps as come."""
+    ids = keras.Input((None,), dtype="int32", name="ids")
+    x = block(layers.Embedding(10, 6, mask_zero=True)(ids))
+    return drawn(keras.Model(ids, layers.Dense(3)(layers.GlobalAveragePooling1D()(block(x)))))
+
+
+def decoder():
+    """Steps that see earlier ones alone, and those of another text."""
+    ids = keras.Input((5,), dtype="int32", name="ids")
+    other = keras.Input((7,), dtype="int32", name="other")
+    embedded = layers.Embedding(10, 6, mask_zero=True)
+    x, memory = block(layers.Embedding(10, 6)(ids), causal=True), embedded(other)
+    y = layers.MultiHeadAttention(2, 4, value_dim=5, dropout=0.1, output_shape=8, use_bias=False)(query=x, value=memory, key=memory)
+    return drawn(keras.Model([ids, other], [y[:, -1], keras.ops.mean(x, axis=1), y[:, 1:4, 2]]))
+
+
+def attention():
+    """Attention without heads, of all kinds, over masked steps and others."""
+    a = keras.Input((6,), dtype="int32", name="a")
+    b = keras.Input((4, 5), name="b")
+    x, z = (layers.Embedding(10, 5, mask_zero=True)(a) for _ in range(2))
+    given = {
+        "dot": layers.Attention(use_scale=True)([b, x]),
+        "keyed": layers.Attention()([b, x, layers.Dense(5)(x)]),
+        "concat": layers.Attention(use_scale=True, score_mode="concat")([x, b]),
+        "additive": layers.AdditiveAttention()([x, x], use_causal_mask=True),
+        "additive_plain": layers.AdditiveAttention(use_scale=False)([b, x]),
+        "heads": layers.MultiHeadAttention(2, 3)(z, z),
+        "added": layers.Attention()([x + x, x + x]),
+        "pooled": layers.GlobalAveragePooling1D()(layers.Attention()([x, x])),
+    }
+    return drawn(keras.Model([a, b], given))
+
+
+def channels_first():
+    x = keras.Input((3, 10, 9))
+    first = {"data_format": "channels_first"}
+    y = layers.Conv2D(4, 3, padding="same", strides=2, activation="relu", **first)(x)
+    y = layers.BatchNormalization(axis=1)(y)
+    z = layers.DepthwiseConv2D(3, padding="same", **first)(y)
+    y = layers.Concatenate(axis=1)([y, z])
+    y = layers.SeparableConv2D(6, 2, activation="tanh", **first)(y)
+    y = layers.ZeroPadding2D(((1, 0), (0, 2)), **first)(y)
+    y = layers.MaxPooling2D(2, **first)(layers.PReLU(shared_axes=[2, 3])(y))
+    y = layers.UpSampling2D((2, 3), **first)(y)
+    y = layers.Conv2DTranspose(4, 3, strides=2, **first)(layers.Cropping2D(1, **first)(y))
+    steps = layers.Conv1D(3, 2, **first)(layers.Reshape((4, -1))(layers.AveragePooling2D(2, **first)(y)))
+    ends = [
+        layers.Dense(3)(layers.Flatten(**first)(y)),
+        layers.GlobalAveragePooling2D(keepdims=True, **first)(y),
+        layers.GlobalMaxPooling1D(**first)(steps),
+    ]
+    return drawn(keras.Model(x, [*ends, y]))
+
+
+def any_size():
+    """Images of whatever size comes."""
+    x = keras.Input((None, None, 3), name="picture")
+    y = layers.Conv2D(4, 3, padding="same", strides=2, activation="relu")(x)
+    y = layers.MaxPooling2D(2, padding="same")(layers.Conv2D(5, 3, dilation_rate=2, padding="same")(y))
+    y = layers.AveragePooling2D(3, strides=2, padding="same")(layers.ZeroPadding2D(3)(y))
+    y = layers.Add()([layers.Conv2D(5, 1)(y), y])
+    up = layers.UpSampling2D(2)(layers.Cropping2D(((0, 1), (1, 0)))(y))
+    up = layers.UpSampling2D(2, interpolation="bilinear")(layers.Conv2DTranspose(3, 3, strides=2, padding="same")(up))
+    flat = layers.Reshape((-1, 3))(up)
+    return drawn(keras.Model(x, [layers.GlobalAveragePooling2D()(y), up, flat]))
+
+
+def any_length():
+    """Steps of numbers, as many as come, those of zeros masked."""
+    x = keras.Input((None, 3), name="steps")
+    y = layers.Masking()(x)
+    y = layers.Bidirectional(layers.LSTM(4, return_sequences=True))(y)
+    y = layers.GRU(4, return_sequences=True, zero_output_for_mask=True)(y)
+    last = layers.LSTM(3, go_backwards=True)(y)
+    plain = layers.GRU(3)(layers.Conv1D(4, 3, padding="causal")(x))
+    return drawn(keras.Model(x, [layers.Concatenate()([last, plain]), layers.TimeDistributed(layers.Dense(2))(y)]))
+
+
+def operations():
+    """`keras.ops` and Python's signs between layers."""
+    x, y = keras.Input((4, 5), name="x"), keras.Input((4, 1), name="y")
+    ops = keras.ops
+    given = [
+        x + y, x - 1.5, 2.0 - x, x * y, x / (y * y + 1.0), 1.0 / (ops.exp(x) + 1), ops.maximum(x, y), ops.minimum(x, 0.25),
+        ops.mean(x, axis=-1), ops.max(x, axis=[1, 2]), ops.sum(x, axis=1, keepdims=True), ops.min(x, axis=2), x[:, 2],
+        x[:, -1, 1:-1], x[:, 1:, 0], ops.expand_dims(y, 1), ops.concatenate([x, y], axis=-1), ops.relu(x), ops.gelu(x),
+        ops.softmax(x), ops.silu(x), ops.tanh(x), ops.sigmoid(x),
+    ]
+    return drawn(keras.Model([x, y], [layers.Flatten(name=f"given{i}")(one) for i, one in enumerate(given)]))
+
+
+NETWORKS = [
+    dense, activations, image, residual, steps, shared, words, graph_of_words, recurrent, masked, transformer, decoder,
+    attention, channels_first, any_size, any_length, operations,
+]

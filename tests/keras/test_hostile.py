@@ -2,6 +2,8 @@
 
 import io
 import json
+import pathlib
+import re
 import zipfile
 
 import h5py
@@ -64,13 +66,19 @@ def test_code_is_never_run(server, tmp_path):
 
 def test_unknown_layers_and_options_are_named(server, tmp_path):
     x = keras.Input((4, 4))
-    attention = keras.Model(x, layers.MultiHeadAttention(2, 2)(x, x))
-    attention.save(tmp_path / "attention.keras")
-    assert "multi_head_attention" in server.refusal(tmp_path / "attention.keras")
-    first = keras.Sequential([keras.Input((3, 4, 4)), layers.MaxPooling2D(data_format="channels_first")])
-    first.save(tmp_path / "first.keras")
-    said = server.refusal(tmp_path / "first.keras")
-    assert "data_format" in said and "channels_first" in said and "max_pooling2d" in said
+    for name, y, named in [
+        ("attention", layers.MultiHeadAttention(2, 2, attention_axes=(2,))(keras.ops.expand_dims(x, 1), x[:, None]), "attention_axes"),
+        ("gated", layers.MultiHeadAttention(2, 2, use_gate=True)(x, x), "use_gate"),
+        ("scores", layers.Attention()([x, x], return_attention_scores=True)[0], "return_attention_scores"),
+        ("softmax", layers.Conv1D(2, 2, activation="softmax", data_format="channels_first")(x), "softmax"),
+        ("masks", layers.Attention()([x, x], mask=[x[:, :, 0] != 0, x[:, :, 1] != 0]), "`mask`"),
+        ("groups", layers.GroupNormalization(2)(x), "group_normalization"),
+        ("sorted", keras.ops.sort(x), "`Sort`"),
+        ("strided", x[:, ::2], "`GetItem`"),
+        ("many", layers.SimpleRNN(2)(layers.ZeroPadding1D(1500)(x)), "1024"),
+    ]:
+        keras.Model(x, y).save(tmp_path / f"{name}.keras")
+        assert named in server.refusal(tmp_path / f"{name}.keras"), name
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.99])
@@ -170,3 +178,27 @@ def test_files_of_every_version_of_hdf5(server, serve, tmp_path, version):
     [(_, expected)] = network.expected(arrays).items()
     [(_, told)] = server.infer(name, arrays).items()
     np.testing.assert_allclose(told, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_texts_longer_than_a_network_can_hold(server, serve):
+    """Attention takes memory by the square of a text's length, which the client chooses."""
+    network = serve("of-any-length", networks.transformer())
+    path = f"/v1/models/{network.name}:predict"
+    answer = server.ask("POST", path, json={"instances": [[1] * 100_000]})
+    assert answer.status_code == 400 and "100000 long; this model takes 5792 at most" in answer.text, answer.text
+    tensor = {"name": "ids", "shape": [1, 100_000], "datatype": "INT32", "data": [1] * 100_000}
+    answer = server.ask("POST", f"/v2/models/{network.name}/infer", json={"inputs": [tensor]})
+    assert answer.status_code == 400 and "5792 at most" in answer.text, answer.text
+    # Rows that could be held one by one are not held all at once.
+    before = peak(server)
+    rows = np.random.default_rng(1).integers(0, 10, (300, 512)).tolist()
+    answer = server.ask("POST", path, json={"instances": rows})
+    assert answer.status_code == 200 and peak(server) - before < 1 << 30
+    alone = server.ask("POST", path, json={"instances": rows[-1:]}).json()["predictions"]
+    assert alone == answer.json()["predictions"][-1:]
+
+
+def peak(server) -> int:
+    """The most bytes that the server has had in memory."""
+    status = pathlib.Path(f"/proc/{server.process.pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) << 10

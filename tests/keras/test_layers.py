@@ -16,7 +16,21 @@ def test_answers_are_those_of_keras(serve, make):
     if make is networks.recurrent:
         # Ids that come as floats, which Keras cuts to whole numbers.
         arrays = {"ids": np.abs(arrays["ids"] * 4).clip(0, 9.9).astype(np.float32)}
+    if make is networks.any_length:
+        arrays["steps"][:, [0, 4, 5, -1]] = 0
+        arrays["steps"][1] = 0
     network.agrees(arrays)
+
+
+@pytest.mark.parametrize("make", [networks.transformer, networks.any_size, networks.any_length], ids=lambda make: make.__name__)
+def test_open_dimensions_take_any_length(server, serve, make):
+    model = make()
+    network = serve(f"{make.__name__}-of-any-size", model)
+    for length in (8, 13):
+        network.agrees(networks.rows(model, length=length))
+    name, tensor = next(iter(networks.inputs(model).items()))
+    [taken] = server.ask("GET", f"/v2/models/{network.name}").json()["inputs"]
+    assert (taken["name"], taken["shape"]) == (name, [-1 if dim is None else dim for dim in tensor.shape])
 
 
 def test_a_packed_archive_is_the_same(serve, server, tmp_path):

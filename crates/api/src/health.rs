@@ -9,22 +9,12 @@ use serving::{
     NamedEmbedder, NamedLanguage,
 };
 
-use crate::http::{Access, Call, Permission, Response, Route, Template, bytes_reply, handler};
+use crate::http::{Access, Call, Permission, Response, Route, bytes_reply, handler};
 use crate::{Fault, vertex};
 
 /// The routes of this folder: the only public ones of the server.
 pub(crate) fn routes() -> Vec<Route> {
-    let route = |method, path: &str, access, handler| {
-        Template::parse(path).map(|template| Route {
-            method,
-            template,
-            pattern: path.to_owned(),
-            access,
-            protocol: vertex::PROTOCOL,
-            handler,
-            served: true,
-        })
-    };
+    let route = |method, path, access, handler| vertex::PROTOCOL.route(method, path, access, handler);
     [
         route(Method::GET, "/health/live", Access::Public, handler(well)),
         // Requests are taken only once everything has been opened.

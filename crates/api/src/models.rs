@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use control::Timestamp;
 use http::{Method, StatusCode};
+use llm::encoder::Makes;
 use serde_json::{Value, json};
 use serving::{Deployed, Pick, Router};
 
-use crate::http::{Access, App, Call, Handler, Permission, Response, Route, Template, handler, json_reply};
+use crate::http::{Access, App, Call, Permission, Response, Route, handler, json_reply};
 use crate::language::{find_predictor, project_of};
 use crate::openai::{PROJECT_HEADER, PROTOCOL};
 use crate::tenant::Tenant;
@@ -16,17 +17,8 @@ use crate::{Fault, tfserving};
 
 /// The routes of this file.
 pub(crate) fn routes() -> impl Iterator<Item = Route> {
-    let route = |pattern: &str, handler: Handler| {
-        Template::parse(pattern).map(|template| Route {
-            method: Method::GET,
-            template,
-            pattern: pattern.to_owned(),
-            access: Access::Needs(Permission::Look),
-            protocol: PROTOCOL,
-            handler,
-            served: true,
-        })
-    };
+    let route =
+        |pattern, handler| PROTOCOL.route(Method::GET, pattern, Access::Needs(Permission::Look), handler);
     [route("/v1/models", handler(list)), route("/v1/models/{model}", handler(get))].into_iter().flatten()
 }
 
@@ -39,6 +31,8 @@ pub(crate) struct Listed {
     created_s: u64,
     /// Tokens that it takes.
     context: usize,
+    /// What it does, in Ollama's words.
+    capability: &'static str,
 }
 
 /// Those that a tenant may know of, by name and then by endpoint.
@@ -46,6 +40,7 @@ pub(crate) fn listed(router: &Router, tenant: &Tenant) -> Vec<Listed> {
     let languages = router.languages(Some(tenant)).into_iter().map(|model| Listed {
         created_s: model.language.created_s(),
         context: model.language.context(),
+        capability: "completion",
         name: model.name,
         endpoint: model.endpoint,
         deployed: model.deployed,
@@ -53,6 +48,10 @@ pub(crate) fn listed(router: &Router, tenant: &Tenant) -> Vec<Listed> {
     let encoders = router.embedders(Some(tenant)).into_iter().map(|model| Listed {
         created_s: model.embedder.created_s(),
         context: model.embedder.context(),
+        capability: match model.embedder.makes() {
+            Makes::Vectors(_) => "embedding",
+            Makes::Scores => "rerank",
+        },
         name: model.name,
         endpoint: model.endpoint,
         deployed: model.deployed,
@@ -162,9 +161,9 @@ pub(crate) fn named<'a>(models: &'a [Listed], name: &str) -> Option<&'a Listed> 
     by_name.or_else(|| models.iter().find(|model| last(&model.endpoint) || last(&model.deployed.model_name)))
 }
 
-/// OpenAI's fields, Anthropic's, and the length of the context under the name that vLLM has for it.
+/// OpenAI's fields, Anthropic's, the length of the context under the name that vLLM has for it, and what it does.
 fn described(name: &str, model: &Listed) -> Value {
-    let Listed { created_s, context, .. } = *model;
+    let Listed { created_s, context, capability, .. } = *model;
     let created_at = i64::try_from(created_s).ok().and_then(|s| Timestamp::from_second(s).ok());
     json!({
         "id": name,
@@ -178,5 +177,6 @@ fn described(name: &str, model: &Listed) -> Value {
         "lifecycle": "active",
         "max_input_tokens": context,
         "max_tokens": context,
+        "capabilities": [capability],
     })
 }

@@ -5,15 +5,20 @@
 
 mod activation;
 mod archive;
+mod attention;
+mod call;
 mod graph;
 mod layer;
+mod operation;
 mod read;
 mod weights;
 
 use std::path::Path;
 
 pub use activation::Activation;
+pub use attention::{Attention, Heads, Projection};
 pub use layer::{Array, Cells, Kind, Layer, Merge, Recurrent, Sides, Window};
+pub use operation::{Item, Operation, Sum};
 
 use crate::hdf5::Hdf5Error;
 use crate::spec::SpecError;
@@ -37,8 +42,8 @@ pub struct Model {
 pub struct Input {
     /// Its name in the archive.
     pub name: String,
-    /// One row of it.
-    pub shape: Vec<usize>,
+    /// One row of it; `None` is a dimension of any length.
+    pub shape: Vec<Option<usize>>,
     /// Whether it holds integers.
     pub integers: bool,
 }
@@ -62,8 +67,10 @@ pub struct Node {
     pub layer: usize,
     /// What it takes, each from before this node.
     pub inputs: Vec<Place>,
-    /// The ids, where zeros among these say which steps do not count.
+    /// Truth values that say which steps of the first input count, where the archive names some.
     pub mask: Option<Place>,
+    /// Whether no step looks at a later one.
+    pub causal: bool,
 }
 
 /// An output of a network.

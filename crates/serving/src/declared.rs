@@ -10,7 +10,7 @@ use std::path::Path;
 use formats::Value;
 use formats::processing::Input;
 use formats::rows::{RowBlock, RowFault};
-use tensor::features::{ColumnKind, InputColumn};
+use tensor::features::{Cell, ColumnKind, InputColumn};
 use tensor::{Data, DataType, Dim, Signature, Tensor, TensorSpec, Tensors};
 
 use crate::error::PredictError;
@@ -32,44 +32,6 @@ enum Step {
     Image(ImageInput),
     Text(TextInput),
     Table(TableInput),
-}
-
-/// A cell before its column gives it a meaning.
-#[derive(Clone, Copy)]
-pub(crate) enum Cell<'a> {
-    Text(&'a str),
-    Number(f64),
-    Bool(bool),
-    Missing,
-    Record(&'a Value),
-    /// Any other value, by what a person calls it.
-    Other(&'static str),
-}
-
-impl Cell<'_> {
-    fn kind(&self) -> &'static str {
-        match self {
-            Cell::Text(_) => "a string",
-            Cell::Number(_) => "a number",
-            Cell::Bool(_) => "a boolean",
-            Cell::Missing => "nothing",
-            Cell::Record(_) => "an object",
-            Cell::Other(kind) => kind,
-        }
-    }
-}
-
-impl<'a> From<&'a Value> for Cell<'a> {
-    fn from(value: &'a Value) -> Self {
-        match value {
-            Value::Text(text) => Cell::Text(text),
-            Value::Number(n) => Cell::Number(*n),
-            Value::Bool(b) => Cell::Bool(*b),
-            Value::Null => Cell::Missing,
-            Value::Record(_) => Cell::Record(value),
-            other => Cell::Other(other.kind()),
-        }
-    }
 }
 
 /// An input of the network while rows are added.

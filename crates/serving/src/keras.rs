@@ -23,5 +23,5 @@ pub enum KerasLoadError {
 /// Loads the archive at `path`.
 pub(crate) fn load(path: &Path) -> Result<OnnxModel, KerasLoadError> {
     let graph = keras(&Model::open(path)?)?;
-    Ok(OnnxModel::from_bytes(graph)?)
+    Ok(OnnxModel::from_bytes(graph.bytes)?.holding(graph.sizes))
 }

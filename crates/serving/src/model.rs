@@ -165,6 +165,7 @@ impl Model {
     ) -> Result<Model, LoadError> {
         let form = network.classes().map_or(Form::Tensors, |labels| Form::Classes(labels.to_vec()));
         let plan = Plan::new(network.signature()).with_missing(|input| network.takes_missing(input));
+        let plan = plan.holding(network.sizes().clone());
         let model = Model::from_runtime(runtime(network, &source, options)?);
         Ok(Model {
             plan,
@@ -357,7 +358,7 @@ impl Model {
         match (&self.trained, &self.declared) {
             (Some(trained), _) => trained.tensors(instances),
             (None, Some(declared)) => declared.tensors(instances),
-            (None, None) => bind::instances(&self.plan.inputs, instances),
+            (None, None) => self.plan.within(bind::instances(&self.plan.inputs, instances)?),
         }
     }
 
@@ -368,7 +369,7 @@ impl Model {
         let ordered = ports::ordered(&self.ports, given)?;
         Ok(match self.columns() {
             Some(_) => Bound::Instances(ports::instances(&ordered)),
-            None => Bound::Tensors(self.plan.rows(ordered)?),
+            None => Bound::Tensors(self.plan.within(self.plan.rows(ordered)?)?),
         })
     }
 

@@ -1,6 +1,6 @@
 //! [`Plan`]: how many instances a model takes at a time, read from its signature.
 
-use tensor::{Data, DataType, Dim, ShapeError, Signature, Tensor, TensorSpec, Tensors};
+use tensor::{Data, DataType, Dim, ShapeError, Signature, Sizes, Tensor, TensorSpec, Tensors};
 
 use crate::error::PredictError;
 use crate::rows::{byte_count, join, row_count, slice};
@@ -8,6 +8,8 @@ use crate::runtime::{Runtime, RuntimeError};
 
 /// Elements of one input that go into one run, so that activations of large inputs stay bounded.
 const RUN_BYTES_MAX: usize = 16 << 20;
+/// Bytes of the largest value that a run holds, where that is known.
+const RUN_HELD_BYTES_MAX: usize = 128 << 20;
 /// Rows that go into one run.
 const RUN_ROWS_MAX: usize = 4096;
 
@@ -16,6 +18,8 @@ const RUN_ROWS_MAX: usize = 4096;
 pub(crate) struct Plan {
     pub(crate) inputs: Vec<Input>,
     mode: Mode,
+    /// What the model holds while it runs, as far as that is known.
+    sizes: Sizes,
 }
 
 /// One input as a row of it looks.
@@ -66,7 +70,7 @@ impl Plan {
         } else {
             Mode::Single
         };
-        Plan { inputs, mode }
+        Plan { inputs, mode, sizes: Sizes::default() }
     }
 
     /// Lets values be missing in the inputs of which `may` says so.
@@ -75,6 +79,29 @@ impl Plan {
             input.missing = input.data_type == DataType::F32 && may(&input.name);
         }
         self
+    }
+
+    /// For a model that is known to hold values of these sizes.
+    pub(crate) fn holding(self, sizes: Sizes) -> Self {
+        Plan { sizes, ..self }
+    }
+
+    /// `rows`, unless the model would hold too much for one of them.
+    pub(crate) fn within(&self, rows: Tensors) -> Result<Tensors, PredictError> {
+        let (length, max) = (self.length(&rows), self.sizes.length_max());
+        match length <= max {
+            true => Ok(rows),
+            false => Err(PredictError::BadRequest {
+                message: format!("a row is {length} long; this model takes {max} at most: send it in parts"),
+            }),
+        }
+    }
+
+    /// How long the longest dimension of any length is.
+    fn length(&self, rows: &Tensors) -> usize {
+        let inputs = self.inputs.iter().zip(rows);
+        let lengths = inputs.flat_map(|(input, (_, tensor))| tensor.shape().iter().skip(1).zip(&input.row));
+        lengths.filter(|(_, dim)| **dim == Dim::Any).map(|(length, _)| *length).max().unwrap_or(0)
     }
 
     /// What callers may give and are given: the model's own signature, with any number of rows where it counts rows.
@@ -135,7 +162,10 @@ impl Plan {
     pub(crate) fn run(&self, runtime: &dyn Runtime, inputs: &Tensors) -> Result<Tensors, RuntimeError> {
         let rows = row_count(inputs);
         let step = match self.mode {
-            Mode::Rows => rows_per_run(inputs, rows),
+            Mode::Rows => {
+                let held = self.sizes.elements(self.length(inputs)).saturating_mul(4);
+                rows_per_run(inputs, rows).min(RUN_HELD_BYTES_MAX / held.max(1)).max(1)
+            }
             Mode::Blocks(n) => n,
             Mode::Single => 1,
         };

@@ -14,5 +14,5 @@ mod writer;
 pub use activation::Activation;
 pub use formats::spec::Padding;
 pub use graph::{ExportError, sequential};
-pub use keras::{KerasExportError, keras};
+pub use keras::{KerasExportError, KerasGraph, keras};
 pub use layer::Layer;

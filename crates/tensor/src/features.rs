@@ -5,6 +5,7 @@
 
 mod bind;
 mod categorical;
+mod cell;
 mod evidence;
 mod hash;
 mod image;
@@ -14,6 +15,7 @@ mod terms;
 pub mod tokens;
 
 pub use bind::BindError;
+pub use cell::Cell;
 pub use evidence::for_each_part;
 pub use image::check as check_image;
 pub use share::ColumnShare;
@@ -26,7 +28,7 @@ use formats::manifest::{FittedFeature, Manifest};
 use formats::rows::{RowBlock, RowFault};
 
 use crate::{Data, Tensor};
-use bind::{Cell, Instance};
+use bind::Instance;
 use step::Step;
 use tokens::{Scratch, Tokenizer};
 

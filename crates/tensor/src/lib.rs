@@ -6,9 +6,11 @@ pub mod layers;
 mod ml;
 mod onnx;
 mod signature;
+mod sizes;
 mod tensor;
 pub mod vision;
 
 pub use onnx::{Lane, LibraryError, LoadError, LoadLimits, OnnxModel, RunError, open_onnxruntime};
 pub use signature::{Dim, Signature, TensorSpec};
+pub use sizes::Sizes;
 pub use tensor::{Data, DataType, NarrowError, ShapeError, Tensor, Tensors};

@@ -27,7 +27,7 @@ use std::path::Path;
 use rten_onnx::onnx::DataType as Element;
 
 use crate::ml::{self, Evaluator};
-use crate::{Signature, Tensor, Tensors};
+use crate::{Signature, Sizes, Tensor, Tensors};
 use foreign::{Foreign, Source};
 use network::Network;
 
@@ -56,7 +56,10 @@ impl Default for LoadLimits {
 /// Element types that tensors do not have are carried by others: int64 and bool by int32, float64 and float16 by
 /// float32. [`OnnxModel::notes`] says where that happens.
 #[derive(Debug)]
-pub struct OnnxModel(Engine);
+pub struct OnnxModel {
+    engine: Engine,
+    sizes: Sizes,
+}
 
 /// What computes a graph.
 #[derive(Debug)]
@@ -121,7 +124,7 @@ impl OnnxModel {
             let evaluator = Box::new(file::guarded(|| Evaluator::of(&bytes, &inspection, &external))?);
             let signature = evaluator.signature();
             let batched = ports::share_a_batch(signature, |name| inspection.batch_name(name));
-            return Ok(OnnxModel(Engine::Evaluator { evaluator, batched }));
+            return Ok(OnnxModel::of(Engine::Evaluator { evaluator, batched }));
         }
         file::check_operators(&inspection)?;
         let ports = ports::declared(&inspection)?;
@@ -144,7 +147,22 @@ impl OnnxModel {
             (Err(_), Some(Ok(foreign))) => Engine::Foreign(Box::new(foreign)),
             (Err(error), _) => return Err(error),
         };
-        Ok(OnnxModel(engine))
+        Ok(OnnxModel::of(engine))
+    }
+
+    fn of(engine: Engine) -> OnnxModel {
+        OnnxModel { engine, sizes: Sizes::default() }
+    }
+
+    /// The model, known to hold values of these sizes. Who runs it sees to it that they do not become too large.
+    #[must_use]
+    pub fn holding(self, sizes: Sizes) -> OnnxModel {
+        OnnxModel { sizes, ..self }
+    }
+
+    /// The values that it is known to hold.
+    pub fn sizes(&self) -> &Sizes {
+        &self.sizes
     }
 
     /// Bytes that the model in the file `path` takes once it is loaded, rather too many than too few.
@@ -163,7 +181,7 @@ impl OnnxModel {
 
     /// What the model takes and gives.
     pub fn signature(&self) -> &Signature {
-        match &self.0 {
+        match &self.engine {
             Engine::Network(network) => network.signature(),
             Engine::Foreign(foreign) => foreign.signature(),
             Engine::Evaluator { evaluator, .. } => evaluator.signature(),
@@ -172,7 +190,7 @@ impl OnnxModel {
 
     /// Where the computation differs from the letter of the file, for the model's owner.
     pub fn notes(&self) -> &[String] {
-        match &self.0 {
+        match &self.engine {
             Engine::Network(network) => network.notes(),
             Engine::Foreign(foreign) => foreign.notes(),
             Engine::Evaluator { evaluator, .. } => evaluator.notes(),
@@ -181,7 +199,7 @@ impl OnnxModel {
 
     /// The labels of the classes, if the graph is a classifier that gives a label and a score for each class.
     pub fn classes(&self) -> Option<&[String]> {
-        match &self.0 {
+        match &self.engine {
             Engine::Network(_) | Engine::Foreign(_) => None,
             Engine::Evaluator { evaluator, .. } => evaluator.classes(),
         }
@@ -190,7 +208,7 @@ impl OnnxModel {
     /// Whether values of an input may be missing, which is to say no numbers: whether the graph fills them in, or decides
     /// by trees, which have a branch for them.
     pub fn takes_missing(&self, input: &str) -> bool {
-        match &self.0 {
+        match &self.engine {
             Engine::Network(_) | Engine::Foreign(_) => false,
             Engine::Evaluator { evaluator, .. } => evaluator.takes_missing(input),
         }
@@ -199,7 +217,7 @@ impl OnnxModel {
     /// Whether the first dimension of every input is a batch of any size, so that rows of several
     /// requests can run together. A row then gives the same bits whatever rows run with it.
     pub fn is_batched(&self) -> bool {
-        match &self.0 {
+        match &self.engine {
             Engine::Network(network) => network.is_batched(),
             Engine::Foreign(foreign) => foreign.is_batched(),
             Engine::Evaluator { batched, .. } => *batched,
@@ -208,7 +226,7 @@ impl OnnxModel {
 
     /// Whether ONNX Runtime's library computes it.
     pub fn is_foreign(&self) -> bool {
-        matches!(self.0, Engine::Foreign(_))
+        matches!(self.engine, Engine::Foreign(_))
     }
 
     /// Whether rows together take as long as each by itself.
@@ -225,7 +243,7 @@ impl OnnxModel {
     /// # Errors
     /// If the inputs are not those of the signature, or the model fails on them.
     pub fn run(&self, inputs: &[(String, Tensor)]) -> Result<Tensors, RunError> {
-        match &self.0 {
+        match &self.engine {
             Engine::Network(network) => network.run(inputs),
             Engine::Foreign(foreign) => foreign.run(inputs),
             Engine::Evaluator { evaluator, batched } => {

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::Fault;
 use crate::http::Permission::{Administer, Audit, Operate, Read};
-use crate::http::{Access, Call, Handler, Permission, Response, Route, Template, handler, json_reply};
+use crate::http::{Access, Call, Handler, Permission, Response, Route, handler, json_reply};
 use crate::vertex::PROTOCOL;
 
 /// The routes of this protocol.
@@ -38,9 +38,7 @@ pub fn routes() -> Vec<Route> {
 }
 
 fn route(method: Method, pattern: &str, permission: Permission, handler: Handler) -> Option<Route> {
-    let (template, pattern) = (Template::parse(pattern)?, pattern.to_owned());
-    let access = Access::Needs(permission);
-    Some(Route { method, template, pattern, access, protocol: PROTOCOL, handler, served: true })
+    PROTOCOL.route(method, pattern, Access::Needs(permission), handler)
 }
 
 /// The project that the caller administers, or `*`.

@@ -15,9 +15,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::http::Permission::Invoke;
-use crate::http::{
-    Access, Call, Handler, Protocol, Response, Route, Template, bytes_reply, handler, json_reply,
-};
+use crate::http::{Access, Call, Handler, Protocol, Response, Route, bytes_reply, handler, json_reply};
 use crate::language::{Passed, Reply};
 use crate::{Code, Fault};
 
@@ -51,15 +49,7 @@ pub fn routes() -> Vec<Route> {
 }
 
 fn route(method: Method, pattern: &str, handler: Handler) -> Option<Route> {
-    Template::parse(pattern).map(|template| Route {
-        method,
-        template,
-        pattern: pattern.to_owned(),
-        access: Access::Needs(Invoke),
-        protocol: PROTOCOL,
-        handler,
-        served: true,
-    })
+    PROTOCOL.route(method, pattern, Access::Needs(Invoke), handler)
 }
 
 /// Answers the body of a message that came by another protocol's address.

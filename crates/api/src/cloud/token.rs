@@ -7,9 +7,7 @@ use serde_json::json;
 
 use super::PROTOCOL;
 use crate::Fault;
-use crate::http::{
-    Access, Call, RequestBody, Response, Route, Template, handler, json_reply, percent_decode,
-};
+use crate::http::{Access, Call, RequestBody, Response, Route, handler, json_reply, percent_decode};
 
 /// Where; also the end of the address for which a statement is made.
 const PATH: &str = "/token";
@@ -21,15 +19,7 @@ const GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
 /// The route. Anyone may try: the statement is what opens it.
 pub(super) fn route() -> Option<Route> {
-    Some(Route {
-        method: Method::POST,
-        template: Template::parse(PATH)?,
-        pattern: PATH.to_owned(),
-        access: Access::Public,
-        protocol: PROTOCOL,
-        handler: handler(answer),
-        served: true,
-    })
+    PROTOCOL.route(Method::POST, PATH, Access::Public, handler(answer))
 }
 
 /// The form, of which little is held: nobody has shown who they are yet.

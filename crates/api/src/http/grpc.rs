@@ -18,7 +18,7 @@ use hyper::body::Frame;
 use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
 use prost::{DecodeError, Message};
 
-use super::{Access, Call, Protocol, ReplyBody, Response, Route, Template, handler};
+use super::{Access, Call, Protocol, ReplyBody, Response, Route, handler};
 use crate::fault::{Code, Fault};
 
 /// How gRPC says no: in the header, as there is no message.
@@ -141,16 +141,7 @@ where
         let (read, answer) = (read.clone(), answer.clone());
         async move { procedure(call, read, answer, streamed).await }
     });
-    let template = Template::parse(&path)?;
-    Some(Route {
-        method: Method::POST,
-        template,
-        pattern: path,
-        access,
-        protocol: PROTOCOL,
-        handler,
-        served: true,
-    })
+    PROTOCOL.route(Method::POST, path, access, handler)
 }
 
 /// Whether a request with such a head speaks gRPC.

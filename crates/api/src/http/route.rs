@@ -41,6 +41,21 @@ pub struct Protocol {
     pub rates: Option<fn(&Rates, &mut HeaderMap)>,
 }
 
+impl Protocol {
+    /// A route whose errors are this protocol's; `None` if `pattern` is none.
+    pub(crate) fn route(
+        self,
+        method: Method,
+        pattern: impl Into<String>,
+        access: Access,
+        handler: Handler,
+    ) -> Option<Route> {
+        let pattern = pattern.into();
+        let template = Template::parse(&pattern)?;
+        Some(Route { method, template, pattern, access, protocol: self, handler, served: true })
+    }
+}
+
 /// One address with who may call it and what answers.
 pub struct Route {
     /// The method.

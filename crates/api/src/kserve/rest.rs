@@ -14,9 +14,7 @@ use super::{EXTENSIONS, SERVER, parent, pick, repository, unserved};
 use crate::fields::{Fields, invalid};
 use crate::http::Access::{Needs, Public};
 use crate::http::Permission::{Invoke, Look, Read, Write};
-use crate::http::{
-    Access, Call, Handler, Protocol, Response, Route, Template, bytes_reply, handler, json_reply,
-};
+use crate::http::{Call, Handler, Protocol, Response, Route, bytes_reply, handler, json_reply};
 use crate::language::{find_predictor, project_of};
 use crate::{Code, Fault};
 
@@ -55,37 +53,35 @@ const UNSERVED: [(Method, &str); 22] = [
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
     let served = [
-        route(Method::GET, "/v2", Needs(Look), handler(server)),
-        route(Method::GET, "/v2/health/live", Public, handler(live)),
+        PROTOCOL.route(Method::GET, "/v2", Needs(Look), handler(server)),
+        PROTOCOL.route(Method::GET, "/v2/health/live", Public, handler(live)),
         // Requests are taken only once everything has been opened.
-        route(Method::GET, "/v2/health/ready", Public, handler(ready)),
-        route(Method::GET, "/v2/models/{model}", Needs(Look), handler(metadata)),
-        route(Method::GET, "/v2/models/{model}/versions/{version}", Needs(Look), handler(metadata)),
-        route(Method::GET, "/v2/models/{model}/ready", Needs(Look), handler(model_ready)),
-        route(Method::GET, "/v2/models/{model}/versions/{version}/ready", Needs(Look), handler(model_ready)),
-        route(Method::POST, "/v2/models/{model}/infer", Needs(Invoke), handler(answer)),
-        route(Method::POST, "/v2/models/{model}/versions/{version}/infer", Needs(Invoke), handler(answer)),
-        route(Method::POST, "/v2/repository/index", Needs(Read), handler(index)),
-        route(Method::POST, "/v2/repository/models/{model}/load", Needs(Write), handler(load)),
-        route(Method::POST, "/v2/repository/models/{model}/unload", Needs(Write), handler(unload)),
+        PROTOCOL.route(Method::GET, "/v2/health/ready", Public, handler(ready)),
+        PROTOCOL.route(Method::GET, "/v2/models/{model}", Needs(Look), handler(metadata)),
+        PROTOCOL.route(Method::GET, "/v2/models/{model}/versions/{version}", Needs(Look), handler(metadata)),
+        PROTOCOL.route(Method::GET, "/v2/models/{model}/ready", Needs(Look), handler(model_ready)),
+        PROTOCOL.route(
+            Method::GET,
+            "/v2/models/{model}/versions/{version}/ready",
+            Needs(Look),
+            handler(model_ready),
+        ),
+        PROTOCOL.route(Method::POST, "/v2/models/{model}/infer", Needs(Invoke), handler(answer)),
+        PROTOCOL.route(
+            Method::POST,
+            "/v2/models/{model}/versions/{version}/infer",
+            Needs(Invoke),
+            handler(answer),
+        ),
+        PROTOCOL.route(Method::POST, "/v2/repository/index", Needs(Read), handler(index)),
+        PROTOCOL.route(Method::POST, "/v2/repository/models/{model}/load", Needs(Write), handler(load)),
+        PROTOCOL.route(Method::POST, "/v2/repository/models/{model}/unload", Needs(Write), handler(unload)),
     ];
     let unserved = UNSERVED.into_iter().map(|(method, path)| {
         let access = if method == Method::GET { Needs(Look) } else { Needs(Write) };
-        route(method, path, access, refused(path))
+        PROTOCOL.route(method, path, access, refused(path))
     });
     served.into_iter().flatten().chain(unserved.flatten().map(Route::not_served)).collect()
-}
-
-fn route(method: Method, pattern: &str, access: Access, handler: Handler) -> Option<Route> {
-    Template::parse(pattern).map(|template| Route {
-        method,
-        template,
-        pattern: pattern.to_owned(),
-        access,
-        protocol: PROTOCOL,
-        handler,
-        served: true,
-    })
 }
 
 fn refused(path: &'static str) -> Handler {

@@ -12,9 +12,7 @@ use serde_json::json;
 
 use crate::http::Access::{Needs, Public};
 use crate::http::Permission::{Invoke, Look};
-use crate::http::{
-    Access, Call, Handler, Protocol, Response, Route, Template, bytes_reply, handler, json_reply,
-};
+use crate::http::{Call, Protocol, Response, Route, bytes_reply, handler, json_reply};
 use crate::{Code, Fault};
 
 /// How this protocol says no: `{"error_code": "…", "message": "…"}`.
@@ -23,30 +21,28 @@ const PROTOCOL: Protocol = Protocol { name: "mlflow", render, timing: None, requ
 /// The routes of this protocol.
 pub fn routes() -> Vec<Route> {
     [
-        route(Method::POST, "/invocations", Needs(Invoke), handler(invocations::answer)),
-        route(Method::POST, "/mlflow/{model}/invocations", Needs(Invoke), handler(invocations::answer)),
-        route(Method::POST, "/endpoints/{model}/invocations", Needs(Invoke), handler(invocations::answer)),
-        route(Method::GET, "/mlflow/{model}/ping", Needs(Look), handler(invocations::ping)),
-        route(Method::GET, "/mlflow/{model}/health", Needs(Look), handler(invocations::ping)),
-        route(Method::GET, "/mlflow/{model}/version", Needs(Look), handler(version)),
-        route(Method::GET, "/ping", Public, handler(well)),
-        route(Method::GET, "/version", Needs(Look), handler(version)),
+        PROTOCOL.route(Method::POST, "/invocations", Needs(Invoke), handler(invocations::answer)),
+        PROTOCOL.route(
+            Method::POST,
+            "/mlflow/{model}/invocations",
+            Needs(Invoke),
+            handler(invocations::answer),
+        ),
+        PROTOCOL.route(
+            Method::POST,
+            "/endpoints/{model}/invocations",
+            Needs(Invoke),
+            handler(invocations::answer),
+        ),
+        PROTOCOL.route(Method::GET, "/mlflow/{model}/ping", Needs(Look), handler(invocations::ping)),
+        PROTOCOL.route(Method::GET, "/mlflow/{model}/health", Needs(Look), handler(invocations::ping)),
+        PROTOCOL.route(Method::GET, "/mlflow/{model}/version", Needs(Look), handler(version)),
+        PROTOCOL.route(Method::GET, "/ping", Public, handler(well)),
+        PROTOCOL.route(Method::GET, "/version", Needs(Look), handler(version)),
     ]
     .into_iter()
     .flatten()
     .collect()
-}
-
-fn route(method: Method, pattern: &str, access: Access, handler: Handler) -> Option<Route> {
-    Template::parse(pattern).map(|template| Route {
-        method,
-        template,
-        pattern: pattern.to_owned(),
-        access,
-        protocol: PROTOCOL,
-        handler,
-        served: true,
-    })
 }
 
 async fn well(_: Call) -> Result<Response, Fault> {

@@ -20,9 +20,7 @@ use serving::LanguageRoute;
 
 use crate::fields::Fields;
 use crate::http::Permission::{Invoke, Look, Write};
-use crate::http::{
-    Access, App, Call, Handler, Protocol, Response, Route, Template, bytes_reply, handler, json_reply,
-};
+use crate::http::{Access, App, Call, Handler, Protocol, Response, Route, bytes_reply, handler, json_reply};
 use crate::language::find;
 use crate::tenant::Tenant;
 use crate::{Code, Fault};
@@ -47,32 +45,21 @@ const UNSERVED: [(Method, &str); 4] = [
 /// The routes of this protocol.
 pub fn routes() -> Vec<Route> {
     let served = [
-        route(Method::POST, "/api/chat", Access::Needs(Invoke), handler(chat::answer)),
-        route(Method::POST, "/api/generate", Access::Needs(Invoke), handler(generate::answer)),
-        route(Method::POST, "/api/embed", Access::Needs(Invoke), handler(embed::texts)),
-        route(Method::POST, "/api/embeddings", Access::Needs(Invoke), handler(embed::text)),
-        route(Method::GET, "/api/tags", Access::Needs(Look), handler(models::tags)),
-        route(Method::GET, "/api/ps", Access::Needs(Look), handler(models::loaded)),
-        route(Method::POST, "/api/show", Access::Needs(Look), handler(models::show)),
-        route(Method::GET, "/api/version", Access::Needs(Look), handler(version)),
-        route(Method::POST, "/api/pull", Access::Needs(Write), handler(pull::pull)),
-        route(Method::DELETE, "/api/delete", Access::Needs(Write), handler(delete::delete)),
+        PROTOCOL.route(Method::POST, "/api/chat", Access::Needs(Invoke), handler(chat::answer)),
+        PROTOCOL.route(Method::POST, "/api/generate", Access::Needs(Invoke), handler(generate::answer)),
+        PROTOCOL.route(Method::POST, "/api/embed", Access::Needs(Invoke), handler(embed::texts)),
+        PROTOCOL.route(Method::POST, "/api/embeddings", Access::Needs(Invoke), handler(embed::text)),
+        PROTOCOL.route(Method::GET, "/api/tags", Access::Needs(Look), handler(models::tags)),
+        PROTOCOL.route(Method::GET, "/api/ps", Access::Needs(Look), handler(models::loaded)),
+        PROTOCOL.route(Method::POST, "/api/show", Access::Needs(Look), handler(models::show)),
+        PROTOCOL.route(Method::GET, "/api/version", Access::Needs(Look), handler(version)),
+        PROTOCOL.route(Method::POST, "/api/pull", Access::Needs(Write), handler(pull::pull)),
+        PROTOCOL.route(Method::DELETE, "/api/delete", Access::Needs(Write), handler(delete::delete)),
     ];
-    let unserved =
-        UNSERVED.into_iter().map(|(method, path)| route(method, path, Access::Needs(Write), unserved(path)));
+    let unserved = UNSERVED
+        .into_iter()
+        .map(|(method, path)| PROTOCOL.route(method, path, Access::Needs(Write), unserved(path)));
     served.into_iter().flatten().chain(unserved.flatten().map(Route::not_served)).collect()
-}
-
-fn route(method: Method, pattern: &str, access: Access, handler: Handler) -> Option<Route> {
-    Template::parse(pattern).map(|template| Route {
-        method,
-        template,
-        pattern: pattern.to_owned(),
-        access,
-        protocol: PROTOCOL,
-        handler,
-        served: true,
-    })
 }
 
 fn unserved(path: &'static str) -> Handler {

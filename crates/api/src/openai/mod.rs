@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 
 use crate::http::Permission::{Fetch, Invoke, Read, Store, Write};
 use crate::http::{
-    Access, Call, Handler, Permission, Protocol, Response, Route, Template, bytes_reply, handler, json_reply,
+    Access, Call, Handler, Permission, Protocol, Response, Route, bytes_reply, handler, json_reply,
 };
 use crate::language::{Passed, Reply, project_of};
 use crate::{Code, Fault};
@@ -77,15 +77,7 @@ pub fn routes() -> Vec<Route> {
 }
 
 fn route(method: Method, pattern: &str, permission: Permission, handler: Handler) -> Option<Route> {
-    Template::parse(pattern).map(|template| Route {
-        method,
-        template,
-        pattern: pattern.to_owned(),
-        access: Access::Needs(permission),
-        protocol: PROTOCOL,
-        handler,
-        served: true,
-    })
+    PROTOCOL.route(method, pattern, Access::Needs(permission), handler)
 }
 
 /// Answers the body of a chat completion that came by another protocol's address.

@@ -22,7 +22,7 @@ use serde_json::json;
 
 use crate::http::Permission::{Fetch, Read, Store, Write};
 use crate::http::{
-    Access, Call, Handler, Permission, Protocol, Response, Route, Template, bytes_reply, handler, json_reply,
+    Access, Call, Handler, Permission, Protocol, Response, Route, bytes_reply, handler, json_reply,
 };
 use crate::metering::INSUFFICIENT_QUOTA;
 use crate::{Code, Fault};
@@ -64,15 +64,7 @@ pub fn routes() -> Vec<Route> {
         (Method::DELETE, uploads.to_owned(), Store, resumable::give_up(sessions)),
     ];
     let route = |(method, pattern, permission, handler): (Method, String, Permission, Handler)| {
-        Template::parse(&pattern).map(|template| Route {
-            method,
-            template,
-            pattern,
-            access: Access::Needs(permission),
-            protocol: PROTOCOL,
-            handler,
-            served: true,
-        })
+        PROTOCOL.route(method, pattern, Access::Needs(permission), handler)
     };
     table.into_iter().filter_map(route).collect()
 }

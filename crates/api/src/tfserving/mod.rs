@@ -18,7 +18,7 @@ pub(crate) use status::of_versions;
 use crate::Fault;
 use crate::http::Permission::{Invoke, Look};
 use crate::http::{
-    Access, Call, Handler, Permission, Protocol, Response, Route, Template, bytes_reply, handler, json_reply,
+    Access, Call, Handler, Permission, Protocol, Response, Route, bytes_reply, handler, json_reply,
 };
 
 /// How this protocol says no: `{"error": "…"}`.
@@ -47,16 +47,7 @@ pub fn routes() -> Vec<Route> {
 }
 
 fn route(method: Method, pattern: String, permission: Permission, handler: Handler) -> Option<Route> {
-    let template = Template::parse(&pattern)?;
-    Some(Route {
-        method,
-        template,
-        pattern,
-        access: Access::Needs(permission),
-        protocol: PROTOCOL,
-        handler,
-        served: true,
-    })
+    PROTOCOL.route(method, pattern, Access::Needs(permission), handler)
 }
 
 fn render(fault: &Fault, _: &str) -> Response {

@@ -2,17 +2,18 @@
 
 use std::collections::HashMap;
 
+use super::call::{Call, reference, text};
 use super::read::{self, COUNT_MAX, Source};
 use super::weights::{Budget, member, snake};
-use super::{Input, KerasError, Model, Named, Node, Output, Place};
+use super::{Input, KerasError, Model, Named, Node, Output, Place, operation};
 use crate::Value;
 use crate::hdf5::{File, Group};
 use crate::spec::SpecError;
-use crate::spec::fields::{brief, count_of};
+use crate::spec::fields::count_of;
 
 /// The most layers of a network, and the most applications of them.
 const LAYERS_MAX: usize = 4096;
-const NODES_MAX: usize = 16_384;
+pub(super) const NODES_MAX: usize = 16_384;
 /// How deep networks lie within networks.
 const DEPTH_MAX: usize = 16;
 /// The most dimensions of an input.
@@ -64,15 +65,28 @@ enum Applied<'v> {
     Input,
     Layer(usize),
     Network(Box<Network<'v>>),
-    /// A plain operation, which serves masks alone.
+    /// One of `keras.ops`, by its class.
     Operation(&'v str),
 }
 
 /// The output of a layer's application.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Reference<'v> {
-    layer: &'v str,
-    node: usize,
+pub(super) struct Reference<'v> {
+    pub(super) layer: &'v str,
+    pub(super) node: usize,
+}
+
+/// What a layer is applied to.
+struct Taken {
+    inputs: Vec<Place>,
+    mask: Option<Place>,
+    causal: bool,
+}
+
+impl Taken {
+    fn one(place: Place) -> Taken {
+        Taken { inputs: vec![place], mask: None, causal: false }
+    }
 }
 
 struct Builder {
@@ -201,7 +215,7 @@ impl Builder {
                 let mut place = *single(&network.at, inputs)?;
                 let mut name = "output".to_owned();
                 for item in items {
-                    place = self.apply_one(&item.at, &item.applied, &[place], None)?;
+                    place = self.apply_one(item, &Value::Null, Taken::one(place))?;
                     name.clone_from(&item.name);
                 }
                 Ok(vec![Output { name, place }])
@@ -210,36 +224,31 @@ impl Builder {
         }
     }
 
-    fn apply_one(
-        &mut self,
-        at: &str,
-        applied: &Applied<'_>,
-        inputs: &[Place],
-        mask: Option<Place>,
-    ) -> Result<Place, SpecError> {
+    /// Applies `item`, as `node` of the configuration says, to what it takes.
+    fn apply_one(&mut self, item: &Item<'_>, node: &Value, taken: Taken) -> Result<Place, SpecError> {
+        let at = &item.at;
         self.applied += 1;
         if self.applied > NODES_MAX {
             let message = format!("the model applies layers more than {NODES_MAX} times, the limit");
             return Err(SpecError::new(at, message));
         }
-        match applied {
-            Applied::Layer(layer) => {
-                self.model.nodes.push(Node { layer: *layer, inputs: inputs.to_vec(), mask });
-                Ok(self.model.inputs.len() + self.model.nodes.len() - 1)
+        let layer = match &item.applied {
+            Applied::Layer(layer) => *layer,
+            Applied::Operation(class) => {
+                let config = item.value.get("config").unwrap_or(&Value::Null);
+                let layer = operation::read(at, class, config, node)?;
+                self.model.layers.push(Named { name: at.clone(), layer });
+                self.model.layers.len() - 1
             }
             Applied::Network(network) => {
-                let outputs = self.apply(network, inputs)?;
-                single(at, &outputs).map(|output| output.place)
+                let outputs = self.apply(network, &taken.inputs)?;
+                return single(at, &outputs).map(|output| output.place);
             }
-            Applied::Input => Err(SpecError::new(at, "an input cannot be applied")),
-            Applied::Operation(class) => {
-                let message = format!(
-                    "the plain operation `{class}` is not supported; use a layer for it, or export the network with \
-                     `model.export(\"model.onnx\", format=\"onnx\")`"
-                );
-                Err(SpecError::new(at, message))
-            }
-        }
+            Applied::Input => return Err(SpecError::new(at, "an input cannot be applied")),
+        };
+        let Taken { inputs, mask, causal } = taken;
+        self.model.nodes.push(Node { layer, inputs, mask, causal });
+        Ok(self.model.inputs.len() + self.model.nodes.len() - 1)
     }
 
     /// Adds the nodes that the graph's outputs need, each after what it takes.
@@ -269,10 +278,10 @@ impl Builder {
                 call.needs().filter(|need| !matches!(done.get(need), Some(Some(_)))).collect();
             if missing.is_empty() {
                 let place = |reference: &Reference<'_>| done.get(reference).copied().flatten();
-                let taken: Vec<Place> = call.inputs.iter().filter_map(place).collect();
-                let mask = call.mask.as_ref().and_then(place);
+                let inputs = call.inputs.iter().filter_map(place).collect();
+                let taken = Taken { inputs, mask: call.mask.as_ref().and_then(place), causal: call.causal };
                 let item = graph.layers.get(next.layer).ok_or_else(|| lost(at, next.layer))?;
-                let place = self.apply_one(&item.at, &item.applied, &taken, mask)?;
+                let place = self.apply_one(item, call.node, taken)?;
                 done.insert(next, Some(place));
                 open.pop();
             } else if done.insert(next, None).is_some() {
@@ -288,18 +297,6 @@ impl Builder {
             Ok(Output { name: name.clone(), place })
         };
         graph.outputs.iter().map(output).collect()
-    }
-}
-
-/// One application of a layer.
-struct Call<'v> {
-    inputs: Vec<Reference<'v>>,
-    mask: Option<Reference<'v>>,
-}
-
-impl<'v> Call<'v> {
-    fn needs(&self) -> impl Iterator<Item = Reference<'v>> {
-        self.inputs.iter().chain(&self.mask).copied()
     }
 }
 
@@ -322,44 +319,12 @@ impl<'v> Graph<'v> {
     fn call(&self, at: &str, reference: Reference<'v>) -> Result<Call<'v>, SpecError> {
         let item = self.layers.get(reference.layer).ok_or_else(|| lost(at, reference.layer))?;
         let node = item.node(reference.node).ok_or_else(|| lost(at, reference.layer))?;
-        let at = &item.at;
-        let mut inputs = Vec::new();
-        if let Value::List(_) = node {
-            older(at, node, &mut inputs)?;
-            return Ok(Call { inputs, mask: None });
-        }
-        tensors(at, node.get("args").unwrap_or(&Value::Null), &mut inputs)?;
-        let mut mask = None;
-        if let Some(Value::Record(options)) = node.get("kwargs") {
-            for (name, value) in options {
-                match (name.as_str(), value) {
-                    (_, Value::Null) | ("training", _) | ("mask", Value::List(_)) => {}
-                    ("mask", value) => mask = Some(self.ids(at, value)?),
-                    (name, _) => {
-                        return Err(SpecError::new(at, format!("its argument `{name}` is not supported")));
-                    }
-                }
+        let call = Call::read(&item.at, node, matches!(item.applied, Applied::Operation(_)))?;
+        match text(item.value, "class_name") {
+            Some("Attention" | "AdditiveAttention") if call.masks => {
+                Err(SpecError::new(&item.at, "its argument `mask` is not supported"))
             }
-        }
-        if inputs.is_empty() {
-            return Err(SpecError::new(at, "it takes nothing"));
-        }
-        Ok(Call { inputs, mask })
-    }
-
-    /// The ids whose zeros the mask `value` leaves out.
-    fn ids(&self, at: &str, value: &'v Value) -> Result<Reference<'v>, SpecError> {
-        let other = || SpecError::new(at, "only the mask of an embedding's ids is supported");
-        let mask = tensor(value).ok_or_else(other)?;
-        let item = self.layers.get(mask.layer).ok_or_else(other)?;
-        if !matches!(item.applied, Applied::Operation("NotEqual")) {
-            return Err(other());
-        }
-        match item.node(mask.node).and_then(|node| node.get("args")) {
-            Some(Value::List(args)) if args.len() == 2 && args[1] == Value::Number(0.0) => {
-                tensor(&args[0]).ok_or_else(other)
-            }
-            _ => Err(other()),
+            _ => Ok(call),
         }
     }
 }
@@ -429,57 +394,6 @@ fn references<'v>(
     Some(())
 }
 
-/// `[layer, node, tensor]`, where the tensor is the layer's only one.
-fn reference(list: &[Value]) -> Option<Reference<'_>> {
-    match list {
-        [Value::Text(layer), Value::Number(node), Value::Number(tensor), ..] if *tensor == 0.0 => {
-            let node = count_of("", &Value::Number(*node), 0, NODES_MAX).ok()?;
-            Some(Reference { layer, node })
-        }
-        _ => None,
-    }
-}
-
-/// A tensor, as Keras 3 writes it among arguments.
-fn tensor(value: &Value) -> Option<Reference<'_>> {
-    match value.get("config").and_then(|config| config.get("keras_history")) {
-        Some(Value::List(history)) if text(value, "class_name") == Some("__keras_tensor__") => {
-            reference(history)
-        }
-        _ => None,
-    }
-}
-
-/// Adds the tensors among arguments to `found`.
-fn tensors<'v>(at: &str, value: &'v Value, found: &mut Vec<Reference<'v>>) -> Result<(), SpecError> {
-    match value {
-        Value::List(list) => list.iter().try_for_each(|value| tensors(at, value, found)),
-        value => match tensor(value) {
-            Some(reference) => {
-                found.push(reference);
-                Ok(())
-            }
-            None => Err(SpecError::new(at, format!("its argument {} is not supported", brief(value)))),
-        },
-    }
-}
-
-/// Adds the tensors of an application as Keras 2 writes it, `[[layer, node, tensor, options], …]`, to `found`.
-fn older<'v>(at: &str, value: &'v Value, found: &mut Vec<Reference<'v>>) -> Result<(), SpecError> {
-    let wrong = || SpecError::new(at, "its `inbound_nodes` cannot be read");
-    let Value::List(list) = value else { return Err(wrong()) };
-    for item in list {
-        let Value::List(item) = item else { return Err(wrong()) };
-        found.push(reference(item).ok_or_else(wrong)?);
-        if let Some(Value::Record(options)) = item.get(3)
-            && let Some((name, _)) = options.iter().find(|(_, value)| *value != Value::Null)
-        {
-            return Err(SpecError::new(at, format!("its argument `{name}` is not supported")));
-        }
-    }
-    if found.is_empty() { Err(wrong()) } else { Ok(()) }
-}
-
 /// What an input layer says.
 fn input_of(item: &Item<'_>) -> Result<Input, SpecError> {
     let at = &item.at;
@@ -500,7 +414,7 @@ fn input_of(item: &Item<'_>) -> Result<Input, SpecError> {
 }
 
 /// A shape without its first dimension, the batch.
-fn row_shape(at: &str, value: &Value) -> Result<Vec<usize>, SpecError> {
+fn row_shape(at: &str, value: &Value) -> Result<Vec<Option<usize>>, SpecError> {
     let dims = match value {
         Value::List(list) => list.clone(),
         Value::Numbers(numbers) => numbers.iter().map(|n| Value::Number(*n)).collect(),
@@ -510,11 +424,8 @@ fn row_shape(at: &str, value: &Value) -> Result<Vec<usize>, SpecError> {
         return Err(SpecError::new(at, format!("its shape must have 1 to {} dimensions", RANK_MAX + 1)));
     };
     let dim = |value: &Value| match value {
-        Value::Null => Err(SpecError::new(
-            at,
-            "its shape has an open dimension besides the batch; give the input a fixed shape and save it again",
-        )),
-        value => count_of(at, value, 1, COUNT_MAX),
+        Value::Null => Ok(None),
+        value => count_of(at, value, 1, COUNT_MAX).map(Some),
     };
     row.iter().map(dim).collect()
 }
@@ -526,13 +437,6 @@ fn is_network(class: &str) -> bool {
 /// Whether a class of this module is Keras' own.
 fn of_keras(module: &str) -> bool {
     module == "keras" || module.starts_with("keras.")
-}
-
-fn text<'v>(value: &'v Value, name: &str) -> Option<&'v str> {
-    match value.get(name) {
-        Some(Value::Text(text)) => Some(text),
-        _ => None,
-    }
 }
 
 fn single<'s, T>(at: &str, list: &'s [T]) -> Result<&'s T, SpecError> {

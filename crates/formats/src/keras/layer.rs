@@ -1,6 +1,6 @@
 //! [`Layer`]: what one layer of a Keras network computes, with its weights.
 
-use super::Activation;
+use super::{Activation, Attention, Operation};
 use crate::spec::Padding;
 
 /// Numbers in a shape, the last dimension running first.
@@ -12,11 +12,14 @@ pub struct Array {
     pub values: Vec<f32>,
 }
 
-/// One layer, as inference runs it. Channels come last; images are `[height, width, channels]`.
+/// One layer, as inference runs it. Channels come last; images are `[height, width, channels]`, but for
+/// [`Layer::ChannelsFirst`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Layer {
     /// Nothing: what only training does, such as dropout.
     Identity,
+    /// The layer within, of steps or images that are `[channels, …]` where it is applied, and stay so.
+    ChannelsFirst(Box<Layer>),
     /// `activation(x · kernel + bias)` over the last axis.
     Dense {
         /// `[inputs, units]`
@@ -180,6 +183,15 @@ pub enum Layer {
         /// Whether id 0 marks steps that do not count.
         mask_zero: bool,
     },
+    /// Zeros in place of steps that hold nothing but one number; these do not count from here on.
+    Masking {
+        /// The number.
+        value: f32,
+    },
+    /// Steps that look at others.
+    Attention(Attention),
+    /// One of `keras.ops`.
+    Operation(Operation),
     /// Several values of one shape, or of shapes that can be stretched to one, element by element.
     Merge(Merge),
     /// Several values behind each other.

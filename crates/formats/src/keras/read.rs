@@ -1,7 +1,7 @@
 //! Reads one layer: its options out of the configuration, its arrays out of the weights.
 
 use super::weights::{Budget, Vars, member};
-use super::{Activation, Array, Cells, Kind, Layer, Merge, Recurrent, Window};
+use super::{Activation, Array, Cells, Kind, Layer, Merge, Recurrent, Window, attention};
 use crate::Value;
 use crate::hdf5::Group;
 use crate::spec::fields::{Fields, brief, count_of, number_of};
@@ -52,6 +52,11 @@ pub(super) fn read(source: &Source<'_, '_>, budget: &mut Budget) -> Result<Layer
         return Ok(Layer::Identity);
     }
     let mut options = options(at, config)?;
+    let channels_first = match options.text("data_format")? {
+        None | Some("channels_last") => false,
+        Some("channels_first") => true,
+        Some(other) => return Err(options.error("data_format", format!("`{other}` is not supported"))),
+    };
     let mut vars = Vars::of(at, *group, budget)?;
     let layer = match *class {
         "Dense" => {
@@ -219,6 +224,10 @@ pub(super) fn read(source: &Source<'_, '_>, budget: &mut Budget) -> Result<Layer
             }
             Layer::Embedding { table, mask_zero: flag(&mut options, "mask_zero", false)? }
         }
+        "Masking" => Layer::Masking { value: number(&mut options, "mask_value", 0.0)? },
+        "MultiHeadAttention" => Layer::Attention(attention::heads(at, &mut options, *group, vars.budget())?),
+        "Attention" => Layer::Attention(attention::plain(&mut options, &mut vars)?),
+        "AdditiveAttention" => Layer::Attention(attention::additive(&mut options, &mut vars)?),
         "Add" => Layer::Merge(Merge::Add),
         "Subtract" => Layer::Merge(Merge::Subtract),
         "Multiply" => Layer::Merge(Merge::Multiply),
@@ -245,7 +254,7 @@ pub(super) fn read(source: &Source<'_, '_>, budget: &mut Budget) -> Result<Layer
         _ => return Err(unknown(at)),
     };
     options.finish()?;
-    Ok(layer)
+    Ok(if channels_first { Layer::ChannelsFirst(Box::new(layer)) } else { layer })
 }
 
 /// The options of a layer, without those that every layer has and those that only training needs.
@@ -253,7 +262,6 @@ fn options<'a>(at: &str, config: &'a Value) -> Result<Fields<'a>, SpecError> {
     let mut options = Fields::keras(at, config)?;
     options.ignore(&["name", "trainable", "autocast", "seed", "build_config", "batch_input_shape"]);
     options.ignore_ending(&["_initializer", "_regularizer", "_constraint"]);
-    options.only("data_format", &[Value::Text("channels_last".to_owned())])?;
     check_dtype(&mut options)?;
     Ok(options)
 }
@@ -447,15 +455,15 @@ fn activation(options: &mut Fields<'_>, name: &'static str) -> Result<Activation
     options.take(name).map_or(Ok(Activation::Linear), |value| Activation::read(&at, value))
 }
 
-fn required(options: &mut Fields<'_>, name: &'static str) -> Result<usize, SpecError> {
+pub(super) fn required(options: &mut Fields<'_>, name: &'static str) -> Result<usize, SpecError> {
     options.count(name, 1, COUNT_MAX)?.ok_or_else(|| options.error(name, "is missing"))
 }
 
-fn flag(options: &mut Fields<'_>, name: &'static str, default: bool) -> Result<bool, SpecError> {
+pub(super) fn flag(options: &mut Fields<'_>, name: &'static str, default: bool) -> Result<bool, SpecError> {
     Ok(options.flag(name)?.unwrap_or(default))
 }
 
-fn number(options: &mut Fields<'_>, name: &'static str, default: f32) -> Result<f32, SpecError> {
+pub(super) fn number(options: &mut Fields<'_>, name: &'static str, default: f32) -> Result<f32, SpecError> {
     let max = f64::from(f32::MAX);
     Ok(options.number(name, -max, max)?.map_or(default, |n| n as f32))
 }
@@ -536,7 +544,7 @@ fn ends_in(at: &str, array: &Array, dims: &[usize]) -> Result<(), SpecError> {
     if fits { Ok(()) } else { Err(shape(at, array)) }
 }
 
-fn shape(at: &str, array: &Array) -> SpecError {
+pub(super) fn shape(at: &str, array: &Array) -> SpecError {
     let message = format!("its configuration and its weights, of shape {:?}, do not agree", array.shape);
     SpecError::new(at, message)
 }

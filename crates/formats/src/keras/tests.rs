@@ -76,7 +76,7 @@ fn a_graph_becomes_nodes_in_an_order_that_can_be_computed() {
         ("a", "Flatten", &["x"]),
     ];
     let model = functional(layers, "sum").unwrap();
-    assert_eq!(model.inputs, [Input { name: "x".into(), shape: vec![4], integers: false }]);
+    assert_eq!(model.inputs, [Input { name: "x".into(), shape: vec![Some(4)], integers: false }]);
     let taken: Vec<_> = model.nodes.iter().map(|node| node.inputs.clone()).collect();
     assert_eq!(taken, [vec![0], vec![1], vec![2, 1]]);
     assert_eq!(model.outputs, [Output { name: "sum".into(), place: 3 }]);
@@ -89,8 +89,79 @@ fn a_sequence_without_an_input_has_the_shape_that_it_was_built_with() {
         format!(r#"{{"class_name": "Sequential", "config": {{"name": "s", {built} "layers": {layers}}}}}"#)
     };
     let model = read(&config(r#""build_input_shape": [null, 2, 3],"#)).unwrap();
-    assert_eq!(model.inputs, [Input { name: "input".into(), shape: vec![2, 3], integers: false }]);
+    assert_eq!(
+        model.inputs,
+        [Input { name: "input".into(), shape: vec![Some(2), Some(3)], integers: false }]
+    );
     assert!(read(&config("")).unwrap_err().contains("no inputs: call it"));
+}
+
+/// A graph of one input, `x`, and one operation or layer over it, whose call is `node`.
+fn applied(class: &str, module: &str, node: &str) -> Result<Model, String> {
+    let x = r#"{"class_name": "__keras_tensor__", "config": {"keras_history": ["x", 0, 0]}}"#;
+    let node = node.replace("$x", x);
+    read(&format!(
+        r#"{{"class_name": "Functional", "config": {{"layers": [
+            {{"class_name": "InputLayer", "name": "x", "config": {{"name": "x", "batch_shape": [null, null, 4]}}}},
+            {{"class_name": "{class}", "module": "{module}", "name": "y", "config": {{"name": "y"}},
+              "inbound_nodes": [{node}]}}],
+            "input_layers": ["x", 0, 0], "output_layers": ["y", 0, 0]}}}}"#
+    ))
+}
+
+#[test]
+fn plain_operations_take_values_and_numbers() {
+    let operation = |class: &str, args: &str| {
+        let node = format!(r#"{{"args": [{args}], "kwargs": {{}}}}"#);
+        applied(class, "keras.src.ops.numpy", &node)
+            .map(|model| (model.layers[0].layer.clone(), model.nodes[0].inputs.len()))
+    };
+    let sum = Operation::As(Box::new(Layer::Merge(Merge::Add)));
+    assert_eq!(operation("Add", "$x, $x"), Ok((Layer::Operation(sum), 2)));
+    let less = Operation::WithNumber { merge: Some(Merge::Subtract), number: 1.5, first: true };
+    assert_eq!(operation("Subtract", "1.5, $x"), Ok((Layer::Operation(less), 1)));
+    let all = r#"{"class_name": "__slice__", "config": {"start": null, "stop": null, "step": null}}"#;
+    let part = r#"{"class_name": "__slice__", "config": {"start": 1, "stop": -1, "step": null}}"#;
+    let taken = vec![Item::One(-1), Item::Range { start: 1, end: Some(-1) }];
+    assert_eq!(
+        operation("GetItem", &format!("$x, [{all}, -1, {part}]")),
+        Ok((Layer::Operation(Operation::Take { items: taken }), 1))
+    );
+    for (class, args, named) in [
+        ("Sort", "$x".to_owned(), "`Sort` is not supported"),
+        ("Add", "$x, [1, 2]".to_owned(), "expected a number"),
+        ("GetItem", "$x, 0".to_owned(), "`GetItem` is not supported here"),
+        (
+            "GetItem",
+            format!("$x, [{all}, {}]", part.replace("null}", "2}")),
+            "`GetItem` is not supported here",
+        ),
+    ] {
+        let error = operation(class, &args).unwrap_err();
+        assert!(error.contains(named), "{error}");
+    }
+}
+
+#[test]
+fn calls_say_what_is_taken_and_how() {
+    let add = applied("Add", "keras.layers", r#"{"args": [[$x, $x]], "kwargs": {"use_causal_mask": true}}"#)
+        .unwrap();
+    assert_eq!((add.nodes[0].inputs.as_slice(), add.nodes[0].causal), (&[0, 0][..], true));
+    assert_eq!(add.inputs[0].shape, [None, Some(4)]);
+    let named =
+        applied("Add", "keras.layers", r#"{"args": [], "kwargs": {"value": $x, "query": $x, "mask": null}}"#);
+    assert_eq!(named.unwrap().nodes[0].inputs, [0, 0]);
+    for (kwargs, reason) in [
+        (r#""return_attention_scores": true"#, "`return_attention_scores` is not supported"),
+        (r#""attention_mask": $x"#, "`attention_mask` is not supported"),
+        (r#""mask": 3"#, "`mask` is not supported"),
+    ] {
+        let node = format!(r#"{{"args": [[$x, $x]], "kwargs": {{{kwargs}}}}}"#);
+        let error = applied("Add", "keras.layers", &node).unwrap_err();
+        assert!(error.contains(reason), "{error}");
+    }
+    let error = applied("Add", "keras.layers", r#"{"args": [], "kwargs": {}}"#).unwrap_err();
+    assert!(error.contains("takes nothing"), "{error}");
 }
 
 #[test]
@@ -118,10 +189,7 @@ fn what_is_not_honoured_is_refused_by_name() {
             r#"{"class_name": "Activation", "config": {"activation": {"class_name": "__lambda__", "config": {}}}}"#,
             "holds Python code",
         ),
-        (
-            r#"{"class_name": "MultiHeadAttention", "config": {"name": "m"}}"#,
-            "(MultiHeadAttention): this layer is not",
-        ),
+        (r#"{"class_name": "ConvLSTM1D", "config": {"name": "m"}}"#, "(ConvLSTM1D): this layer is not"),
         (
             r#"{"class_name": "Dense", "module": "mine", "config": {"name": "d"}}"#,
             "(Dense): this layer is not",
@@ -131,7 +199,10 @@ fn what_is_not_honoured_is_refused_by_name() {
             r#"{"class_name": "Activation", "config": {"activation": "sparsemax"}}"#,
             "`sparsemax` is not supported",
         ),
-        (r#"{"class_name": "Flatten", "config": {"data_format": "channels_first"}}"#, "`channels_first`"),
+        (
+            r#"{"class_name": "Flatten", "config": {"data_format": "channels"}}"#,
+            "`channels` is not supported",
+        ),
         (r#"{"class_name": "Flatten", "config": {"dtype": "mixed_float16"}}"#, "`mixed_float16`"),
         (r#"{"class_name": "Dense", "config": {"units": 1e12}}"#, "units: expected a whole number"),
         (r#"{"class_name": "Dense", "config": {"units": 3}}"#, "its kernel is not among the weights"),

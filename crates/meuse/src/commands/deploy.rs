@@ -55,10 +55,29 @@ impl Deploy {
             return Ok(());
         }
         output.table(&endpoints::table(std::slice::from_ref(&endpoint)));
-        let speaks = client.language_model(name).await.is_ok();
-        let verb = if speaks { "chat" } else { "predict" };
-        output.note(format!("Try it: meuse {verb} {name} 'some text'"));
+        output.note(format!("Try it: {}", how_to_ask(&client, name).await));
         Ok(())
+    }
+}
+
+/// The command that asks what answers to `name`.
+async fn how_to_ask(client: &Client, name: &str) -> String {
+    let model = client.language_model(name).await.unwrap_or_default();
+    let call = |path: &str, body: Value| {
+        let url = client.url();
+        format!(
+            "curl {url}/v1/{path} -H \"Authorization: Bearer $MEUSE_API_KEY\" -H 'Content-Type: application/json' \\\n  \
+             -d '{body}'"
+        )
+    };
+    match model.pointer("/capabilities/0").and_then(Value::as_str) {
+        Some("embedding") => call("embeddings", json!({"model": name, "input": "some text"})),
+        Some("rerank") => call(
+            "rerank",
+            json!({"model": name, "query": "a question", "documents": ["some text", "another"]}),
+        ),
+        Some(_) => format!("meuse chat {name} 'some text'"),
+        None => format!("meuse predict {name} 'some text'"),
     }
 }
 

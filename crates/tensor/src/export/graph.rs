@@ -4,8 +4,9 @@ use formats::keras::Window;
 use rten_onnx::onnx::{AttributeProto, DataType};
 
 use super::window::over;
-use super::writer::{Step, Value, Writer, float, int, product, row_elements, string};
+use super::writer::{Step, Value, Writer, fixed, float, int, known, product, row_elements, shown, string};
 use super::{Activation, Layer, Padding};
+use crate::Dim;
 
 /// Layers that do not fit together or whose weights have not the size that they claim.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,7 +27,7 @@ pub struct ExportError {
 pub fn sequential(input_shape: &[usize], layers: &[Layer]) -> Result<Vec<u8>, ExportError> {
     let ids = matches!(layers.first(), Some(Layer::Embedding { .. }));
     let whole = |reason| ExportError { layer: layers.len().saturating_sub(1), reason };
-    let input = Value::input("input", input_shape, ids);
+    let input = Value::input("input", fixed(input_shape), ids);
     let mut writer = Writer::new(&[input], &["output"]).map_err(whole)?;
     for (i, layer) in layers.iter().enumerate() {
         writer.layer(layer, i == 0).map_err(|reason| ExportError { layer: i, reason })?;
@@ -78,10 +79,9 @@ impl Writer {
             self.apply("Add", &[&bias], vec![]);
         }
         if let Some(last) = self.at.shape.last_mut() {
-            *last = units;
+            *last = Dim::Fixed(units);
         }
-        row_elements(&self.at.shape)?;
-        Ok(())
+        row_elements(&self.at.shape)
     }
 
     fn conv2d(&mut self, filters: usize, kernel: &[f32], bias: Option<&[f32]>, window: &Window) -> Step {
@@ -110,9 +110,8 @@ impl Writer {
         let mut operands = vec![kernel.as_str()];
         operands.extend(bias.as_deref());
         self.apply(op, &operands, attributes);
-        self.at.shape = [out, vec![filters]].concat();
-        row_elements(&self.at.shape)?;
-        Ok(())
+        self.at.shape = [out, vec![Dim::Fixed(filters)]].concat();
+        row_elements(&self.at.shape)
     }
 
     pub(super) fn pooling(&mut self, op: &str, window: &Window, mut attributes: Vec<AttributeProto>) -> Step {
@@ -121,7 +120,7 @@ impl Writer {
         attributes.extend(own);
         self.lay_channels_first();
         self.apply(op, &[], attributes);
-        self.at.shape = [out, vec![channels]].concat();
+        self.at.shape = [out, vec![Dim::Fixed(channels)]].concat();
         Ok(())
     }
 
@@ -165,10 +164,12 @@ impl Writer {
 
     pub(super) fn flatten(&mut self) -> Step {
         self.lay_channels_last();
-        self.at.ids = None;
+        self.at.mask = None;
         if self.at.shape.len() != 1 {
+            let open = self.at.shape.contains(&Dim::Any);
+            let elements = known(&self.at.shape)?;
             self.apply("Flatten", &[], vec![int("axis", 1)]);
-            self.at.shape = vec![product(&self.at.shape)?];
+            self.at.shape = vec![if open { Dim::Any } else { Dim::Fixed(elements) }];
         }
         Ok(())
     }
@@ -177,25 +178,25 @@ impl Writer {
         let table = self.weights("table", &[rows, width], table)?;
         let ids = std::mem::take(&mut self.at.name);
         self.at.name = self.node("Gather", &[&table, &ids], vec![int("axis", 0)]);
-        self.at.shape.push(width);
-        self.at.integers = false;
-        self.at.ids = mask_zero.then_some(ids);
-        row_elements(&self.at.shape)?;
-        Ok(())
+        self.at.shape.push(Dim::Fixed(width));
+        self.at.element = DataType::FLOAT;
+        if mask_zero {
+            let zero = self.whole("padding_id", 0);
+            let padding = self.node("Equal", &[&ids, &zero], vec![]);
+            self.at.mask = Some(self.node("Not", &[&padding], vec![]));
+        }
+        row_elements(&self.at.shape)
     }
 
     pub(super) fn global_average_pooling1d(&mut self) -> Step {
         let &[_, features] = self.at.shape.as_slice() else {
-            return Err(format!("takes [steps, features], not {:?}", self.at.shape));
+            return Err(format!("takes [steps, features], not {}", shown(&self.at.shape)));
         };
         let steps_axis = self.integers("steps_axis", &[1]);
-        if let Some(ids) = self.at.ids.take() {
-            let zero = self.whole("padding_id", 0);
+        if let Some(mask) = self.at.mask.take() {
             let one = self.scalar("one", 1.0);
             let last_axis = self.integers("last_axis", &[-1]);
-            let padding = self.node("Equal", &[&ids, &zero], vec![]);
-            let token = self.node("Not", &[&padding], vec![]);
-            let weight = self.node("Cast", &[&token], vec![int("to", i64::from(DataType::FLOAT.0))]);
+            let weight = self.node("Cast", &[&mask], vec![int("to", i64::from(DataType::FLOAT.0))]);
             let column = self.node("Unsqueeze", &[&weight, &last_axis], vec![]);
             let count = self.node("ReduceSum", &[&weight, &steps_axis], vec![int("keepdims", 1)]);
             let divisor = self.node("Max", &[&count, &one], vec![]);
@@ -210,17 +211,25 @@ impl Writer {
     }
 
     pub(super) fn reshape(&mut self, shape: &[usize]) -> Step {
-        self.lay_channels_last();
-        self.at.ids = None;
-        if product(shape)? != product(&self.at.shape)? || shape.contains(&0) {
-            return Err(format!("{:?} cannot become {shape:?}", self.at.shape));
+        if product(shape)? != known(&self.at.shape)?
+            || shape.contains(&0)
+            || self.at.shape.contains(&Dim::Any)
+        {
+            return Err(format!("{} cannot become {shape:?}", shown(&self.at.shape)));
         }
-        // A 0 keeps the batch dimension.
-        let dims: Vec<i64> = std::iter::once(0).chain(shape.iter().map(|&d| d as i64)).collect();
-        let dims = self.integers("shape", &dims);
-        self.apply("Reshape", &[&dims], vec![]);
-        self.at.shape = shape.to_vec();
+        let dims: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
+        self.shape_as(&dims, fixed(shape));
         Ok(())
+    }
+
+    /// The same elements in rows of these dimensions, one of which may be -1, what is left.
+    pub(super) fn shape_as(&mut self, dims: &[i64], shape: Vec<Dim>) {
+        self.lay_channels_last();
+        self.at.mask = None;
+        // A 0 keeps the batch dimension.
+        let dims = self.integers("shape", &[&[0], dims].concat());
+        self.apply("Reshape", &[&dims], vec![]);
+        self.at.shape = shape;
     }
 
     pub(super) fn activation(&mut self, activation: Activation) {

@@ -1,17 +1,21 @@
 //! [`keras()`]: the network of a Keras archive to an ONNX graph.
 
 mod activation;
-mod cells;
+mod attention;
 mod convolution;
 mod merge;
+mod operation;
 mod recurrent;
 mod shape;
+mod simple;
+mod unmasked;
 
-use formats::keras::{Array, Kind, Layer, Model};
+use formats::keras::{Activation, Array, Attention, Input, Kind, Layer, Model};
 
 use rten_onnx::onnx::DataType;
 
 use super::writer::{Step, Value, Writer, float, int};
+use crate::{Dim, Sizes};
 
 /// A network whose layers and weights do not fit together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,18 +27,30 @@ pub struct KerasExportError {
     pub reason: String,
 }
 
+/// A network as an ONNX file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KerasGraph {
+    /// The file.
+    pub bytes: Vec<u8>,
+    /// What it holds while it is computed.
+    pub sizes: Sizes,
+}
+
 /// The most bytes of weights that layers applied several times may add up to.
 const WEIGHTS_BYTES_MAX: usize = 8 << 30;
 
-/// Writes `model` as an ONNX model with a dynamic batch dimension; its inputs and outputs have their names in the
+/// Writes `model` as an ONNX model whose batch may have any size, as may dimensions that the archive leaves open; its inputs and outputs have their names in the
 /// archive, integers are int32, all else float32. The same network gives the same bytes.
 ///
 /// # Errors
 /// If a layer does not take what those before it give, or has weights of a wrong size.
-pub fn keras(model: &Model) -> Result<Vec<u8>, KerasExportError> {
+pub fn keras(model: &Model) -> Result<KerasGraph, KerasExportError> {
     let whole = |reason: String| KerasExportError { at: "the model".to_owned(), reason };
-    let inputs: Vec<Value> =
-        model.inputs.iter().map(|input| Value::input(&input.name, &input.shape, input.integers)).collect();
+    let input = |input: &Input| {
+        let dim = |length: &Option<usize>| length.map_or(Dim::Any, Dim::Fixed);
+        Value::input(&input.name, input.shape.iter().map(dim).collect(), input.integers)
+    };
+    let inputs: Vec<Value> = model.inputs.iter().map(input).collect();
     let names: Vec<&str> = model.outputs.iter().map(|output| output.name.as_str()).collect();
     let mut writer = Writer::new(&inputs, &names).map_err(whole)?;
     let mut values = inputs;
@@ -46,40 +62,75 @@ pub fn keras(model: &Model) -> Result<Vec<u8>, KerasExportError> {
         let taken = node.inputs.iter().map(of).collect::<Option<Vec<_>>>().ok_or_else(missing)?;
         let mask = node.mask.map(|place| of(&place).ok_or_else(missing)).transpose()?;
         let wrong = |reason| KerasExportError { at: named.name.clone(), reason };
-        writer.keras_layer(&named.layer, taken, mask).map_err(wrong)?;
+        writer.keras_layer(&named.layer, taken, mask, node.causal).map_err(wrong)?;
         bytes = bytes.saturating_add(weight_bytes(&named.layer));
         if bytes > WEIGHTS_BYTES_MAX {
             return Err(wrong(format!(
                 "the weights of all layers pass {WEIGHTS_BYTES_MAX} bytes, the limit"
             )));
         }
+        if matches!(&named.layer, Layer::Attention(Attention::Heads(_))) {
+            // Keras takes the masks off what such a layer has seen, for all that is computed after it.
+            for place in &node.inputs {
+                if let Some(value) = values.get_mut(*place) {
+                    value.mask = None;
+                }
+            }
+        }
+        writer.sizes.add(&writer.at.shape);
         values.push(writer.at.clone());
     }
+    let sizes = std::mem::take(&mut writer.sizes);
     let outputs = names.into_iter().zip(&model.outputs);
     let outputs = outputs.map(|(name, output)| Some((name, values.get(output.place)?.clone())));
     let outputs = outputs.collect::<Option<Vec<_>>>();
     let outputs = outputs.ok_or_else(|| whole("an output of it comes from nowhere".to_owned()))?;
-    writer.finish(outputs).map_err(whole)
+    let bytes = writer.finish(outputs).map_err(whole)?;
+    Ok(KerasGraph { bytes, sizes })
 }
 
 impl Writer {
-    /// Applies `layer` to `taken`; `mask` are ids whose zeros mark steps that do not count.
-    fn keras_layer(&mut self, layer: &Layer, taken: Vec<Value>, mask: Option<Value>) -> Step {
+    /// Applies `layer` to `taken`; `mask` says which steps of a single one count, where the archive names that.
+    fn keras_layer(
+        &mut self,
+        layer: &Layer,
+        mut taken: Vec<Value>,
+        mask: Option<Value>,
+        causal: bool,
+    ) -> Step {
+        if let Some(mask) = mask {
+            let [only] = taken.as_mut_slice() else { return Err("takes no mask".to_owned()) };
+            if mask.element != DataType::BOOL {
+                return Err("has a mask that is not made of truth values".to_owned());
+            }
+            only.mask = Some(mask.name);
+        }
         match layer {
+            Layer::Attention(attention) => return self.attention(attention, taken, causal),
+            _ if causal => return Err("takes no `use_causal_mask`".to_owned()),
             Layer::Merge(merge) => return self.merge(*merge, taken),
             Layer::Concatenate { axis } => return self.concatenate(*axis, taken),
+            Layer::Operation(operation) => return self.operation(operation, taken),
             _ => {}
         }
         let several = taken.len();
         let [only] = <[Value; 1]>::try_from(taken).map_err(|_| format!("takes one value, not {several}"))?;
         self.at = only;
-        let table = matches!(layer, Layer::Embedding { .. });
-        self.become_integers(table);
-        if let Some(mask) = mask {
-            self.at.ids = Some(mask.name);
+        self.single(layer)
+    }
+
+    /// Applies `layer` to the value.
+    fn single(&mut self, layer: &Layer) -> Step {
+        match layer {
+            // Of truth values, too.
+            Layer::Identity => return Ok(()),
+            Layer::Embedding { .. } => self.become_of(DataType::INT32),
+            _ => self.become_of(DataType::FLOAT),
         }
         match layer {
             Layer::Identity => Ok(()),
+            Layer::ChannelsFirst(inner) => self.channels_first(inner),
+            Layer::Masking { value } => self.masking(*value),
             Layer::Dense { kernel, bias, activation } => {
                 let &[_, units] = kernel.shape.as_slice() else { return Err(misshapen("kernel", kernel)) };
                 self.fits("kernel", kernel, &[self.channels()?, units])?;
@@ -88,7 +139,7 @@ impl Writer {
                 Ok(())
             }
             Layer::Activation(activation) => {
-                if matches!(activation, formats::keras::Activation::Softmax) && self.at.ids.is_some() {
+                if matches!(activation, Activation::Softmax) && self.at.mask.is_some() {
                     return Err("a softmax over masked steps is not supported".to_owned());
                 }
                 self.function(*activation);
@@ -103,11 +154,11 @@ impl Writer {
             | Layer::ConvTranspose { .. }
             | Layer::DepthwiseConv { .. }
             | Layer::SeparableConv { .. } => {
-                self.at.ids = None;
+                self.at.mask = None;
                 self.any_convolution(layer)
             }
             Layer::Pooling { kind, window } => {
-                self.at.ids = None;
+                self.at.mask = None;
                 match kind {
                     Kind::Max => self.pooling("MaxPool", window, vec![]),
                     Kind::Average => self.pooling("AveragePool", window, vec![int("count_include_pad", 0)]),
@@ -133,6 +184,9 @@ impl Writer {
                 self.with_channels("Sub", "mean", mean)?;
                 self.with_channels("Div", "deviation", &deviation)
             }
+            Layer::BatchNormalization { axis: 1, .. } if self.at.shape.len() > 1 => {
+                self.channels_first(&on_the_last_axis(layer))
+            }
             Layer::BatchNormalization { gamma, beta, mean, variance, epsilon, axis } => {
                 self.last(*axis)?;
                 let (gamma, beta) = (values(gamma.as_ref()), values(beta.as_ref()));
@@ -150,17 +204,36 @@ impl Writer {
             Layer::Bidirectional { forward, backward, merge } => {
                 self.bidirectional(forward, backward, *merge)
             }
-            Layer::Merge(_) | Layer::Concatenate { .. } => Err("takes several values".to_owned()),
+            Layer::Merge(_) | Layer::Concatenate { .. } | Layer::Attention(_) | Layer::Operation(_) => {
+                Err("takes several values".to_owned())
+            }
         }
     }
 
-    /// Makes the value integers, or floats.
-    pub(super) fn become_integers(&mut self, integers: bool) {
-        if self.at.integers != integers {
-            let element = if integers { DataType::INT32 } else { DataType::FLOAT };
-            self.apply("Cast", &[], vec![int("to", i64::from(element.0))]);
-            self.at.integers = integers;
+    /// Applies `layer` to a value that is `[channels, …]`, as what it gives is.
+    fn channels_first(&mut self, layer: &Layer) -> Step {
+        if self.at.mask.take().is_some() && matches!(layer, Layer::GlobalPooling { .. }) {
+            return Err("a mask of steps that come after the channels is not supported".to_owned());
         }
+        if over_the_last_axis(layer) {
+            return Err(
+                "a softmax over the last axis, where channels are the first, is not supported".to_owned()
+            );
+        }
+        self.lay_channels_last();
+        if self.at.shape.len() < 2 {
+            return self.single(layer);
+        }
+        // It lies as the runtime wants images anyway.
+        self.at.shape.rotate_left(1);
+        self.at.channels_first = true;
+        self.single(layer)?;
+        if self.at.shape.len() > 1 {
+            self.lay_channels_first();
+            self.at.shape.rotate_right(1);
+            self.at.channels_first = false;
+        }
+        Ok(())
     }
 
     /// Applies `op` to the value and to one number, or to one for each channel.
@@ -204,6 +277,28 @@ impl Writer {
     }
 }
 
+/// Whether the function of a layer is one over the last axis.
+fn over_the_last_axis(layer: &Layer) -> bool {
+    match layer {
+        Layer::Conv { activation, .. }
+        | Layer::ConvTranspose { activation, .. }
+        | Layer::DepthwiseConv { activation, .. }
+        | Layer::SeparableConv { activation, .. } => {
+            matches!(activation, Activation::Softmax | Activation::LogSoftmax)
+        }
+        _ => false,
+    }
+}
+
+/// The same normalisation along the last axis.
+fn on_the_last_axis(layer: &Layer) -> Layer {
+    let mut layer = layer.clone();
+    if let Layer::BatchNormalization { axis, .. } = &mut layer {
+        *axis = -1;
+    }
+    layer
+}
+
 fn misshapen(what: &str, array: &Array) -> String {
     format!("its {what} has the shape {:?}", array.shape)
 }
@@ -221,6 +316,8 @@ fn weight_bytes(layer: &Layer) -> usize {
         | Layer::DepthwiseConv { kernel, .. } => vec![kernel],
         Layer::SeparableConv { depthwise, pointwise, .. } => vec![depthwise, pointwise],
         Layer::Embedding { table, .. } => vec![table],
+        Layer::ChannelsFirst(inner) => return weight_bytes(inner),
+        Layer::Attention(attention) => attention::kernels(attention),
         Layer::Recurrent(one) => vec![&one.kernel, &one.recurrent],
         Layer::Bidirectional { forward, backward, .. } => {
             vec![&forward.kernel, &forward.recurrent, &backward.kernel, &backward.recurrent]

@@ -8,6 +8,8 @@ use rten_onnx::onnx::{
     OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto, TypeProtoTensor, ValueInfoProto,
 };
 
+use crate::{Dim, Sizes};
+
 /// The version of the ONNX operators that the graph is written in; 20 is the first with `Gelu`.
 const OPSET: i64 = 20;
 
@@ -18,15 +20,14 @@ const IR_VERSION: i64 = 9;
 /// Protocol Buffers merges this message with the one that follows it.
 const GRAPH_NAME: [u8; 8] = *b"\x3a\x06\x12\x04main";
 
-/// The most elements that one row may have anywhere in a network.
-const ROW_ELEMENTS_MAX: usize = 16 << 20;
-
 /// A graph under construction, and the value that the next operation is applied to.
 pub(super) struct Writer {
     graph: GraphProto,
     /// Names of inputs and outputs, which nothing within may have.
     ports: HashSet<String>,
     pub(super) at: Value,
+    /// What the graph holds while it is computed.
+    pub(super) sizes: Sizes,
 }
 
 /// A value between layers.
@@ -34,13 +35,13 @@ pub(super) struct Writer {
 pub(super) struct Value {
     pub(super) name: String,
     /// Its shape as the layers see it, without the batch dimension.
-    pub(super) shape: Vec<usize>,
+    pub(super) shape: Vec<Dim>,
     /// Whether it lies as `[channels, height, width]` where `shape` says `[height, width, channels]`.
     pub(super) channels_first: bool,
-    /// Whether it holds integers.
-    pub(super) integers: bool,
-    /// The ids whose zeros mask steps of it, if some do.
-    pub(super) ids: Option<String>,
+    /// What it holds.
+    pub(super) element: DataType,
+    /// Which steps of it count, `[rows, steps]` truth values, if not all do.
+    pub(super) mask: Option<String>,
 }
 
 /// What a layer does, or why it cannot.
@@ -48,9 +49,14 @@ pub(super) type Step = Result<(), String>;
 
 impl Value {
     /// An input of a network.
-    pub(super) fn input(name: &str, shape: &[usize], integers: bool) -> Value {
-        let (name, shape) = (name.to_owned(), shape.to_vec());
-        Value { name, shape, channels_first: false, integers, ids: None }
+    pub(super) fn input(name: &str, shape: Vec<Dim>, integers: bool) -> Value {
+        let element = if integers { DataType::INT32 } else { DataType::FLOAT };
+        Value { element, ..Value::floats(name.to_owned(), shape) }
+    }
+
+    /// A value of floats, laid as the layers see it.
+    pub(super) fn floats(name: String, shape: Vec<Dim>) -> Value {
+        Value { name, shape, channels_first: false, element: DataType::FLOAT, mask: None }
     }
 }
 
@@ -61,11 +67,12 @@ impl Writer {
             graph: GraphProto::default(),
             ports: outputs.iter().map(|name| (*name).to_owned()).collect(),
             at: inputs.first().cloned().ok_or("the network has no inputs")?,
+            sizes: Sizes::default(),
         };
         for input in inputs {
             row_elements(&input.shape)?;
-            let element = if input.integers { DataType::INT32 } else { DataType::FLOAT };
-            writer.graph.input.push(value_info(&input.name, &input.shape, element));
+            writer.sizes.add(&input.shape);
+            writer.graph.input.push(value_info(&input.name, &input.shape, input.element));
             if !writer.ports.insert(input.name.clone()) {
                 return Err(format!("two of its inputs and outputs are called `{}`", input.name));
             }
@@ -75,16 +82,20 @@ impl Writer {
 
     /// The length of the last axis.
     pub(super) fn channels(&self) -> Result<usize, String> {
-        self.at.shape.last().copied().ok_or_else(|| "takes at least one dimension".to_owned())
+        match self.at.shape.last() {
+            Some(Dim::Fixed(channels)) => Ok(*channels),
+            Some(Dim::Any) => Err("takes rows whose last dimension is known".to_owned()),
+            None => Err("takes at least one dimension".to_owned()),
+        }
     }
 
     /// The dimensions of steps (`rank` 1) or an image (2), and its channels.
-    pub(super) fn extent(&self, rank: usize) -> Result<(Vec<usize>, usize), String> {
+    pub(super) fn extent(&self, rank: usize) -> Result<(Vec<Dim>, usize), String> {
         match self.at.shape.split_last() {
-            Some((channels, extent)) if extent.len() == rank => Ok((extent.to_vec(), *channels)),
+            Some((_, extent)) if extent.len() == rank => Ok((extent.to_vec(), self.channels()?)),
             _ => {
                 let wanted = if rank == 1 { "[steps, channels]" } else { "[height, width, channels]" };
-                Err(format!("takes {wanted}, not {:?}", self.at.shape))
+                Err(format!("takes {wanted}, not {}", shown(&self.at.shape)))
             }
         }
     }
@@ -107,6 +118,20 @@ impl Writer {
             self.apply("Transpose", &[], vec![ints("perm", perm)]);
             self.at.channels_first = false;
         }
+    }
+
+    /// Makes the elements of the value of this type.
+    pub(super) fn become_of(&mut self, element: DataType) {
+        if self.at.element != element {
+            self.apply("Cast", &[], vec![int("to", i64::from(element.0))]);
+            self.at.element = element;
+        }
+    }
+
+    /// Makes the value, as the layers see it, floats.
+    pub(super) fn become_plain(&mut self) {
+        self.become_of(DataType::FLOAT);
+        self.lay_channels_last();
     }
 
     /// Applies `op` to the value and to one number for each channel.
@@ -188,6 +213,11 @@ impl Writer {
         self.tensor(name, &[], DataType::INT32, value.to_le_bytes().to_vec())
     }
 
+    /// Adds a constant truth value; returns its name.
+    pub(super) fn truth(&mut self, truth: bool) -> String {
+        self.tensor("truth", &[], DataType::BOOL, vec![u8::from(truth)])
+    }
+
     /// Adds a constant integer as places are; returns its name.
     pub(super) fn index(&mut self, value: usize) -> String {
         self.tensor("index", &[], DataType::INT64, (value as i64).to_le_bytes().to_vec())
@@ -215,13 +245,15 @@ impl Writer {
         for (name, value) in outputs {
             self.at = value;
             self.lay_channels_last();
+            if self.at.element == DataType::BOOL {
+                self.become_of(DataType::INT32);
+            }
             let own = self.graph.node.iter().any(|node| node.output.contains(&self.at.name));
             if !own || self.ports.contains(&self.at.name) {
                 self.apply("Identity", &[], vec![]);
             }
             self.rename(name);
-            let element = if self.at.integers { DataType::INT32 } else { DataType::FLOAT };
-            self.graph.output.push(value_info(name, &self.at.shape, element));
+            self.graph.output.push(value_info(name, &self.at.shape, self.at.element));
         }
         let model = ModelProto {
             ir_version: Some(IR_VERSION),
@@ -245,25 +277,56 @@ impl Writer {
     }
 }
 
-/// Elements of a row of this shape, if they are not too many.
-pub(super) fn row_elements(shape: &[usize]) -> Result<usize, String> {
-    let elements = product(shape)?;
-    match elements <= ROW_ELEMENTS_MAX {
-        true => Ok(elements),
-        false => {
-            Err(format!("a row of shape {shape:?} has more than {ROW_ELEMENTS_MAX} elements, the limit"))
-        }
+/// Refuses rows of this shape that have too many elements, dimensions of any length left out of account.
+pub(super) fn row_elements(shape: &[Dim]) -> Step {
+    match known(shape)? <= Sizes::ELEMENTS_MAX {
+        true => Ok(()),
+        false => Err(format!(
+            "a row of shape {} has more than {} elements, the limit",
+            shown(shape),
+            Sizes::ELEMENTS_MAX
+        )),
     }
+}
+
+/// The product of the known dimensions.
+pub(super) fn known(shape: &[Dim]) -> Result<usize, String> {
+    let fixed: Vec<usize> = shape.iter().filter_map(|dim| length(*dim)).collect();
+    product(&fixed)
 }
 
 pub(super) fn product(dims: &[usize]) -> Result<usize, String> {
     dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).ok_or_else(|| format!("{dims:?} is too large"))
 }
 
-fn value_info(name: &str, shape: &[usize], elem_type: DataType) -> ValueInfoProto {
+/// How long a dimension is, if that is known.
+pub(super) fn length(dim: Dim) -> Option<usize> {
+    match dim {
+        Dim::Fixed(length) => Some(length),
+        Dim::Any => None,
+    }
+}
+
+/// Dimensions of known lengths.
+pub(super) fn fixed(dims: &[usize]) -> Vec<Dim> {
+    dims.iter().map(|length| Dim::Fixed(*length)).collect()
+}
+
+/// A shape for messages: `[?, 4]`.
+pub(super) fn shown(shape: &[Dim]) -> String {
+    let dims: Vec<String> =
+        shape.iter().map(|dim| length(*dim).map_or_else(|| "?".to_owned(), |n| n.to_string())).collect();
+    format!("[{}]", dims.join(", "))
+}
+
+fn value_info(name: &str, shape: &[Dim], elem_type: DataType) -> ValueInfoProto {
     let batch = Dimension { dim_value: None, dim_param: Some("batch".to_owned()) };
-    let fixed = shape.iter().map(|&d| Dimension { dim_value: Some(d as i64), dim_param: None });
-    let shape = TensorShapeProto { dim: std::iter::once(batch).chain(fixed).collect() };
+    let dim = |(i, dim): (usize, &Dim)| match dim {
+        Dim::Fixed(length) => Dimension { dim_value: Some(*length as i64), dim_param: None },
+        Dim::Any => Dimension { dim_value: None, dim_param: Some(format!("{name}.{i}")) },
+    };
+    let shape =
+        TensorShapeProto { dim: std::iter::once(batch).chain(shape.iter().enumerate().map(dim)).collect() };
     let tensor_type = TypeProtoTensor { elem_type: Some(elem_type), shape: Some(shape) };
     let r#type = TypeProto { tensor_type: Some(tensor_type), ..TypeProto::default() };
     ValueInfoProto { name: Some(name.to_owned()), r#type: Some(r#type) }

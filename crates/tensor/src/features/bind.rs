@@ -2,7 +2,7 @@
 
 use formats::Value;
 
-use super::{ColumnKind, FeatureStep};
+use super::{Cell, ColumnKind, FeatureStep};
 
 /// An instance or row that cannot be fed to the model.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -12,42 +12,6 @@ pub struct BindError {
     pub instance: usize,
     /// The field to blame, and why.
     pub message: String,
-}
-
-/// A cell before its column gives it a meaning.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Cell<'a> {
-    Text(&'a str),
-    Number(f64),
-    Bool(bool),
-    Missing,
-    /// Any other value, by what a person calls it.
-    Other(&'static str),
-}
-
-impl Cell<'_> {
-    /// What a person calls it.
-    pub(crate) fn kind(&self) -> &'static str {
-        match self {
-            Cell::Text(_) => "a string",
-            Cell::Number(_) => "a number",
-            Cell::Bool(_) => "a boolean",
-            Cell::Missing => "nothing",
-            Cell::Other(kind) => kind,
-        }
-    }
-}
-
-impl<'a> From<&'a Value> for Cell<'a> {
-    fn from(value: &'a Value) -> Self {
-        match value {
-            Value::Text(text) => Cell::Text(text),
-            Value::Number(n) => Cell::Number(*n),
-            Value::Bool(b) => Cell::Bool(*b),
-            Value::Null => Cell::Missing,
-            other => Cell::Other(other.kind()),
-        }
-    }
 }
 
 /// An instance whose form is known to fit the model's columns.

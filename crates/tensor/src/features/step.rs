@@ -3,14 +3,13 @@
 use formats::manifest::FittedFeature;
 use formats::rows::parse_number;
 
-use super::bind::Cell;
 use super::categorical::CategoricalStep;
 use super::evidence::EvidenceStep;
 use super::hash::{FastMap, index};
 use super::image::ImageStep;
 use super::terms::TermsStep;
 use super::tokens::{Scratch, Tokenizer};
-use super::{ColumnKind, InputColumn, LoadError};
+use super::{Cell, ColumnKind, InputColumn, LoadError};
 
 /// One fitted feature; `column` counts in [`super::FeatureStep::columns`].
 #[derive(Debug)]
@@ -126,7 +125,7 @@ impl Step {
                 Cell::Number(n) => step.write(&n.to_string(), out),
                 Cell::Bool(b) => step.write(if b { "true" } else { "false" }, out),
                 Cell::Missing => step.write("", out),
-                Cell::Other(kind) => return Err(wrong(names, *column, "a string", kind)),
+                other => return Err(wrong(names, *column, "a string", other.kind())),
             },
         }
         Ok(())

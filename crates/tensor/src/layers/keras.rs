@@ -1,6 +1,6 @@
 //! [`of_keras`]: an archive's network as a chain of plain layers.
 
-use formats::keras::{self, Kind, Model, Window};
+use formats::keras::{self, Kind, Model, Operation, Window};
 
 use super::Chain;
 use crate::export::{Activation, Layer};
@@ -13,11 +13,16 @@ pub fn of_keras(model: &Model) -> Result<Chain, String> {
     let ([input], [output]) = (model.inputs.as_slice(), model.outputs.as_slice()) else {
         return Err("it has several inputs or outputs".to_owned());
     };
+    let input_shape = input.shape.iter().copied().collect::<Option<Vec<usize>>>();
+    let input_shape = input_shape.ok_or("its input has dimensions of any length")?;
     let mut layers = Vec::with_capacity(model.nodes.len());
     let mut last = 0;
     for (i, node) in model.nodes.iter().enumerate() {
         let named = model.layers.get(node.layer).ok_or("it is no whole model")?;
-        if node.inputs != [last] || node.mask.is_some_and(|place| place != 0) {
+        if is_mask_of_ids(model, i + 1) {
+            continue;
+        }
+        if node.inputs != [last] || node.mask.is_some_and(|place| !is_mask_of_ids(model, place)) {
             return Err(format!("{} does not take what the layer before it gives", named.name));
         }
         last = i + 1;
@@ -30,7 +35,15 @@ pub fn of_keras(model: &Model) -> Result<Chain, String> {
     if input.integers != matches!(layers.first(), Some(Layer::Embedding { .. })) && input.integers {
         return Err("it takes integers that are not looked up in a table".to_owned());
     }
-    Ok(Chain { input_shape: input.shape.clone(), layers })
+    Ok(Chain { input_shape, layers })
+}
+
+/// Whether what lies at `place` says which of the network's ids are not 0, as an embedding itself says it.
+fn is_mask_of_ids(model: &Model, place: usize) -> bool {
+    let node = place.checked_sub(1).and_then(|node| model.nodes.get(node));
+    let named = node.filter(|node| node.inputs == [0]).and_then(|node| model.layers.get(node.layer));
+    let zeros = Operation::NotEqual { number: 0.0 };
+    named.is_some_and(|named| named.layer == keras::Layer::Operation(zeros))
 }
 
 /// One layer as the plain layers that do the same.

@@ -95,9 +95,12 @@ impl<'a> Links<'a> {
             ("Add", &[x, y]) if y == self.value && x != y => self.shift(x, 1.0)?,
             ("Add", &[x, y]) if x == self.value => self.shift(y, 1.0)?,
             ("Sub", &[x, y]) if x == self.value => self.shift(y, -1.0)?,
-            ("Mul", &[x, y]) if y == self.value && x != y => self.scale(x, f32::recip)?,
-            ("Mul", &[x, y]) if x == self.value => self.scale(y, f32::recip)?,
-            ("Div", &[x, y]) if x == self.value => self.scale(y, |n| n)?,
+            ("Mul", &[x, y]) if y == self.value && x != y => self.scale(x, |n| n)?,
+            ("Mul", &[x, y]) if x == self.value => self.scale(y, |n| n)?,
+            ("Div", &[x, y]) if x == self.value => self.scale(y, f32::recip)?,
+            ("BatchNormalization", &[x, ref statistics @ ..]) if x == self.value && self.rank == 1 => {
+                self.normalize(statistics.try_into().ok()?, node)?;
+            }
             ("ReduceMean", &[x, ref axes @ ..]) if x == self.value && self.rank == 2 => {
                 let axes = match axes {
                     [] => attribute(node, "axes")?.ints.clone(),
@@ -151,15 +154,30 @@ impl<'a> Links<'a> {
         Some(())
     }
 
-    /// Divides by what `divisor` makes of a constant.
-    fn scale(&mut self, constant: &str, divisor: fn(f32) -> f32) -> Option<()> {
-        let divisors: Vec<f32> = self.of_columns(constant)?.iter().map(|n| divisor(*n)).collect();
-        // The layer divides by the root of a variance, which must be positive and not tiny.
-        if !divisors.iter().all(|d| (1e-6..1e6).contains(d)) {
+    /// Multiplies by what `factor` makes of a constant.
+    fn scale(&mut self, constant: &str, factor: fn(f32) -> f32) -> Option<()> {
+        let factors: Vec<f32> = self.of_columns(constant)?.iter().map(|n| factor(*n)).collect();
+        self.layers.push(match factors.as_slice() {
+            // The layer divides by the root of a variance, which must be positive and not tiny.
+            &[one] if (1e-6..1e6).contains(&one) => {
+                Layer::Normalization { mean: vec![0.0], variance: vec![one.recip().powi(2)] }
+            }
+            [_] => return None,
+            _ => scaled(factors)?,
+        });
+        Some(())
+    }
+
+    /// `gamma * (x - mean) / sqrt(variance + epsilon) + beta`
+    fn normalize(&mut self, [gamma, beta, mean, variance]: [&str; 4], node: &NodeProto) -> Option<()> {
+        if int(node, "training_mode", 0)? != 0 {
             return None;
         }
-        let (mean, variance) = (vec![0.0; divisors.len()], divisors.iter().map(|d| d * d).collect());
-        self.layers.push(Layer::Normalization { mean, variance });
+        let epsilon = attribute(node, "epsilon").map_or(Some(1e-5), |a| a.f)?;
+        let of = |name: &str| self.floats(name).map(|(_, values)| values);
+        let (gamma, beta) = (Some(of(gamma)?), Some(of(beta)?));
+        let (mean, variance) = (of(mean)?, of(variance)?);
+        self.layers.push(Layer::BatchNormalization { gamma, beta, mean, variance, epsilon });
         Some(())
     }
 
@@ -196,6 +214,19 @@ impl<'a> Links<'a> {
         let tensor = *self.constants.get(name)?;
         (tensor.data_type == Some(data_type) && tensor.external_data.is_empty()).then_some(tensor)
     }
+}
+
+/// A layer that multiplies each of the last dimension by its own factor.
+fn scaled(factors: Vec<f32>) -> Option<Layer> {
+    let channels = factors.len();
+    let finite = factors.iter().all(|factor| factor.is_finite());
+    finite.then(|| Layer::BatchNormalization {
+        gamma: Some(factors),
+        beta: None,
+        mean: vec![0.0; channels],
+        variance: vec![1.0; channels],
+        epsilon: 0.0,
+    })
 }
 
 fn function(node: &NodeProto, op: &str, rank: usize) -> Option<Activation> {

@@ -457,7 +457,7 @@ mod tests {
         let bytes = sequential(&[37], &layers()).unwrap();
         let chain = Chain::of(&bytes).expect("a chain");
         let mut model = OnnxModel::from_bytes(bytes).unwrap();
-        let super::super::Engine::Network(network) = &mut model.0 else { panic!("a network") };
+        let super::super::Engine::Network(network) = &mut model.engine else { panic!("a network") };
         assert!(network.chain.take().is_some());
         for rows in [1, 2, 3, 31, 32, 33, 70] {
             let input = numbers(rows * 37, rows);

@@ -3,7 +3,8 @@
 use formats::keras::{Activation, Array};
 
 use super::super::Activation as Plain;
-use super::super::writer::{Step, Writer, float, int};
+use super::super::writer::{Step, Writer, float, int, shown};
+use crate::Dim;
 
 impl Writer {
     pub(super) fn function(&mut self, activation: Activation) {
@@ -43,12 +44,12 @@ impl Writer {
 
     pub(super) fn prelu(&mut self, alpha: &Array) -> Step {
         self.lay_channels_last();
-        let fits = alpha.shape.len() == self.at.shape.len()
-            && alpha.shape.iter().zip(&self.at.shape).all(|(alpha, row)| alpha == row || *alpha == 1);
-        if !fits {
+        let fits = |(alpha, row): (&usize, &Dim)| *alpha == 1 || Dim::Fixed(*alpha) == *row;
+        if alpha.shape.len() != self.at.shape.len() || !alpha.shape.iter().zip(&self.at.shape).all(fits) {
             return Err(format!(
-                "its alpha has shape {:?} for rows of shape {:?}",
-                alpha.shape, self.at.shape
+                "its alpha has shape {:?} for rows of shape {}",
+                alpha.shape,
+                shown(&self.at.shape)
             ));
         }
         let slope = self.weights("alpha", &alpha.shape, &alpha.values)?;

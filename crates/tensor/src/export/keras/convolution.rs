@@ -4,8 +4,9 @@ use formats::keras::{Array, Layer, Window};
 use formats::spec::Padding;
 
 use super::super::window::number;
-use super::super::writer::{Step, Writer, int, ints, row_elements};
+use super::super::writer::{Step, Writer, int, ints, length, row_elements};
 use super::{misshapen, values};
+use crate::Dim;
 
 impl Writer {
     pub(super) fn any_convolution(&mut self, layer: &Layer) -> Step {
@@ -83,12 +84,15 @@ impl Writer {
             ));
         }
         let (mut out, mut before, mut after, mut beyond) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for (axis, length) in extent.iter().enumerate() {
+        for (axis, dim) in extent.iter().enumerate() {
             let (size, stride) = (number(&window.size, axis)?, number(&window.strides, axis)?);
             let overhang = size.saturating_sub(stride);
             let cut = if window.padding == Padding::Same { overhang } else { 0 };
-            let covered = length.checked_mul(stride).and_then(|n| n.checked_add(overhang - cut));
-            out.push(covered.ok_or("is too large")?);
+            let covered = |length: usize| length.checked_mul(stride)?.checked_add(overhang - cut);
+            out.push(match length(*dim) {
+                Some(length) => Dim::Fixed(covered(length).ok_or("is too large")?),
+                None => Dim::Any,
+            });
             before.push((cut / 2) as i64);
             after.push((cut - cut / 2) as i64);
             beyond.push(stride.saturating_sub(size) as i64);
@@ -96,7 +100,7 @@ impl Writer {
         let order: Vec<usize> = [rank + 1, rank].into_iter().chain(0..rank).collect();
         let turned = turned(kernel, &order)?;
         self.lay_channels_first();
-        self.at.shape = [out, vec![*filters]].concat();
+        self.at.shape = [out, vec![Dim::Fixed(*filters)]].concat();
         row_elements(&self.at.shape)?;
         let whole = |list: &[usize]| list.iter().map(|n| *n as i64).collect::<Vec<_>>();
         let mut attributes = vec![

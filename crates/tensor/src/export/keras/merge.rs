@@ -2,7 +2,10 @@
 
 use formats::keras::Merge;
 
-use super::super::writer::{Step, Value, Writer, int, row_elements};
+use rten_onnx::onnx::DataType;
+
+use super::super::writer::{Step, Value, Writer, int, row_elements, shown};
+use crate::Dim;
 
 impl Writer {
     pub(super) fn merge(&mut self, merge: Merge, taken: Vec<Value>) -> Step {
@@ -13,6 +16,7 @@ impl Writer {
                 if merge == Merge::Subtract { "" } else { "at least " }
             ));
         }
+        let mask = self.common_mask(&taken);
         let taken = self.alike(taken);
         let op = match merge {
             Merge::Add | Merge::Average => "Add",
@@ -23,10 +27,11 @@ impl Writer {
         };
         let mut values = taken.into_iter();
         self.at = values.next().ok_or("takes values")?;
-        self.at.ids = None;
+        self.at.mask = mask;
         for value in values {
             let shape = stretched(&self.at.shape, &value.shape).ok_or_else(|| {
-                format!("its values have shapes {:?} and {:?}, which do not fit", self.at.shape, value.shape)
+                let (own, other) = (shown(&self.at.shape), shown(&value.shape));
+                format!("its values have shapes {own} and {other}, which do not fit")
             })?;
             row_elements(&shape)?;
             self.apply(op, &[&value.name], vec![]);
@@ -40,25 +45,36 @@ impl Writer {
     }
 
     pub(super) fn concatenate(&mut self, axis: i64, taken: Vec<Value>) -> Step {
-        let taken = self.alike(taken);
-        let first = taken.first().ok_or("takes values")?;
-        let rank = first.shape.len();
-        let wrong =
-            || format!("cannot put rows of shape {:?} behind each other along axis {axis}", first.shape);
+        let (rank, booleans) = match taken.first() {
+            Some(first) => (first.shape.len(), taken.iter().all(|value| value.element == DataType::BOOL)),
+            None => return Err("takes values".to_owned()),
+        };
         let place = if axis < 0 { axis + rank as i64 + 1 } else { axis };
-        let place = usize::try_from(place - 1).ok().filter(|place| *place < rank).ok_or_else(wrong)?;
+        let place = usize::try_from(place - 1).ok().filter(|place| *place < rank);
+        let mask = match place {
+            Some(0) if rank > 1 => self.joined_mask(&taken),
+            _ => self.common_mask(&taken),
+        };
+        let taken = if booleans { taken } else { self.alike(taken) };
+        let first = taken.first().ok_or("takes values")?;
+        let wrong = || {
+            format!("cannot put rows of shape {} behind each other along axis {axis}", shown(&first.shape))
+        };
+        let place = place.ok_or_else(wrong)?;
         let mut shape = first.shape.clone();
-        shape[place] = 0;
+        shape[place] = Dim::Fixed(0);
         for value in &taken {
             let mut same = value.shape.clone();
-            let own = same.get_mut(place).map(std::mem::take).ok_or_else(wrong)?;
-            shape[place] += own;
-            let others = |shape: &[usize]| {
-                shape.iter().enumerate().filter(|(i, _)| *i != place).map(|(_, d)| *d).collect::<Vec<_>>()
-            };
-            if others(&same) != others(&shape) {
+            let own = same.get_mut(place).map(|dim| std::mem::replace(dim, Dim::Any)).ok_or_else(wrong)?;
+            let before = std::mem::replace(&mut shape[place], Dim::Any);
+            let fits = |(a, b): (&Dim, &Dim)| a == b || *a == Dim::Any || *b == Dim::Any;
+            if same.len() != rank || !same.iter().zip(&shape).all(fits) {
                 return Err(wrong());
             }
+            shape[place] = match (before, own) {
+                (Dim::Fixed(a), Dim::Fixed(b)) => Dim::Fixed(a.checked_add(b).ok_or("is too large")?),
+                _ => Dim::Any,
+            };
         }
         row_elements(&shape)?;
         let onnx = match (first.channels_first, place + 1 == rank) {
@@ -68,8 +84,35 @@ impl Writer {
         };
         let names: Vec<&str> = taken.iter().map(|value| value.name.as_str()).collect();
         let name = self.node("Concat", &names, vec![int("axis", onnx as i64)]);
-        self.at = Value { name, shape, channels_first: first.channels_first, integers: false, ids: None };
+        self.at = Value { name, shape, channels_first: first.channels_first, element: first.element, mask };
         Ok(())
+    }
+
+    /// The steps that count in one of the values, if all have steps that do not.
+    fn common_mask(&mut self, taken: &[Value]) -> Option<String> {
+        let masks = taken.iter().map(|value| value.mask.clone()).collect::<Option<Vec<_>>>()?;
+        let mut masks = masks.into_iter();
+        let first = masks.next()?;
+        Some(
+            masks.fold(
+                first,
+                |all, mask| if all == mask { all } else { self.node("Or", &[&all, &mask], vec![]) },
+            ),
+        )
+    }
+
+    /// The steps that count of values that stand behind each other.
+    fn joined_mask(&mut self, taken: &[Value]) -> Option<String> {
+        taken.iter().find_map(|value| value.mask.as_ref())?;
+        let mut masks = Vec::with_capacity(taken.len());
+        for value in taken {
+            masks.push(match &value.mask {
+                Some(mask) => mask.clone(),
+                None => self.filled(&value.name, true, Some(2)),
+            });
+        }
+        let masks: Vec<&str> = masks.iter().map(String::as_str).collect();
+        Some(self.node("Concat", &masks, vec![int("axis", 1)]))
     }
 
     /// The values as floats in one layout: with the channels first if all have it and one shape's rank.
@@ -78,7 +121,7 @@ impl Writer {
         let first = taken.iter().all(|value| value.channels_first && value.shape.len() == rank);
         let same = |value: Value| {
             self.at = value;
-            self.become_integers(false);
+            self.become_of(DataType::FLOAT);
             if !first {
                 self.lay_channels_last();
             }
@@ -89,10 +132,11 @@ impl Writer {
 }
 
 /// The shape that both can be stretched to, if they are of one rank.
-fn stretched(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
-    let one = |(a, b): (&usize, &usize)| match (*a, *b) {
+pub(super) fn stretched(a: &[Dim], b: &[Dim]) -> Option<Vec<Dim>> {
+    let one = |(a, b): (&Dim, &Dim)| match (*a, *b) {
         (a, b) if a == b => Some(a),
-        (1, n) | (n, 1) => Some(n),
+        (Dim::Fixed(1), dim) | (dim, Dim::Fixed(1)) => Some(dim),
+        (Dim::Any, dim) | (dim, Dim::Any) => Some(dim),
         _ => None,
     };
     (a.len() == b.len()).then(|| a.iter().zip(b).map(one).collect()).flatten()

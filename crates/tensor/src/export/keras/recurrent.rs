@@ -3,12 +3,16 @@
 use formats::keras::{Array, Cells, Merge, Recurrent};
 
 use super::super::writer::{Step, Value, Writer, int, ints, row_elements, string};
+use crate::Dim;
 
-/// The steps that a layer sees, the first dimension before the batch.
+/// The steps that a layer sees.
 pub(super) struct Steps {
+    /// The first dimension before the batch.
     pub(super) value: Value,
-    /// The ids whose zeros mark steps that do not count.
-    pub(super) ids: Option<String>,
+    /// The same, the batch first.
+    pub(super) rows: String,
+    /// Which of them count, if not all do.
+    pub(super) mask: Option<String>,
 }
 
 impl Writer {
@@ -18,7 +22,7 @@ impl Writer {
         }
         let steps = self.steps_first()?;
         self.at = self.direction(layer, &steps)?;
-        self.at.ids = steps.ids.filter(|_| layer.sequences);
+        self.at.mask = steps.mask.filter(|_| layer.sequences);
         Ok(())
     }
 
@@ -34,57 +38,66 @@ impl Writer {
             None => self.concatenate(-1, both)?,
             Some(merge) => self.merge(merge, both)?,
         }
-        self.at.ids = steps.ids.filter(|_| forward.sequences);
+        self.at.mask = steps.mask.filter(|_| forward.sequences);
         Ok(())
     }
 
     fn steps_first(&mut self) -> Result<Steps, String> {
         self.extent(1)?;
         self.lay_channels_last();
+        let (mask, rows) = (self.at.mask.take(), self.at.name.clone());
         self.apply("Transpose", &[], vec![ints("perm", vec![1, 0, 2])]);
-        let ids = self.at.ids.take();
-        Ok(Steps { value: self.at.clone(), ids })
+        Ok(Steps { value: self.at.clone(), rows, mask })
     }
 
     /// What one direction makes of the steps.
     fn direction(&mut self, layer: &Recurrent, steps: &Steps) -> Result<Value, String> {
-        let &[length, inputs] = steps.value.shape.as_slice() else {
+        let &[length, Dim::Fixed(inputs)] = steps.value.shape.as_slice() else {
             return Err("takes [steps, features]".to_owned());
         };
         let &[units, wide] = layer.recurrent.shape.as_slice() else { return Err("has no units".to_owned()) };
         self.fits("kernel", &layer.kernel, &[inputs, wide])?;
         // Where each gate of ONNX is among Keras'.
         let (op, gates): (&str, &[usize]) = match layer.cells {
-            Cells::Lstm if steps.ids.is_none() => ("LSTM", &[0, 3, 1, 2]),
-            Cells::Gru if steps.ids.is_none() => ("GRU", &[0, 1, 2]),
-            _ => return self.step_by_step(layer, steps),
+            Cells::Lstm => ("LSTM", &[0, 3, 1, 2]),
+            Cells::Gru => ("GRU", &[0, 1, 2]),
+            Cells::Simple { activation } => return self.step_by_step(layer, activation, steps),
         };
+        row_elements(&[length, Dim::Fixed(wide)])?;
+        let unmasked = steps.mask.as_ref().map(|mask| self.unmasked(&steps.rows, mask, layer.backwards));
+        let seen = unmasked.as_ref().map_or(steps.value.name.as_str(), |unmasked| unmasked.steps.as_str());
         let kernel = gate_rows(&layer.kernel, units, gates);
         let recurrent = gate_rows(&layer.recurrent, units, gates);
         let kernel = self.weights("kernel", &[1, wide, inputs], &kernel)?;
         let recurrent = self.weights("recurrent", &[1, wide, units], &recurrent)?;
-        let mut operands = vec![steps.value.name.as_str(), kernel.as_str(), recurrent.as_str()];
+        let mut operands = vec![seen, kernel.as_str(), recurrent.as_str()];
         let bias = layer.bias.as_ref();
         let bias = bias.map(|bias| self.weights("bias", &[1, 2 * wide], &biases(bias, units, gates)));
         let bias = bias.transpose()?;
         operands.extend(bias.as_deref());
-        let direction = if layer.backwards { "reverse" } else { "forward" };
+        let reverse = layer.backwards && unmasked.is_none();
+        let direction = if reverse { "reverse" } else { "forward" };
         let mut attributes = vec![int("hidden_size", units as i64), string("direction", direction)];
         if layer.cells == Cells::Gru {
             attributes.push(int("linear_before_reset", 1));
         }
         let mut given = self.node_of(2, op, &operands, attributes).into_iter();
         let (all, last) = (given.next().unwrap_or_default(), given.next().unwrap_or_default());
+        let shape = if layer.sequences { vec![length, Dim::Fixed(units)] } else { vec![Dim::Fixed(units)] };
         // Of the dimension for directions there is one.
-        let (name, axis, shape) = match layer.sequences {
-            true => (all, self.integers("axis", &[1]), vec![length, units]),
-            false => (last, self.integers("axis", &[0]), vec![units]),
+        let steps_wanted = layer.sequences || unmasked.is_some();
+        let (name, axis) = match steps_wanted {
+            true => (all, self.integers("axis", &[1])),
+            false => (last, self.integers("axis", &[0])),
         };
-        row_elements(&shape)?;
-        self.at = Value { name, shape, channels_first: false, integers: false, ids: None };
+        self.at = Value::floats(name, shape);
         self.apply("Squeeze", &[&axis], vec![]);
-        if layer.sequences {
+        if steps_wanted {
             self.apply("Transpose", &[], vec![ints("perm", vec![1, 0, 2])]);
+        }
+        if let Some(unmasked) = &unmasked {
+            let made = std::mem::take(&mut self.at.name);
+            self.at.name = self.put_back(&made, unmasked, layer.sequences, layer.zero_masked);
         }
         Ok(self.at.clone())
     }
