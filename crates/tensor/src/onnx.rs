@@ -231,7 +231,7 @@ impl OnnxModel {
 
     /// Whether rows together take as long as each by itself.
     pub fn runs_apart(&self) -> bool {
-        match &self.0 {
+        match &self.engine {
             Engine::Network(network) => network.runs_apart(),
             Engine::Foreign(_) => true,
             Engine::Evaluator { .. } => false,

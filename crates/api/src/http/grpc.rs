@@ -111,16 +111,7 @@ where
         let (read, answer) = (read.clone(), answer.clone());
         async move { procedure(call, read, answer, |reply| written(&reply)).await }
     });
-    let template = Template::parse(&path)?;
-    Some(Route {
-        method: Method::POST,
-        template,
-        pattern: path,
-        access,
-        protocol: PROTOCOL,
-        handler,
-        served: true,
-    })
+    PROTOCOL.route(Method::POST, path, access, handler)
 }
 
 /// As [`route`], of a procedure that replies with one message after the other. The deadline is that of the first.

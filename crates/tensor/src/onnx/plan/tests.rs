@@ -413,7 +413,7 @@ fn what_a_plan_cannot_do_is_the_general_runtimes_to_say() {
         },
     );
     let model = OnnxModel::from_bytes(other.finish()).unwrap();
-    assert!(matches!(&model.0, Engine::Network(network) if network.plan.is_none()));
+    assert!(matches!(&model.engine, Engine::Network(network) if network.plan.is_none()));
 }
 
 /// A value that somebody else takes, too, stays one.
