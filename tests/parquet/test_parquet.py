@@ -128,7 +128,7 @@ def rows_done(job: dict) -> int:
 
 
 def test_killed_at_random_points(server, files):
-    rows = plain(400_000)
+    rows = plain(1_500_000)
     tables.write(files / "many.parquet", rows, row_group_size=50_000, data_page_size=1 << 16, write_batch_size=1024)
     expected = server.predicted(files / "many.parquet", "--key-column", "id")
     job = server.batch(files / "many.parquet", "--key-column", "id")
@@ -140,4 +140,4 @@ def test_killed_at_random_points(server, files):
         done, amid = rows_done(now), amid + (0 < rows_done(now) < rows.num_rows)
     assert amid > 0, "the job was never killed on its way"
     found = server.rows(server.until(job))
-    assert found == expected and len(found) == 400_001
+    assert found == expected and len(found) == 1_500_001
