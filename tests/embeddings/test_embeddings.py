@@ -172,3 +172,10 @@ def test_a_vertex_endpoint_answers_as_googles_text_embedding_models(server, clie
     ):
         refusal = server.post(path, wrong)
         assert refusal.status_code == 400 and refusal.json()["error"]["status"] == "INVALID_ARGUMENT", wrong
+
+
+def test_how_much_is_computed_at_once_is_not_to_be_said(server, minilm):
+    refused = server.command("deploy", minilm, "--endpoint", "bound", "--concurrency", 2, code=1).stderr
+    assert "concurrency" in refused and "encoder" in refused
+    [bound] = server.json("endpoints", "bound")["endpoints"]
+    assert not bound.get("deployedModels")

@@ -51,9 +51,10 @@ async fn metrics(call: Call) -> Result<Response, Fault> {
 /// What every deployed model has been doing, one line a figure.
 fn deployed(text: &mut String, models: &[DeployedMetrics]) {
     type Figure = (&'static str, &'static str, fn(&DeployedMetrics) -> u64);
-    const FIGURES: [Figure; 9] = [
+    const FIGURES: [Figure; 10] = [
         ("loaded", "gauge", |m| u64::from(m.deployed.model.is_loaded())),
         ("queued", "gauge", |m| m.queued as u64),
+        ("running", "gauge", |m| m.running as u64),
         ("requests_total", "counter", |m| m.counters.requests),
         ("bad_requests_total", "counter", |m| m.counters.bad_requests),
         ("overloaded_total", "counter", |m| m.counters.overloaded),

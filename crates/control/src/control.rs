@@ -13,7 +13,7 @@ use crate::artifact::{Artifacts, Digest};
 use crate::audit::{self, Audit};
 use crate::jobs::Runner;
 use crate::keys::{KeyRing, keep_uses};
-use crate::loader::{Loader, Parts};
+use crate::loader::{Loader, Wanted};
 use crate::oidc::{self, Oidc};
 use crate::operations::Running;
 use crate::publisher::Publisher;
@@ -313,8 +313,8 @@ impl Control {
     ///
     /// # Errors
     /// `NotFound` or `DataLoss` of an artifact; `InvalidArgument` if it is no model that can be served.
-    pub(crate) async fn load_model(&self, parts: impl Into<Parts>) -> Result<Arc<serving::Model>> {
-        self.inner.loader.load(self.artifacts(), parts.into()).await
+    pub(crate) async fn load_model(&self, wanted: impl Into<Wanted>) -> Result<Arc<serving::Model>> {
+        self.inner.loader.load(self.artifacts(), wanted.into()).await
     }
 
     /// Has the router serve the endpoint `name` as it is now stored.

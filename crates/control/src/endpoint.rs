@@ -1,6 +1,7 @@
 //! [`Endpoint`]: an address behind which deployed models share the traffic.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +53,9 @@ pub struct DeployedModel {
     /// A small language model that guesses what this one will say; changes no answer.
     #[serde(default)]
     pub draft: Option<DraftModel>,
+    /// Batches, or answers of a language model, that are computed at once at most; as many as usual when absent.
+    #[serde(default)]
+    pub concurrency: Option<NonZeroUsize>,
 }
 
 /// The version of a small language model that guesses what a large one will say.

@@ -1,11 +1,12 @@
 //! [`Endpoints`]: what serves where, and who gets how much of the traffic.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 
 use serde_json::Value;
 
 use crate::check::{self, replace};
-use crate::loader::Parts;
+use crate::loader::{Parts, Wanted};
 use crate::name::{fresh_id, parse_resource};
 use crate::operations::Progress;
 use crate::store::{Kind, MetadataStore, Record, get, list_all, modify, remove};
@@ -67,6 +68,9 @@ pub struct NewDeployedModel {
     /// The resource name of a small language model that guesses what this one will say, with `@version` or `@alias`;
     /// the default version without.
     pub draft: Option<String>,
+    /// Batches, or answers of a language model, that are computed at once at most: 1 to [`CONCURRENCY_MAX`]; as many as
+    /// usual when absent.
+    pub concurrency: Option<NonZeroUsize>,
 }
 
 /// Changes to a deployed model; what is `None` stays.
@@ -81,6 +85,9 @@ pub struct DeployedPatch {
     /// How it explains: `Some(None)` goes back to the version's own.
     pub explanation: Option<Option<ExplanationSpec>>,
 }
+
+/// The most that a deployed model may be told to compute at once.
+pub const CONCURRENCY_MAX: usize = 64;
 
 /// Models behind one endpoint at most.
 const DEPLOYED_MAX: usize = 100;
@@ -204,6 +211,7 @@ impl Endpoint {
             resources: new.resources.clone(),
             explanation: new.explanation.clone(),
             draft: draft.clone(),
+            concurrency: new.concurrency,
         });
         let at = DeployedAt {
             name: deployment_name(&self.name, &id),
@@ -384,7 +392,13 @@ impl Endpoints {
                 draft: draft.map(|(draft, version)| artifact(&draft, version)).transpose()?,
             };
             // Held until it is published, so that it is loaded once.
-            let _loaded = endpoints.control.load_model(parts).await?;
+            let loaded = endpoints.control.load_model(Wanted::deployed(parts, pinned.concurrency)).await?;
+            if pinned.concurrency.is_some() && loaded.embedder().is_some() {
+                return Err(Error::invalid(format!(
+                    "concurrency is not taken for {}, an encoder: it computes the texts of all who wait in one step",
+                    pinned.model
+                )));
+            }
             progress.set(90);
             let deployed = endpoints.commit_deployment(&endpoint, &pinned, traffic_split.as_ref()).await?;
             endpoints.control.publish(&endpoint).await?;
@@ -549,6 +563,11 @@ impl NewDeployedModel {
             check::display_name(&self.display_name)?;
         }
         check::json("the resources", &self.resources)?;
+        if let Some(most) = self.concurrency.filter(|most| most.get() > CONCURRENCY_MAX) {
+            return Err(Error::invalid(format!(
+                "concurrency is {most}; a deployed model computes 1 to {CONCURRENCY_MAX} at once"
+            )));
+        }
         self.explanation.as_ref().map_or(Ok(()), check::later_explanation)
     }
 }

@@ -61,7 +61,9 @@ pub use control::{Control, Options};
 pub use dataset::{Dataset, DatasetKind};
 pub use datasets::{DatasetPatch, Datasets, NewDataset};
 pub use endpoint::{DeployedAt, DeployedModel, DraftModel, Endpoint};
-pub use endpoints::{DeployedPatch, EndpointPatch, Endpoints, NewDeployedModel, NewEndpoint};
+pub use endpoints::{
+    CONCURRENCY_MAX, DeployedPatch, EndpointPatch, Endpoints, NewDeployedModel, NewEndpoint,
+};
 pub use error::{Error, ErrorCode, Result};
 pub use evaluation::{Against, Evaluation, EvaluationJob, LabelSets, Slice};
 pub use evaluations::{Evaluations, NewEvaluationImport};

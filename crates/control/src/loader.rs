@@ -1,6 +1,7 @@
 //! [`Loader`]: stored artifacts as models in memory, each once, however many use it.
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use serving::LanguageOptions;
@@ -9,8 +10,9 @@ use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use crate::artifact::{Artifacts, Digest};
 use crate::{Error, ErrorCode, Result};
 
-/// Where one digest's model is, once loaded. The async mutex makes two who want it load it once.
-type Slot = Arc<AsyncMutex<Weak<serving::Model>>>;
+/// Where the models of one digest are, once loaded: several only of language models that are deployed with different
+/// bounds. The async mutex makes two who want the same load it once.
+type Slot = Arc<AsyncMutex<Vec<Weak<serving::Model>>>>;
 
 /// What a model is made of: its artifact, and that of the small model that guesses what it will say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,9 +21,33 @@ pub(crate) struct Parts {
     pub(crate) draft: Option<Digest>,
 }
 
-impl From<Digest> for Parts {
-    fn from(model: Digest) -> Parts {
-        Parts { model, draft: None }
+/// A model that is wanted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    pub(crate) parts: Parts,
+    /// The answers that it computes at once, should it be a language model: 0 for as many as usual, `None` where that
+    /// is all the same.
+    pub(crate) running_max: Option<usize>,
+}
+
+impl From<Digest> for Wanted {
+    fn from(model: Digest) -> Wanted {
+        Wanted { parts: Parts { model, draft: None }, running_max: None }
+    }
+}
+
+impl Wanted {
+    /// What is deployed with these parts.
+    pub(crate) fn deployed(parts: Parts, concurrency: Option<NonZeroUsize>) -> Wanted {
+        Wanted { parts, running_max: Some(concurrency.map_or(0, NonZeroUsize::get)) }
+    }
+
+    /// Whether `model`, which has these parts, will do.
+    fn is(&self, model: &serving::Model) -> bool {
+        match (model.language(), self.running_max) {
+            (Some(language), Some(wanted)) => language.running_max() == wanted,
+            _ => true,
+        }
     }
 }
 
@@ -39,15 +65,16 @@ impl Loader {
         Loader { slots: Mutex::default(), turns: Semaphore::new(concurrent.max(1)), language }
     }
 
-    /// The model of `parts`: loaded already, or loaded now after every byte was verified.
+    /// The model that is wanted: loaded already, or loaded now after every byte was verified.
     ///
     /// # Errors
     /// `DataLoss` if an artifact is damaged or gone; `InvalidArgument` if it is no model that can be served;
     /// `ResourceExhausted`, with the figures, if there is not the memory for it.
-    pub(crate) async fn load(&self, artifacts: &Artifacts, parts: Parts) -> Result<Arc<serving::Model>> {
+    pub(crate) async fn load(&self, artifacts: &Artifacts, wanted: Wanted) -> Result<Arc<serving::Model>> {
+        let parts = wanted.parts;
         let slot = self.slot(parts);
         let mut slot = slot.lock().await;
-        if let Some(model) = slot.upgrade() {
+        if let Some(model) = slot.iter().filter_map(Weak::upgrade).find(|model| wanted.is(model)) {
             return Ok(model);
         }
         let _turn = self.turns.acquire().await.map_err(|e| Error::internal("loading a model", e))?;
@@ -58,20 +85,23 @@ impl Loader {
             Some(draft) => Some(open(draft).await?),
             None => None,
         };
-        let (identity, language) = (parts.model.hex(), self.language);
+        let running_max = wanted.running_max.unwrap_or_default();
+        let (identity, language) = (parts.model.hex(), LanguageOptions { running_max, ..self.language });
         let load = move || serving::Model::load_with(&directory, draft.as_deref(), &identity, &language);
         let loaded = tokio::task::spawn_blocking(load).await;
         let loaded = loaded.map_err(|e| Error::internal("loading a model", e))?;
         let model = Arc::new(loaded.map_err(refusal)?);
-        *slot = Arc::downgrade(&model);
+        slot.retain(|model| model.strong_count() > 0);
+        slot.push(Arc::downgrade(&model));
         Ok(model)
     }
 
     fn slot(&self, parts: Parts) -> Slot {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        // Slots that nobody holds and whose model is gone. A locked one is being filled.
+        // Slots that nobody holds and whose models are gone. A locked one is being filled.
+        let in_use = |models: &[Weak<serving::Model>]| models.iter().any(|model| model.strong_count() > 0);
         slots.retain(|_, slot| {
-            Arc::strong_count(slot) > 1 || slot.try_lock().is_ok_and(|model| model.strong_count() > 0)
+            Arc::strong_count(slot) > 1 || slot.try_lock().is_ok_and(|models| in_use(&models))
         });
         Arc::clone(slots.entry(parts).or_default())
     }

@@ -12,7 +12,7 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use crate::artifact::Digest;
 use crate::examples;
-use crate::loader::Parts;
+use crate::loader::{Parts, Wanted};
 use crate::store::{get, list_all};
 use crate::{
     Control, DeployedModel, DraftModel, Endpoint, Error, ErrorCode, ExampleSource, ExplanationMethod,
@@ -136,9 +136,10 @@ async fn serve(control: &Control, endpoint: &Endpoint, deployed: &DeployedModel)
         Some(draft) => Some(draft_artifact(control, draft).await?),
         None => None,
     };
+    let parts = Parts { model: version.artifact, draft };
     Ok(Deployed {
         id: deployed.id.clone(),
-        model: control.load_model(Parts { model: version.artifact, draft }).await?,
+        model: control.load_model(Wanted::deployed(parts, deployed.concurrency)).await?,
         model_name: model.name.clone(),
         version: version.number,
         aliases: version.aliases.clone(),
@@ -149,6 +150,7 @@ async fn serve(control: &Control, endpoint: &Endpoint, deployed: &DeployedModel)
             Some(spec) => nearest(control, spec).await?,
             None => None,
         },
+        concurrency: deployed.concurrency,
     })
 }
 

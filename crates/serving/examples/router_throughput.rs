@@ -84,6 +84,7 @@ async fn measure(router: Router, tasks: usize, time: Duration) -> f64 {
 fn table(model: Arc<Model>) -> RoutingTable {
     let deployed = Deployed {
         nearest: None,
+        concurrency: None,
         id: "1".into(),
         model,
         model_name: "mlp".into(),

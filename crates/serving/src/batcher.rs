@@ -11,6 +11,7 @@
 //! look at the queue again.
 
 use std::collections::VecDeque;
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -77,9 +78,14 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// These limits for `model`: where rows together take as long as each by itself, requests run apart.
-    pub(crate) fn of(self, model: &Model) -> Limits {
-        Limits { batch_rows_max: if model.runs_apart() { 1 } else { self.batch_rows_max }, ..self }
+    /// These limits for `model`, of which `concurrency` batches may run at once where that is fewer. Where rows together
+    /// take as long as each by itself, requests run apart.
+    pub(crate) fn of(self, model: &Model, concurrency: Option<NonZeroUsize>) -> Limits {
+        Limits {
+            batch_rows_max: if model.runs_apart() { 1 } else { self.batch_rows_max },
+            lanes: concurrency.map_or(self.lanes, |most| most.get().min(self.lanes)),
+            ..self
+        }
     }
 }
 
@@ -146,6 +152,11 @@ impl Batcher {
     /// Requests that wait now.
     pub(crate) fn queued(&self) -> usize {
         self.lock().queue.len()
+    }
+
+    /// Batches that run now.
+    pub(crate) fn running(&self) -> usize {
+        self.lock().running
     }
 
     /// Predicts `inputs`, perhaps together with other callers' rows. Dropping the future withdraws the

@@ -108,6 +108,7 @@ pub(crate) fn table(models: Vec<(&str, u32, Arc<Model>)>) -> RoutingTable {
         weight,
         explain: None,
         nearest: None,
+        concurrency: None,
     });
     let route = Route { deployed: deployed.collect() };
     RoutingTable { routes: HashMap::from([("e".to_owned(), route)]) }

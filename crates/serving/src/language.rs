@@ -38,6 +38,8 @@ pub struct LanguageOptions {
     pub memory_max: u64,
     /// A model that nobody asks for so long gives its memory back, until somebody does; zero keeps it.
     pub idle_max: Duration,
+    /// Answers that a model computes at once; 0 takes what is usual.
+    pub running_max: usize,
 }
 
 /// The files of a language model.
@@ -80,6 +82,8 @@ pub struct Language {
     about: About,
     /// Tokens, prompt and answer together, that a conversation can have.
     context: usize,
+    /// As [`LanguageOptions::running_max`] had it.
+    running_max: usize,
     /// `None` only while it is being dropped.
     standby: Option<Standby>,
     metrics: Arc<LanguageMetrics>,
@@ -111,7 +115,9 @@ impl Language {
             .map_err(|source| LoadError::Language { file: name(), source: Box::new(source) })?;
         let LoadedModel { model, tokenizer, chat_template, about, .. } = loaded;
         let context = model.sequence_tokens_max();
-        let engine = EngineOptions { idle_max: options.idle_max, ..EngineOptions::default() };
+        let usual = EngineOptions::default();
+        let running_max = if options.running_max == 0 { usual.running_max } else { options.running_max };
+        let engine = EngineOptions { idle_max: options.idle_max, running_max, ..usual };
         let standby = Standby::start(files, wanted, engine, model, begun)?;
         let template_source = chat_template.unwrap_or_default();
         let changed = std::fs::metadata(&file).and_then(|about| about.modified()).ok();
@@ -122,6 +128,7 @@ impl Language {
             tokenizer,
             about,
             context,
+            running_max: options.running_max,
             standby: Some(standby),
             metrics: Arc::default(),
             salts: RandomState::new(),
@@ -153,6 +160,11 @@ impl Language {
     /// Tokens, prompt and answer together, that a conversation can have.
     pub fn context(&self) -> usize {
         self.context
+    }
+
+    /// What it was loaded with: [`LanguageOptions::running_max`].
+    pub fn running_max(&self) -> usize {
+        self.running_max
     }
 
     /// Names all that an answer's bits depend on besides the request: the file's content, the instruction set and

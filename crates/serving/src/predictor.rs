@@ -179,6 +179,7 @@ mod tests {
     fn served(models: Vec<(u32, u32, &str, Arc<Model>)>) -> Router {
         let deployed = models.into_iter().map(|(version, weight, alias, model)| Deployed {
             nearest: None,
+            concurrency: None,
             id: version.to_string(),
             model,
             model_name: "projects/p/locations/l/models/m".into(),

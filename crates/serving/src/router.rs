@@ -1,6 +1,7 @@
 //! [`Router`]: from an endpoint's name to an answer.
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -59,6 +60,16 @@ pub struct Deployed {
     pub explain: Option<Explain>,
     /// Where it explains by examples instead.
     pub nearest: Option<Nearest>,
+    /// Batches of it that may run at once, where that is fewer than usual. A language model has its bound from its load:
+    /// [`LanguageOptions::running_max`](crate::LanguageOptions::running_max).
+    pub concurrency: Option<NonZeroUsize>,
+}
+
+impl Deployed {
+    /// Whether `other` may go on with the queue of this one.
+    fn runs_as(&self, other: &Deployed) -> bool {
+        Arc::ptr_eq(&self.model, &other.model) && self.concurrency == other.concurrency
+    }
 }
 
 /// Explanation by the examples nearest to an instance.
@@ -130,6 +141,8 @@ pub struct DeployedMetrics {
     pub deployed: Arc<Deployed>,
     /// Requests that wait now.
     pub queued: usize,
+    /// Batches that run now.
+    pub running: usize,
     /// Counts since the process started.
     pub counters: CounterSnapshot,
 }
@@ -225,11 +238,11 @@ impl Router {
         let known = |id: &str| before.and_then(|route| route.live.iter().find(|live| live.deployed.id == id));
         let live = route.deployed.into_iter().map(|deployed| {
             let batcher = match known(&deployed.id) {
-                Some(live) if Arc::ptr_eq(&live.deployed.model, &deployed.model) => live.batcher.clone(),
+                Some(live) if live.deployed.runs_as(&deployed) => live.batcher.clone(),
                 other => {
                     let counters = other.map_or_else(Arc::default, |live| live.batcher.counters.clone());
                     let (model, pool) = (deployed.model.clone(), self.shared.models.clone());
-                    let limits = self.shared.limits.of(&model);
+                    let limits = self.shared.limits.of(&model, deployed.concurrency);
                     Batcher::new(model, pool, limits, counters)
                 }
             };
@@ -251,6 +264,7 @@ impl Router {
             endpoint: endpoint.clone(),
             deployed: live.deployed.clone(),
             queued: live.batcher.queued(),
+            running: live.batcher.running(),
             counters: live.batcher.counters.snapshot(),
         };
         table

@@ -1,9 +1,11 @@
 //! Endpoints and what is deployed to them.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 
 use control::{
-    DeployedModel, DeployedPatch, DraftModel, Endpoint, EndpointPatch, NewDeployedModel, NewEndpoint, Parent,
+    CONCURRENCY_MAX, DeployedModel, DeployedPatch, DraftModel, Endpoint, EndpointPatch, NewDeployedModel,
+    NewEndpoint, Parent,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -13,6 +15,7 @@ use super::explanation::{self, SpecWire};
 use super::models::{take, take_text};
 use super::operations;
 use super::rpc::{Rpc, Served, page, procedure};
+use crate::fields::invalid;
 use crate::http::Permission::{Read, Write};
 use crate::{Code, Fault};
 
@@ -144,6 +147,8 @@ struct DeployedWire {
     explanation_spec: Option<SpecWire>,
     #[serde(default)]
     speculative_decoding_spec: Option<SpeculationWire>,
+    #[serde(default)]
+    system_labels: BTreeMap<String, String>,
     /// What the client would rent; kept, as this machine is what there is.
     #[serde(default)]
     dedicated_resources: Option<Value>,
@@ -165,7 +170,30 @@ struct DraftWire {
     draft_model: String,
 }
 
+/// The system label that says how many batches, or answers of a language model, are computed at once at most.
+const CONCURRENCY: &str = "meuse-concurrency";
+/// What begins the system labels that mean something here.
+const OURS: &str = "meuse-";
+
 impl DeployedWire {
+    /// What the system labels say. Google's own are bookkeeping, and mean nothing here.
+    fn concurrency(&self) -> Result<Option<NonZeroUsize>, Fault> {
+        let place = |label: &str| format!("deployedModel.systemLabels.{label}");
+        let ours = self.system_labels.keys().filter(|label| label.starts_with(OURS));
+        if let Some(unknown) = ours.into_iter().find(|label| *label != CONCURRENCY) {
+            return Err(invalid(place(unknown), format!("is not known; there is `{CONCURRENCY}`")));
+        }
+        let Some(text) = self.system_labels.get(CONCURRENCY) else { return Ok(None) };
+        let most = text.parse().ok().filter(|most: &NonZeroUsize| most.get() <= CONCURRENCY_MAX);
+        match most {
+            Some(most) => Ok(Some(most)),
+            None => Err(invalid(
+                place(CONCURRENCY),
+                format!("must be a whole number from 1 to {CONCURRENCY_MAX}"),
+            )),
+        }
+    }
+
     fn resources(&self) -> Value {
         let mut kept = Map::new();
         for (name, value) in [
@@ -192,6 +220,7 @@ async fn deploy(mut rpc: Rpc) -> Result<Value, Fault> {
     let draft =
         speculation.map(|spec| full_name(&parent, "models", &spec.draft_model_speculation.draft_model));
     draft.as_deref().map_or(Ok(()), |draft| rpc.allow_name(draft))?;
+    let concurrency = wire.deployed_model.concurrency()?;
     let new = NewDeployedModel {
         model,
         id: Some(wire.deployed_model.id.clone()).filter(|id| !id.is_empty()),
@@ -199,6 +228,7 @@ async fn deploy(mut rpc: Rpc) -> Result<Value, Fault> {
         display_name: wire.deployed_model.display_name,
         explanation: wire.deployed_model.explanation_spec.map(explanation::from_wire).transpose()?,
         draft,
+        concurrency,
     };
     let traffic = given_split(wire.traffic_split)?;
     let operation = rpc.control().endpoints().deploy(&wire.endpoint, new, traffic).await?;
@@ -296,6 +326,9 @@ pub(super) fn deployed_to_wire(deployed: &DeployedModel) -> Value {
     if let Some(DraftModel { model, version }) = &deployed.draft {
         let draft = json!({"draftModel": format!("{model}@{version}")});
         set("speculativeDecodingSpec", json!({"draftModelSpeculation": draft}));
+    }
+    if let Some(most) = deployed.concurrency {
+        set("systemLabels", json!({CONCURRENCY: most.to_string()}));
     }
     overlay(&mut wire, &deployed.resources);
     Value::Object(wire)

@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 /// Dotted paths from the request's top, each with what makes it harmless.
-const HARMLESS: [(&str, &str); 15] = [
+const HARMLESS: [(&str, &str); 14] = [
     ("serviceAccount", "no container runs, so none acts under an account"),
     ("model.pipelineJob", "a note of who made the model"),
     ("model.metadataSchemaUri", "describes metadata that is not read"),
@@ -14,7 +14,6 @@ const HARMLESS: [(&str, &str); 15] = [
     ("deployedModel.serviceAccount", "no container runs, so none acts under an account"),
     ("deployedModel.disableContainerLogging", "no container runs, so none logs"),
     ("deployedModel.enableAccessLogging", "requests are never logged"),
-    ("deployedModel.systemLabels", "labels for Google's own bookkeeping"),
     ("batchPredictionJob.serviceAccount", "no container runs, so none acts under an account"),
     ("batchPredictionJob.disableContainerLogging", "no container runs, so none logs"),
     ("batchPredictionJob.manualBatchTuningParameters", "rows are grouped by what the machine holds"),

@@ -95,7 +95,12 @@ pub struct DeployedModel {
     pub create_time: String,
     /// How what it will say is guessed.
     pub speculative_decoding_spec: Speculation,
+    /// What else it was told when it was deployed.
+    pub system_labels: BTreeMap<String, String>,
 }
+
+/// The system label that says how many batches, or answers of a language model, are computed at once at most.
+pub const CONCURRENCY: &str = "meuse-concurrency";
 
 /// How what a language model will say is guessed.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -125,6 +130,11 @@ impl DeployedModel {
     /// The resource name of its draft model's version; empty where there is none.
     pub fn draft(&self) -> &str {
         &self.speculative_decoding_spec.draft_model_speculation.draft_model
+    }
+
+    /// How much of it is computed at once at most; empty where nobody said.
+    pub fn concurrency(&self) -> &str {
+        self.system_labels.get(CONCURRENCY).map_or("", String::as_str)
     }
 
     /// Whether it is this version of this model.

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
+use control::CONCURRENCY_MAX;
 use serde_json::{Value, json};
 
-use crate::client::wire::{Endpoint, Model, last_segment};
+use crate::client::wire::{CONCURRENCY, DeployedModel, Endpoint, Model, last_segment};
 use crate::client::{Client, ModelRef, id_from};
 use crate::commands::endpoints;
 use crate::connection::Connection;
@@ -31,6 +32,9 @@ pub struct Deploy {
     /// answer and makes them come sooner where it is often right
     #[arg(long, value_name = "NAME")]
     pub draft: Option<ModelRef>,
+    /// Answers of a language model, or batches of another, that are computed at once at most
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=CONCURRENCY_MAX as i64))]
+    pub concurrency: Option<u32>,
     /// Which server.
     #[command(flatten)]
     pub connection: Connection,
@@ -49,7 +53,8 @@ impl Deploy {
             Some(draft) => Some(client.model(draft).await?),
             None => None,
         };
-        let endpoint = deploy(&client, &model, draft.as_ref(), name, self.traffic).await?;
+        let how = How { draft: draft.as_ref(), concurrency: self.concurrency, traffic: self.traffic };
+        let endpoint = deploy(&client, &model, name, how).await?;
         if output.json {
             output.value(&client.get(&format!("/v1/{}", endpoint.name)).await.map_err(Failure::from)?);
             return Ok(());
@@ -81,36 +86,65 @@ async fn how_to_ask(client: &Client, name: &str) -> String {
     }
 }
 
-/// Puts `model` behind the endpoint called `name` with `traffic` percent, 100 unless said; `draft` guesses what it will
-/// say.
+/// How a version is deployed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct How<'a> {
+    /// What guesses what it will say.
+    pub draft: Option<&'a Model>,
+    /// How much of it is computed at once at most.
+    pub concurrency: Option<u32>,
+    /// Percent of the endpoint's traffic, 100 unless said.
+    pub traffic: Option<u32>,
+}
+
+impl How<'_> {
+    /// What `there`, which is deployed already, is not and would have to be.
+    fn missing(&self, there: &DeployedModel) -> Option<&'static str> {
+        let concurrency = self.concurrency.map(|most| most.to_string());
+        if self.draft.is_some_and(|draft| there.draft() != draft.versioned()) {
+            Some("without this draft model")
+        } else if concurrency.is_some_and(|most| there.concurrency() != most) {
+            Some("with another --concurrency")
+        } else {
+            None
+        }
+    }
+
+    /// The deployed model as the server takes it.
+    fn describe(&self, model: &Model) -> Value {
+        let mut deployed = json!({"model": model.versioned(), "dedicatedResources": {"minReplicaCount": 1}});
+        if let Some(draft) = self.draft {
+            let draft = json!({"draftModel": draft.versioned()});
+            deployed["speculativeDecodingSpec"] = json!({"draftModelSpeculation": draft});
+        }
+        if let Some(most) = self.concurrency {
+            deployed["systemLabels"] = json!({CONCURRENCY: most.to_string()});
+        }
+        deployed
+    }
+}
+
+/// Puts `model` behind the endpoint called `name`.
 ///
 /// # Errors
 /// If the server refuses.
-pub(crate) async fn deploy(
-    client: &Client,
-    model: &Model,
-    draft: Option<&Model>,
-    name: &str,
-    traffic: Option<u32>,
-) -> Result<Endpoint> {
+pub(crate) async fn deploy(client: &Client, model: &Model, name: &str, how: How<'_>) -> Result<Endpoint> {
     let endpoint = match client.find_endpoint(name).await? {
         Some(endpoint) => endpoint,
         None => create(client, name).await?,
     };
     let path = format!("/v1/{}", endpoint.name);
-    let percent = traffic.unwrap_or(100);
+    let percent = how.traffic.unwrap_or(100);
     match endpoint.deployed_models.iter().find(|d| d.is(model)) {
-        Some(there) if draft.is_some_and(|draft| there.draft() != draft.versioned()) => {
-            return Err(Failure::new(format!(
-                "{name} serves this version already, without this draft model"
-            ))
-            .next(format!(
-                "take it off first: `meuse undeploy {}@{} --endpoint {name}`",
-                last_segment(model.resource()),
-                model.version_id
-            )));
-        }
         Some(there) => {
+            if let Some(missing) = how.missing(there) {
+                let failure = Failure::new(format!("{name} serves this version already, {missing}"));
+                return Err(failure.next(format!(
+                    "take it off first: `meuse undeploy {}@{} --endpoint {name}`",
+                    last_segment(model.resource()),
+                    model.version_id
+                )));
+            }
             let split = shift(&endpoint, &there.id, percent)?;
             let body = json!({"name": endpoint.name, "trafficSplit": split});
             client.patch::<Value>(&path, "trafficSplit", &body).await?;
@@ -118,13 +152,7 @@ pub(crate) async fn deploy(
         None => {
             let split =
                 shift(&endpoint, "0", if endpoint.deployed_models.is_empty() { 100 } else { percent })?;
-            let mut deployed =
-                json!({"model": model.versioned(), "dedicatedResources": {"minReplicaCount": 1}});
-            if let Some(draft) = draft {
-                let draft = json!({"draftModel": draft.versioned()});
-                deployed["speculativeDecodingSpec"] = json!({"draftModelSpeculation": draft});
-            }
-            let body = json!({"deployedModel": deployed, "trafficSplit": split});
+            let body = json!({"deployedModel": how.describe(model), "trafficSplit": split});
             client.operate(&format!("{path}:deployModel"), &body).await?;
         }
     }
@@ -173,7 +201,6 @@ fn shift(endpoint: &Endpoint, id: &str, percent: u32) -> Result<BTreeMap<String,
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::client::wire::DeployedModel;
 
     fn endpoint(shares: &[(&str, u32)]) -> Endpoint {
         Endpoint {

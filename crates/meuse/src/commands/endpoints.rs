@@ -51,7 +51,7 @@ impl Endpoints {
 
 /// One line for each deployed model.
 pub(crate) fn table(endpoints: &[Endpoint]) -> Table {
-    let mut table = Table::new(&["ENDPOINT", "MODEL", ">VERSION", ">TRAFFIC", "DEPLOYED", "ID"]);
+    let mut table = Table::new(&["ENDPOINT", "MODEL", ">VERSION", ">TRAFFIC", ">AT ONCE", "DEPLOYED", "ID"]);
     for endpoint in endpoints {
         let id = last_segment(&endpoint.name);
         let name = if endpoint.display_name == id || endpoint.display_name.is_empty() {
@@ -68,6 +68,7 @@ pub(crate) fn table(endpoints: &[Endpoint]) -> Table {
                 last_segment(without_version(&deployed.model)).to_owned(),
                 deployed.version().to_owned(),
                 format!("{} %", endpoint.traffic(&deployed.id)),
+                deployed.concurrency().to_owned(),
                 ago(&deployed.create_time),
                 deployed.id.clone(),
             ]);

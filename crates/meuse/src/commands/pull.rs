@@ -49,7 +49,7 @@ impl Pull {
         let name = &model.display_name;
         let version = format!("{name} version {}", model.version_id);
         if self.deploy {
-            let endpoint = deploy::deploy(&client, &model, None, name, None).await?;
+            let endpoint = deploy::deploy(&client, &model, name, deploy::How::default()).await?;
             if output.json {
                 output.value(&client.get(&format!("/v1/{}", endpoint.name)).await.map_err(Failure::from)?);
                 return Ok(());

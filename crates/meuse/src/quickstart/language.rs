@@ -47,7 +47,7 @@ impl Tour<'_> {
     }
 
     async fn ask(&mut self, model: &Model) -> Result<Value> {
-        let endpoint = deploy::deploy(self.client, model, None, NAME, None).await?;
+        let endpoint = deploy::deploy(self.client, model, NAME, deploy::How::default()).await?;
         self.say("chat", &format!("“{QUESTION}”"));
         let answer = self.answer().await?;
         self.say("explain", "which words of the question that rests on (each left out in turn)");

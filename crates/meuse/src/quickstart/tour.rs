@@ -128,8 +128,14 @@ impl Tour<'_> {
                 first.version_id, second.version_id
             ),
         );
-        deploy::deploy(self.client, first, None, NAME, None).await?;
-        let endpoint = deploy::deploy(self.client, second, None, NAME, Some(10)).await?;
+        deploy::deploy(self.client, first, NAME, deploy::How::default()).await?;
+        let endpoint = deploy::deploy(
+            self.client,
+            second,
+            NAME,
+            deploy::How { traffic: Some(10), ..deploy::How::default() },
+        )
+        .await?;
         let path = format!("/v1/{}", endpoint.name);
         for old in endpoint.deployed_models.iter().filter(|d| !d.is(first) && !d.is(second)) {
             let body = json!({"deployedModelId": old.id});
