@@ -22,7 +22,10 @@ use crate::packed::Layout;
 
 /// Rows of a panel: 32-bit sums of a vector.
 const ROWS: usize = 16;
-/// Vectors that a step takes at once: with two panels, eight sums in registers beside the sixteen that hold the codes.
+/// Vectors that one pass over a panel takes: their sums, in integers and in floats, stay in registers beside the eight
+/// that hold a block's codes.
+const PASS: usize = 8;
+/// Vectors that a step with floats takes at once.
 const STEP: usize = 4;
 
 /// Computes `call`.
@@ -73,109 +76,106 @@ trait Packed {
 
 /// 16 rows by 32 columns of weights, ready to be multiplied.
 trait Tile: Copy {
-    /// Adds the products of `P` tiles with `C` vectors to `sums`, `[C, P]`.
+    /// Adds the products of `P` tiles with `C` vectors to `sums`.
     unsafe fn step<const P: usize, const C: usize>(
         tiles: &[Self; P],
         columns: *const Column,
-        sums: *mut __m512,
+        sums: &mut [[__m512; P]; C],
     );
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn blocks<F: Packed, const P: usize>(call: &Call<'_>, panels: [*const u8; P], sums: *mut __m512) {
     match call.count {
-        1 => few::<F, P, 1>(call, panels, sums),
-        2 => few::<F, P, 2>(call, panels, sums),
-        STEP => few::<F, P, STEP>(call, panels, sums),
-        _ => many::<F, P>(call, panels, sums),
+        1 => pass::<F, P, 1>(call, panels, 0, sums, P),
+        2 => pass::<F, P, 2>(call, panels, 0, sums, P),
+        3 => pass::<F, P, 3>(call, panels, 0, sums, P),
+        4 => pass::<F, P, 4>(call, panels, 0, sums, P),
+        _ => {
+            for p in 0..P {
+                many::<F>(call, panels[p], sums.add(p), P);
+            }
+        }
     }
 }
 
-/// Calls `each(tiles, columns)` with every block's tiles and its first column, in order.
-#[inline(always)]
-unsafe fn each_block<F: Packed, const P: usize>(
+/// Any number of vectors with one panel, a pass over it for every eight: after the first it is in the first-level cache,
+/// and to unpack it again is cheaper than to keep more sums than there are registers.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn many<F: Packed>(call: &Call<'_>, panel: *const u8, sums: *mut __m512, stride: usize) {
+    let mut at = 0;
+    while at < call.count {
+        let sums = sums.add(at * stride);
+        let taken = match call.count - at {
+            PASS.. => PASS,
+            left => left.min(4),
+        };
+        match taken {
+            1 => pass::<F, 1, 1>(call, [panel], at, sums, stride),
+            2 => pass::<F, 1, 2>(call, [panel], at, sums, stride),
+            3 => pass::<F, 1, 3>(call, [panel], at, sums, stride),
+            4 => pass::<F, 1, 4>(call, [panel], at, sums, stride),
+            _ => pass::<F, 1, PASS>(call, [panel], at, sums, stride),
+        }
+        at += taken;
+    }
+}
+
+/// Vectors `first..first + C` with `P` panels; the sums of a vector go to `sums`, those of the next one `stride` further.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn pass<F: Packed, const P: usize, const C: usize>(
     call: &Call<'_>,
     mut panels: [*const u8; P],
-    mut each: impl FnMut(&[F::Tile; P], *const Column),
+    first: usize,
+    sums: *mut __m512,
+    stride: usize,
 ) {
     let Some(layout) = (const { Layout::of(F::FORMAT) }) else { return };
-    let stride = call.activations.m();
-    let ahead = P * call.panel(0).len();
-    let mut columns = call.columns();
-    for _ in 0..call.panel(0).len() / layout.super_bytes(ROWS) {
+    let mut totals = [[_mm512_setzero_ps(); P]; C];
+    let len = call.panel(0).len();
+    let ahead = call.panels * len;
+    // Past the last block this points beyond the array, and is not read.
+    let mut columns = call.columns().wrapping_add(first);
+    for _ in 0..len / layout.super_bytes(ROWS) {
         let heads: [F::Head; P] = for_panels!(|p| F::head(panels[p]));
         for panel in &mut panels {
             *panel = panel.add(layout.head_bytes(ROWS));
         }
         for _ in 0..layout.blocks {
             let tiles: [F::Tile; P] = for_panels!(|p| F::tile(panels[p], heads[p]));
-            each(&tiles, columns);
+            F::Tile::step::<P, C>(&tiles, columns, &mut totals);
             for panel in &mut panels {
-                expect_read(panel.wrapping_add(ahead), layout.block_bytes(ROWS));
+                if first == 0 {
+                    expect_read(panel.wrapping_add(ahead), layout.block_bytes(ROWS));
+                }
                 *panel = panel.add(layout.block_bytes(ROWS));
             }
-            // Past the last block this points beyond the array, and is not read.
-            columns = columns.wrapping_add(stride);
+            columns = columns.wrapping_add(call.activations.m());
         }
     }
-}
-
-/// `C` vectors, whose sums stay in registers from the first block to the last.
-#[inline(always)]
-unsafe fn few<F: Packed, const P: usize, const C: usize>(
-    call: &Call<'_>,
-    panels: [*const u8; P],
-    sums: *mut __m512,
-) {
-    let mut totals = [[_mm512_setzero_ps(); P]; C];
-    each_block::<F, P>(
-        call,
-        panels,
-        #[inline(always)]
-        |tiles, columns| F::Tile::step::<P, C>(tiles, columns, totals.as_mut_ptr().cast()),
-    );
     for c in 0..C {
         for p in 0..P {
-            *sums.add(c * P + p) = totals[c][p];
+            *sums.add(c * stride + p) = totals[c][p];
         }
     }
-}
-
-/// Any number of vectors.
-#[inline(always)]
-unsafe fn many<F: Packed, const P: usize>(call: &Call<'_>, panels: [*const u8; P], sums: *mut __m512) {
-    for index in 0..call.count * P {
-        *sums.add(index) = _mm512_setzero_ps();
-    }
-    each_block::<F, P>(
-        call,
-        panels,
-        #[inline(always)]
-        |tiles, columns| {
-            let mut at = 0;
-            while at + STEP <= call.count {
-                F::Tile::step::<P, STEP>(tiles, columns.add(at), sums.add(at * P));
-                at += STEP;
-            }
-            while at < call.count {
-                F::Tile::step::<P, 1>(tiles, columns.add(at), sums.add(at * P));
-                at += 1;
-            }
-        },
-    );
 }
 
 type Codes = [__m512i; 8];
 
-/// Sums of codes times activations over columns `4 * from..4 * to` of a block, by row.
+/// Sums of codes times activations over columns `4 * from..4 * to` of a block, by row, beginning with `begin`, one
+/// number for each vector.
 #[inline(always)]
 unsafe fn dot<const P: usize, const C: usize>(
     codes: [&Codes; P],
     columns: *const Column,
     from: usize,
     to: usize,
+    begin: [__m512i; C],
 ) -> [[__m512i; P]; C] {
     let mut totals = [[_mm512_setzero_si512(); P]; C];
+    for c in 0..C {
+        totals[c] = [begin[c]; P];
+    }
     for k in from..to {
         for c in 0..C {
             let four: *const i32 = (&raw const (*columns.add(c)).codes).cast();
@@ -186,6 +186,27 @@ unsafe fn dot<const P: usize, const C: usize>(
         }
     }
     totals
+}
+
+/// Where sums begin that have nothing taken off.
+#[inline(always)]
+unsafe fn zeros<const C: usize>() -> [__m512i; C] {
+    [_mm512_setzero_si512(); C]
+}
+
+/// `-CENTRE * sum`: what is taken off a product whose codes have a centre, with activations of this sum.
+#[inline(always)]
+unsafe fn less<const CENTRE: i32>(sum: i32) -> __m512i {
+    let sum = _mm512_set1_epi32(sum);
+    let share = match CENTRE {
+        4 => _mm512_slli_epi32::<2>(sum),
+        8 => _mm512_slli_epi32::<3>(sum),
+        16 => _mm512_slli_epi32::<4>(sum),
+        32 => _mm512_slli_epi32::<5>(sum),
+        128 => _mm512_slli_epi32::<7>(sum),
+        _ => _mm512_mullo_epi32(sum, _mm512_set1_epi32(CENTRE)),
+    };
+    _mm512_sub_epi32(_mm512_setzero_si512(), share)
 }
 
 /// `scale * code + offset`.
@@ -201,14 +222,14 @@ impl Tile for Affine {
     unsafe fn step<const P: usize, const C: usize>(
         tiles: &[Self; P],
         columns: *const Column,
-        sums: *mut __m512,
+        sums: &mut [[__m512; P]; C],
     ) {
-        let products = dot::<P, C>(for_panels!(|p| &tiles[p].codes), columns, 0, 8);
+        let products = dot::<P, C>(for_panels!(|p| &tiles[p].codes), columns, 0, 8, zeros());
         for c in 0..C {
             let column = columns.add(c);
             let (scale, sum) = (_mm512_set1_ps((*column).scale), _mm512_set1_ps((*column).sum));
             for p in 0..P {
-                let total = sums.add(c * P + p);
+                let total = &mut sums[c][p];
                 let by = _mm512_mul_ps(tiles[p].scale, scale);
                 let added = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products[c][p]), by, *total);
                 *total = _mm512_fmadd_ps(tiles[p].offset, sum, added);
@@ -229,18 +250,21 @@ impl<const CENTRE: i32> Tile for Around<CENTRE> {
     unsafe fn step<const P: usize, const C: usize>(
         tiles: &[Self; P],
         columns: *const Column,
-        sums: *mut __m512,
+        sums: &mut [[__m512; P]; C],
     ) {
-        let products = dot::<P, C>(for_panels!(|p| &tiles[p].codes), columns, 0, 8);
+        // The centre's share is taken off first, where it costs an operation a vector and none a row.
+        let mut begin = zeros::<C>();
+        for c in 0..C {
+            begin[c] = less::<CENTRE>((*columns.add(c)).total);
+        }
+        let products = dot::<P, C>(for_panels!(|p| &tiles[p].codes), columns, 0, 8, begin);
         for c in 0..C {
             let column = columns.add(c);
             let scale = _mm512_set1_ps((*column).scale);
-            let centre = _mm512_set1_epi32((*column).total.wrapping_mul(CENTRE));
             for p in 0..P {
-                let total = sums.add(c * P + p);
+                let total = &mut sums[c][p];
                 let by = _mm512_mul_ps(tiles[p].scale, scale);
-                let product = _mm512_cvtepi32_ps(_mm512_sub_epi32(products[c][p], centre));
-                *total = _mm512_fmadd_ps(product, by, *total);
+                *total = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products[c][p]), by, *total);
             }
         }
     }
@@ -259,21 +283,24 @@ impl<const CENTRE: i32> Tile for Centred<CENTRE> {
     unsafe fn step<const P: usize, const C: usize>(
         tiles: &[Self; P],
         columns: *const Column,
-        sums: *mut __m512,
+        sums: &mut [[__m512; P]; C],
     ) {
-        let first = dot::<P, C>(for_panels!(|p| &tiles[p].codes), columns, 0, 4);
-        let second = dot::<P, C>(for_panels!(|p| &tiles[p].codes), columns, 4, 8);
+        let mut begin = [zeros::<C>(); 2];
+        for c in 0..C {
+            let halves = (*columns.add(c)).halves;
+            begin[0][c] = less::<CENTRE>(halves[0].into());
+            begin[1][c] = less::<CENTRE>(halves[1].into());
+        }
+        let first = dot::<P, C>(for_panels!(|p| &tiles[p].codes), columns, 0, 4, begin[0]);
+        let second = dot::<P, C>(for_panels!(|p| &tiles[p].codes), columns, 4, 8, begin[1]);
         for c in 0..C {
             let column = columns.add(c);
             let scale = _mm512_set1_ps((*column).scale);
-            let centres = (*column).halves.map(|half| i32::from(half).wrapping_mul(CENTRE));
             for p in 0..P {
-                let total = sums.add(c * P + p);
-                let first = _mm512_sub_epi32(first[c][p], _mm512_set1_epi32(centres[0]));
-                let second = _mm512_sub_epi32(second[c][p], _mm512_set1_epi32(centres[1]));
+                let total = &mut sums[c][p];
                 let product = _mm512_add_epi32(
-                    _mm512_mullo_epi32(first, tiles[p].factors[0]),
-                    _mm512_mullo_epi32(second, tiles[p].factors[1]),
+                    _mm512_mullo_epi32(first[c][p], tiles[p].factors[0]),
+                    _mm512_mullo_epi32(second[c][p], tiles[p].factors[1]),
                 );
                 let by = _mm512_mul_ps(tiles[p].scale, scale);
                 *total = _mm512_fmadd_ps(_mm512_cvtepi32_ps(product), by, *total);
@@ -297,17 +324,17 @@ impl Tile for Halved {
     unsafe fn step<const P: usize, const C: usize>(
         tiles: &[Self; P],
         columns: *const Column,
-        sums: *mut __m512,
+        sums: &mut [[__m512; P]; C],
     ) {
-        let first = dot::<P, C>(for_panels!(|p| &tiles[p].codes), columns, 0, 4);
-        let second = dot::<P, C>(for_panels!(|p| &tiles[p].codes), columns, 4, 8);
+        let first = dot::<P, C>(for_panels!(|p| &tiles[p].codes), columns, 0, 4, zeros());
+        let second = dot::<P, C>(for_panels!(|p| &tiles[p].codes), columns, 4, 8, zeros());
         for c in 0..C {
             let column = columns.add(c);
             let scale = _mm512_set1_ps((*column).scale);
             let halves = (*column).halves.map(i32::from);
             for p in 0..P {
                 let tile = &tiles[p];
-                let total = sums.add(c * P + p);
+                let total = &mut sums[c][p];
                 let product = _mm512_add_epi32(
                     _mm512_mullo_epi32(first[c][p], tile.factors[0]),
                     _mm512_mullo_epi32(second[c][p], tile.factors[1]),
