@@ -35,6 +35,8 @@ pub(super) struct Plan {
     outputs: Vec<usize>,
     /// The memory of runs that are over.
     rooms: Mutex<Vec<Room>>,
+    /// How many of these are kept: asking the system each time would take as long as a small network.
+    rooms_max: usize,
     /// Whether a row takes so long that it gains nothing by company.
     apart: bool,
 }
@@ -64,7 +66,7 @@ impl Plan {
         let outputs = catch_unwind(AssertUnwindSafe(|| self.run_in(&mut room, inputs))).ok()?;
         room.trim();
         let mut rooms = self.rooms();
-        if rooms.len() < std::thread::available_parallelism().map_or(1, usize::from) {
+        if rooms.len() < self.rooms_max {
             rooms.push(room);
         }
         outputs
