@@ -5,9 +5,10 @@ import json
 import grpc
 import numpy as np
 import pytest
+import requests
 from google.api import httpbody_pb2
 from google.api_core import exceptions
-from google.cloud.aiplatform_v1.types import StreamingPredictRequest, StreamRawPredictRequest, Tensor
+from google.cloud.aiplatform_v1.types import RawPredictRequest, StreamingPredictRequest, StreamRawPredictRequest, Tensor
 from google.protobuf import field_mask_pb2, json_format, struct_pb2
 
 from conftest import PARENT
@@ -60,7 +61,10 @@ def model(by_grpc, storage, tmp_path_factory) -> str:
 def endpoint(by_grpc, model) -> str:
     client = by_grpc("Endpoint")
     made = client.create_endpoint(parent=PARENT, endpoint={"display_name": "by grpc"}).result(timeout=SECONDS)
-    deployed = {"model": model, "display_name": "v1", "dedicated_resources": {"min_replica_count": 1}}
+    deployed = {
+        "model": model, "display_name": "v1", "dedicated_resources": {"min_replica_count": 1},
+        "system_labels": {"meuse-concurrency": "2", "owner": "Google"},
+    }
     client.deploy_model(endpoint=made.name, deployed_model=deployed, traffic_split={"0": 100}).result(timeout=SECONDS)
     return made.name
 
@@ -73,6 +77,12 @@ def test_what_one_transport_makes_the_other_sees(by_grpc, gapic, model):
     mask = field_mask_pb2.FieldMask(paths=["description"])
     changed = by_grpc("Model").update_model(model={"name": model, "description": "changed"}, update_mask=mask)
     assert changed.description == "changed" == gapic("Model").get_model(name=model).description
+
+
+def test_a_bound_on_what_is_computed_at_once_is_read_back(by_grpc, gapic, endpoint):
+    for client in (by_grpc, gapic):
+        [deployed] = client("Endpoint").get_endpoint(name=endpoint).deployed_models
+        assert dict(deployed.system_labels) == {"meuse-concurrency": "2"}
 
 
 def test_predictions_are_the_models(by_grpc, endpoint, model):
@@ -154,6 +164,22 @@ def test_raw_predictions(streaming, endpoint):
         streaming.raw_predict(endpoint=endpoint, http_body={"data": b"{}"}, timeout=SECONDS)
     with pytest.raises(exceptions.NotFound):
         streaming.raw_predict(endpoint=f"{PARENT}/endpoints/nobody", http_body=body(ROWS), timeout=SECONDS)
+
+
+def test_raw_replies_say_who_made_them(server, endpoint):
+    """In the head, as over HTTP: the message has no place for it."""
+    key = {"authorization": f"Bearer {server.key}"}
+    answer = requests.post(f"{server.url}/v1/{endpoint}:rawPredict", headers=key, json={"instances": ROWS}, timeout=SECONDS)
+    named = lambda pairs: {name.lower(): value for name, value in pairs if name.lower().startswith("x-vertex-ai-")}  # noqa: E731
+    said = named(answer.headers.items())
+    assert set(said) == {"x-vertex-ai-deployed-model-id", "x-vertex-ai-model", "x-vertex-ai-model-version-id"}
+    with grpc.insecure_channel(server.url.removeprefix("http://")) as channel:
+        for kind, ask in ((RawPredictRequest, channel.unary_unary), (StreamRawPredictRequest, channel.unary_stream)):
+            name = kind.__name__.removesuffix("Request")
+            procedure = ask(f"/google.cloud.aiplatform.v1.PredictionService/{name}", request_serializer=kind.serialize)
+            asked = kind(endpoint=endpoint, http_body=body(ROWS))
+            call = procedure.future if kind is RawPredictRequest else procedure
+            assert named(call(asked, metadata=list(key.items()), timeout=SECONDS).initial_metadata()) == said, name
 
 
 def test_streamed_raw_predictions(streaming, endpoint):

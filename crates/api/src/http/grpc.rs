@@ -77,6 +77,18 @@ struct RetryDelay {
     nanos: i32,
 }
 
+/// A reply, with what its head says beside gRPC's own.
+pub(crate) struct Told<Reply> {
+    pub(crate) reply: Reply,
+    pub(crate) metadata: HeaderMap,
+}
+
+impl<Reply> From<Reply> for Told<Reply> {
+    fn from(reply: Reply) -> Self {
+        Told { reply, metadata: HeaderMap::new() }
+    }
+}
+
 /// The route of the procedure `method` of `service`: `answer` takes the message, and until when an answer is wanted.
 pub(crate) fn unary<Request, Reply, Answer, Answering>(
     service: &str,
@@ -90,6 +102,10 @@ where
     Answer: Fn(Call, Request, Instant) -> Answering + Clone + Send + Sync + 'static,
     Answering: Future<Output = Result<Reply, Fault>> + Send + 'static,
 {
+    let answer = move |call: Call, request: Request, until: Instant| {
+        let answering = answer(call, request, until);
+        async move { answering.await.map(Told::from) }
+    };
     route(format!("/{service}/{method}"), access, |bytes| Request::decode(bytes), answer)
 }
 
@@ -105,7 +121,7 @@ where
     Reply: Message + 'static,
     Read: Fn(Bytes) -> Result<Request, DecodeError> + Clone + Send + Sync + 'static,
     Answer: Fn(Call, Request, Instant) -> Answering + Clone + Send + Sync + 'static,
-    Answering: Future<Output = Result<Reply, Fault>> + Send + 'static,
+    Answering: Future<Output = Result<Told<Reply>, Fault>> + Send + 'static,
 {
     let handler = handler(move |call: Call| {
         let (read, answer) = (read.clone(), answer.clone());
@@ -126,7 +142,8 @@ where
     Reply: Message + 'static,
     Read: Fn(Bytes) -> Result<Request, DecodeError> + Clone + Send + Sync + 'static,
     Answer: Fn(Call, Request, Instant) -> Answering + Clone + Send + Sync + 'static,
-    Answering: Future<Output = Result<BoxStream<'static, Result<Reply, Fault>>, Fault>> + Send + 'static,
+    Answering:
+        Future<Output = Result<Told<BoxStream<'static, Result<Reply, Fault>>>, Fault>> + Send + 'static,
 {
     let handler = handler(move |call: Call| {
         let (read, answer) = (read.clone(), answer.clone());
@@ -158,7 +175,7 @@ async fn procedure<Request, Reply, Answer, Answering>(
 ) -> Result<Response, Fault>
 where
     Answer: Fn(Call, Request, Instant) -> Answering,
-    Answering: Future<Output = Result<Reply, Fault>>,
+    Answering: Future<Output = Result<Told<Reply>, Fault>>,
 {
     let begun = Instant::now();
     let body = call.take_body();
@@ -180,7 +197,12 @@ where
         answer(call, request, until).await
     };
     match tokio::time::timeout_at(until.into(), answering).await {
-        Ok(reply) => Ok(write(reply?)),
+        Ok(told) => {
+            let Told { reply, metadata } = told?;
+            let mut response = write(reply);
+            response.headers_mut().extend(metadata);
+            Ok(response)
+        }
         Err(_) => Err(Fault::new(Code::DeadlineExceeded, "the deadline passed before there was an answer")),
     }
 }

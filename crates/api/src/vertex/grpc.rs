@@ -12,10 +12,14 @@ use serde_json::{Map, Value};
 use super::rpc::{Kind, Rpc, Served};
 use super::schema::{Procedure, Schema, SchemaError, incoming, outgoing, text_at};
 use crate::Fault;
+use crate::http::grpc::Told;
 use crate::http::{Access, Call, Handler, ReplyBody, Route, Template, grpc};
 
 /// What a procedure replies with, one after the other.
 type Messages = BoxStream<'static, Result<DynamicMessage, Fault>>;
+
+/// What begins the headers that say who made a reply: they are gRPC's metadata, too.
+const SAID: &str = "x-vertex-ai-";
 
 /// One procedure as gRPC reaches it.
 #[derive(Clone)]
@@ -53,7 +57,7 @@ pub(super) fn route(
                 let (bridge, answer) = (bridge.clone(), Arc::clone(&answer));
                 async move {
                     let rpc = bridge.rpc(&call, &message)?;
-                    outgoing(&bridge.output, &answer(rpc).await?)
+                    outgoing(&bridge.output, &answer(rpc).await?).map(Told::from)
                 }
             })
         }
@@ -103,9 +107,10 @@ impl Bridge {
         call: Call,
         message: &DynamicMessage,
         handler: Arc<Handler>,
-    ) -> Result<DynamicMessage, Fault> {
-        match self.reply(call, message, handler).await? {
-            ReplyBody::Full(bytes) => message_of(&self.output, &bytes),
+    ) -> Result<Told<DynamicMessage>, Fault> {
+        let Told { reply, metadata } = self.reply(call, message, handler).await?;
+        match reply {
+            ReplyBody::Full(bytes) => Ok(Told { reply: message_of(&self.output, &bytes)?, metadata }),
             _ => Err(Fault::unimplemented(
                 "this answer comes in pieces, which this procedure has no place for",
             )),
@@ -118,24 +123,26 @@ impl Bridge {
         call: Call,
         message: &DynamicMessage,
         handler: Arc<Handler>,
-    ) -> Result<Messages, Fault> {
+    ) -> Result<Told<Messages>, Fault> {
         let output = self.output.clone();
-        match self.reply(call, message, handler).await? {
+        let Told { reply, metadata } = self.reply(call, message, handler).await?;
+        let messages: Messages = match reply {
             ReplyBody::Full(bytes) => {
                 let message = message_of(&output, &bytes)?;
-                Ok(Box::pin(stream::once(async { Ok(message) })))
+                Box::pin(stream::once(async { Ok(message) }))
             }
-            ReplyBody::Stream(pieces) => Ok(Box::pin(pieces.filter_map(move |piece| {
+            ReplyBody::Stream(pieces) => Box::pin(pieces.filter_map(move |piece| {
                 let message = match piece {
                     Ok(piece) => item(&piece).map(|item| message_of(&output, item)),
                     Err(error) => Some(Err(error.into())),
                 };
                 async move { message }
-            }))),
+            })),
             ReplyBody::Trailed(..) | ReplyBody::Frames(_) => {
-                Err(Fault::internal("reading a reply", "it is one of gRPC already"))
+                return Err(Fault::internal("reading a reply", "it is one of gRPC already"));
             }
-        }
+        };
+        Ok(Told { reply: messages, metadata })
     }
 
     /// What the handler of the HTTP address replies.
@@ -144,7 +151,7 @@ impl Bridge {
         mut call: Call,
         message: &DynamicMessage,
         handler: Arc<Handler>,
-    ) -> Result<ReplyBody, Fault> {
+    ) -> Result<Told<ReplyBody>, Fault> {
         let request = self.request(&call, message)?;
         let mut path = self.pattern.clone();
         for field in self.template.fields() {
@@ -154,7 +161,10 @@ impl Bridge {
         let body = serde_json::to_vec(&request).map_err(|e| Fault::internal("reading the request", e))?;
         call.head.method = Method::POST;
         let reply = handler(call.aimed(&self.template, &path, body.into())?).await?;
-        Ok(reply.into_body())
+        let (head, reply) = reply.into_parts();
+        let said = head.headers.iter().filter(|(name, _)| name.as_str().starts_with(SAID));
+        let metadata = said.map(|(name, value)| (name.clone(), value.clone())).collect();
+        Ok(Told { reply, metadata })
     }
 }
 
