@@ -9,6 +9,7 @@ use formats::processing::{Processing, ProcessingError};
 use formats::safetensors::{Description, ModelDirectory};
 use llm::encoder::LoadedEncoder;
 
+use crate::admission::Shortage;
 use crate::language::with_causes;
 
 /// Why an artifact cannot be served. Texts name files of the artifact, never the server's paths.
@@ -82,14 +83,12 @@ pub enum LoadError {
         source: Box<llm::LoadError>,
     },
     /// There is not the memory for a network.
-    #[error("`{file}` takes up to {needed} MiB once loaded, and {available} MiB are available")]
+    #[error("`{file}` {shortage}")]
     Memory {
         /// The file, within the artifact.
         file: String,
-        /// MiB.
-        needed: u64,
-        /// MiB.
-        available: u64,
+        /// By how much.
+        shortage: Shortage,
     },
     /// A draft model was asked for, and one of the two is no language model.
     #[error("{0} is no language model: only these have draft models, and are such")]

@@ -1,11 +1,14 @@
 //! [`Dormant`]: a network that gives its memory back while nobody asks, and is loaded again by who asks next.
 
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use tensor::{OnnxModel, Signature, Tensors};
 
+use crate::admission::admit;
 use crate::file_state::FileState;
+use crate::language::LanguageOptions;
 use crate::runtime::{Runtime, RuntimeError};
 use crate::source::Source;
 
@@ -18,6 +21,7 @@ pub(crate) struct Dormant {
     is_foreign: bool,
     runs_apart: bool,
     idle_max: Duration,
+    memory_max: u64,
     slot: Mutex<Slot>,
 }
 
@@ -28,15 +32,16 @@ struct Slot {
 }
 
 impl Dormant {
-    /// `network`, which was loaded from `source`, until nobody has asked for `idle_max`.
-    pub(crate) fn new(network: OnnxModel, source: Source, idle_max: Duration) -> std::io::Result<Dormant> {
+    /// `network`, which was loaded from `source`, until nobody has asked for as long as `options` say.
+    pub(crate) fn new(network: OnnxModel, source: Source, options: &LanguageOptions) -> io::Result<Dormant> {
         Ok(Dormant {
             verified: FileState::beside(source.file())?,
             source,
             signature: network.signature().clone(),
             is_foreign: network.is_foreign(),
             runs_apart: network.runs_apart(),
-            idle_max,
+            idle_max: options.idle_max,
+            memory_max: options.memory_max,
             slot: Mutex::new(Slot { network: Some(Arc::new(network)), asked: Instant::now() }),
         })
     }
@@ -48,8 +53,14 @@ impl Dormant {
         if let Some(network) = &slot.network {
             return Ok(Arc::clone(network));
         }
+        let file = self.source.file().display();
+        // What others have taken meanwhile is not there for this one.
+        admit(self.source.file(), self.memory_max).map_err(|shortage| {
+            tracing::warn!(%file, "a model is not loaded again: it {shortage}");
+            RuntimeError::no_memory(format!("this model is not loaded again: it {shortage}"))
+        })?;
         let network = Arc::new(self.load().map_err(|reason| {
-            tracing::error!(file = %self.source.file().display(), "a model cannot be loaded again: {reason}");
+            tracing::error!(%file, "a model cannot be loaded again: {reason}");
             RuntimeError::new(format!("the model cannot be loaded again: {reason}"))
         })?);
         slot.network = Some(Arc::clone(&network));
@@ -121,6 +132,7 @@ mod tests {
     use tensor::{Data, Tensor};
 
     use super::*;
+    use crate::runtime::RuntimeErrorKind;
 
     #[test]
     fn it_rests_and_is_loaded_again_unless_its_file_changed() {
@@ -132,7 +144,8 @@ mod tests {
         let network = OnnxModel::load(&path).unwrap();
         let input = network.signature().inputs[0].name.clone();
         let inputs = vec![(input, Tensor::new(vec![1, 2], Data::F32(vec![3.0, 4.0])).unwrap())];
-        let dormant = Dormant::new(network, Source::Onnx(path.clone()), Duration::ZERO).unwrap();
+        let options = LanguageOptions::default();
+        let dormant = Dormant::new(network, Source::Onnx(path.clone()), &options).unwrap();
         let before = dormant.predict(&inputs).unwrap();
         dormant.rest();
         assert!(!dormant.is_loaded());
@@ -143,5 +156,29 @@ mod tests {
         std::fs::write(&path, "another").unwrap();
         let error = dormant.predict(&inputs).unwrap_err();
         assert!(error.message.contains("were changed"), "{error}");
+    }
+
+    #[test]
+    fn it_rests_on_while_there_is_not_the_memory_for_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("model.onnx");
+        let kernel = vec![0.5; 1024 * 512];
+        let layer = Layer::Dense { units: 512, kernel, bias: None, activation: Activation::Linear };
+        std::fs::write(&path, sequential(&[1024], &[layer]).unwrap()).unwrap();
+        let network = OnnxModel::load(&path).unwrap();
+        let input = network.signature().inputs[0].name.clone();
+        let inputs = vec![(input, Tensor::new(vec![1, 1024], Data::F32(vec![1.0; 1024])).unwrap())];
+        let scarce = LanguageOptions { memory_max: 3 << 20, ..LanguageOptions::default() };
+        let mut dormant = Dormant::new(network, Source::Onnx(path), &scarce).unwrap();
+        let before = dormant.predict(&inputs).unwrap();
+        dormant.rest();
+        let refused = dormant.predict(&inputs).unwrap_err();
+        assert_eq!(refused.kind, RuntimeErrorKind::NoMemory);
+        assert!(
+            refused.message.contains("takes up to 4 MiB") && refused.message.contains("3 MiB are available")
+        );
+        assert!(!dormant.is_loaded());
+        dormant.memory_max = 8 << 20;
+        assert_eq!(dormant.predict(&inputs).unwrap(), before);
     }
 }

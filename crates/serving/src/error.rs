@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::runtime::RuntimeError;
+use crate::runtime::{RuntimeError, RuntimeErrorKind};
 
 /// Why a model gave no prediction. All texts are safe to send to the client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +25,12 @@ pub enum PredictError {
     #[error("{message}")]
     Failed {
         /// What happened.
+        message: String,
+    },
+    /// The model's memory was given back, and there is not enough to load it again.
+    #[error("{message}")]
+    NoMemory {
+        /// The figures.
         message: String,
     },
     /// The caller's deadline passed, or the caller left, before the work was done.
@@ -80,6 +86,12 @@ pub enum ServeError {
         /// What does not fit and what would.
         message: String,
     },
+    /// The model's memory was given back, and there is not enough to load it again.
+    #[error("{message}")]
+    NoMemory {
+        /// The figures.
+        message: String,
+    },
     /// The model could not compute; other requests are not concerned.
     #[error("{message}")]
     Failed {
@@ -90,13 +102,18 @@ pub enum ServeError {
 
 impl From<RuntimeError> for PredictError {
     fn from(e: RuntimeError) -> Self {
-        PredictError::Failed { message: e.message }
+        let message = e.message;
+        match e.kind {
+            RuntimeErrorKind::Failed => PredictError::Failed { message },
+            RuntimeErrorKind::TooLarge => PredictError::BadRequest { message },
+            RuntimeErrorKind::NoMemory => PredictError::NoMemory { message },
+        }
     }
 }
 
 impl From<RuntimeError> for ServeError {
     fn from(e: RuntimeError) -> Self {
-        ServeError::Failed { message: e.message }
+        PredictError::from(e).into()
     }
 }
 
@@ -106,6 +123,7 @@ impl From<PredictError> for ServeError {
             PredictError::BadInstance { index, message } => ServeError::BadInstance { index, message },
             PredictError::BadRequest { message } => ServeError::BadRequest { message },
             PredictError::Failed { message } => ServeError::Failed { message },
+            PredictError::NoMemory { message } => ServeError::NoMemory { message },
             PredictError::Stopped => ServeError::DeadlineExceeded,
         }
     }

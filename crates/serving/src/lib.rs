@@ -11,6 +11,7 @@
 //!
 //! Sharing a batch never changes a result: see [`Runtime`] for the promise.
 
+mod admission;
 mod artifact;
 mod batcher;
 mod bind;
@@ -41,6 +42,7 @@ mod scores;
 mod source;
 mod split;
 
+pub use admission::Shortage;
 pub use artifact::LoadError;
 pub use batcher::Limits;
 pub use counters::{BATCH_ROWS_BOUNDS, CounterSnapshot, HistogramSnapshot, TIME_US_BOUNDS};
@@ -61,5 +63,5 @@ pub use router::{
     Answer, Call, Chosen, Deployed, DeployedMetrics, ExplainAnswer, NearAnswer, Nearest, Route, Router,
     RoutingTable,
 };
-pub use runtime::{Runtime, RuntimeError};
+pub use runtime::{Runtime, RuntimeError, RuntimeErrorKind};
 pub use tensor::open_onnxruntime;

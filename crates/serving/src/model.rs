@@ -12,6 +12,7 @@ use formats::rows::{RowBlock, RowFault};
 use tensor::features::{ColumnKind, FeatureStep};
 use tensor::{Data, Dim, OnnxModel, ShapeError, Signature, Tensors};
 
+use crate::admission;
 use crate::artifact::{self, Artifact, LoadError};
 use crate::batcher::{Rows, Run};
 use crate::bind;
@@ -458,15 +459,10 @@ fn network(dir: &Path, onnx: &Path, options: &LanguageOptions) -> Result<OnnxMod
 /// The name within the artifact in `dir` of the network's file `path`, if there is the memory for it.
 fn admit(dir: &Path, path: &Path, options: &LanguageOptions) -> Result<String, LoadError> {
     let file = path.strip_prefix(dir).unwrap_or(path).display().to_string();
-    let available = match options.memory_max {
-        0 => llm::memory_available(),
-        most => most,
-    };
-    let needed = OnnxModel::memory_needed(path).unwrap_or_default();
-    if needed > available {
-        return Err(LoadError::Memory { file, needed: needed >> 20, available: available >> 20 });
+    match admission::admit(path, options.memory_max) {
+        Ok(()) => Ok(file),
+        Err(shortage) => Err(LoadError::Memory { file, shortage }),
     }
-    Ok(file)
 }
 
 /// What runs `network`, which was loaded from `source`.
@@ -479,7 +475,7 @@ fn runtime(
         return Ok(Box::new(network));
     }
     let file = source.file().file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let dormant = Dormant::new(network, source.clone(), options.idle_max);
+    let dormant = Dormant::new(network, source.clone(), options);
     Ok(Box::new(dormant.map_err(|source| LoadError::Unreadable { file, source })?))
 }
 

@@ -514,7 +514,7 @@ pub(crate) fn count<T>(counters: &Counters, result: Result<T, PredictError>) -> 
     result.map_err(|e| {
         bump(match &e {
             PredictError::BadInstance { .. } | PredictError::BadRequest { .. } => &counters.bad_requests,
-            PredictError::Failed { .. } => &counters.failed,
+            PredictError::Failed { .. } | PredictError::NoMemory { .. } => &counters.failed,
             PredictError::Stopped => &counters.expired,
         });
         e.into()

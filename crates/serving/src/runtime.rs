@@ -49,11 +49,34 @@ pub trait Runtime: Send + Sync {
 pub struct RuntimeError {
     /// What happened, on what; safe to send to the client.
     pub message: String,
+    /// What stands in the way.
+    pub kind: RuntimeErrorKind,
+}
+
+/// What stands in the way of a prediction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuntimeErrorKind {
+    /// The computation cannot be done, or has failed.
+    Failed,
+    /// The request wants more than one request may.
+    TooLarge,
+    /// There is not the memory now.
+    NoMemory,
 }
 
 impl RuntimeError {
     /// An error that tells the client `message`.
     pub fn new(message: impl Into<String>) -> Self {
-        RuntimeError { message: message.into() }
+        RuntimeError { message: message.into(), kind: RuntimeErrorKind::Failed }
+    }
+
+    /// An error of a request that is too large.
+    pub fn too_large(message: impl Into<String>) -> Self {
+        RuntimeError { kind: RuntimeErrorKind::TooLarge, ..Self::new(message) }
+    }
+
+    /// An error for want of memory.
+    pub fn no_memory(message: impl Into<String>) -> Self {
+        RuntimeError { kind: RuntimeErrorKind::NoMemory, ..Self::new(message) }
     }
 }

@@ -1,7 +1,7 @@
 //! Online prediction: the hot path, straight from bytes to rows and from rows to bytes.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -24,6 +24,8 @@ use crate::{Code, Fault, metering};
 
 /// The type of what models without another take and give.
 const JSON: &str = "application/json";
+/// When to come back for a model that there was not the memory for: others may rest by then.
+const MEMORY_PAUSE: Duration = Duration::from_secs(10);
 /// Instances predicted between two pieces of a streamed reply.
 const STREAM_ROWS: usize = 256;
 
@@ -204,13 +206,14 @@ impl From<ServeError> for Fault {
         let code = match &error {
             ServeError::UnknownEndpoint { .. } | ServeError::UnknownDeployed { .. } => Code::NotFound,
             ServeError::NothingDeployed { .. } => Code::FailedPrecondition,
-            ServeError::Overloaded { .. } => Code::ResourceExhausted,
+            ServeError::Overloaded { .. } | ServeError::NoMemory { .. } => Code::ResourceExhausted,
             ServeError::DeadlineExceeded => Code::DeadlineExceeded,
             ServeError::BadInstance { .. } | ServeError::BadRequest { .. } => Code::InvalidArgument,
             ServeError::Failed { .. } => Code::Internal,
         };
         let retry_after = match &error {
             ServeError::Overloaded { retry_after } => Some(*retry_after),
+            ServeError::NoMemory { .. } => Some(MEMORY_PAUSE),
             _ => None,
         };
         Fault { retry_after, ..Fault::new(code, error.to_string()) }

@@ -187,6 +187,7 @@ pub(super) fn refused(error: PredictError) -> Error {
             Error::invalid(error.to_string())
         }
         PredictError::Failed { message } => Error::new(ErrorCode::Internal, message),
+        PredictError::NoMemory { message } => Error::new(ErrorCode::ResourceExhausted, message),
         PredictError::Stopped => Error::new(ErrorCode::Cancelled, "cancelled on request"),
     }
 }
