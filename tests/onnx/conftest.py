@@ -1,6 +1,7 @@
 """One running server, and models that other libraries made, registered with `meuse import`."""
 
 import pathlib
+import re
 import sys
 
 import pytest
@@ -25,6 +26,11 @@ class Server(served.Server):
         said = self.command("import", file, "--name", name, code=REFUSED).stderr
         assert self.process.poll() is None, self.stderr()
         return said
+
+    def peak_memory(self) -> int:
+        """The most bytes that the process has ever had in memory."""
+        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) << 10
 
 
 class Deployed:

@@ -44,3 +44,25 @@ def write(path, nodes, given, outputs, weights) -> pathlib.Path:
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
     return path
+
+
+def pairs(path: pathlib.Path) -> pathlib.Path:
+    """The nearest of a sequence's places to each, of sequences of any length: it holds a number for every two of them."""
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["turned"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["x", "turned"], ["products"]),
+        helper.make_node("ReduceMax", ["products"], ["y"], axes=[2], keepdims=0),
+    ]
+    return write(path, nodes, ("x", ["n", "length", 4]), [("y", TensorProto.FLOAT, ["n", "length"])], [])
+
+
+def widening(path: pathlib.Path, channels: int) -> pathlib.Path:
+    """A convolution that makes many channels of one, of pictures of any size."""
+    kernel = np.ones((channels, 1, 1, 1), np.float32)
+    nodes = [
+        helper.make_node("Conv", ["x", "kernel"], ["wide"], kernel_shape=[1, 1]),
+        helper.make_node("GlobalAveragePool", ["wide"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["y"]),
+    ]
+    outputs = [("y", TensorProto.FLOAT, ["n", channels])]
+    return write(path, nodes, ("x", ["n", 1, "height", "width"]), outputs, [numpy_helper.from_array(kernel, "kernel")])

@@ -9,7 +9,7 @@ use tensor::{OnnxModel, Signature, Tensors};
 use crate::admission::admit;
 use crate::file_state::FileState;
 use crate::language::LanguageOptions;
-use crate::runtime::{Runtime, RuntimeError};
+use crate::runtime::{self, Runtime, RuntimeError};
 use crate::source::Source;
 
 /// A network that was loaded from a file, and can be again.
@@ -94,7 +94,7 @@ impl Runtime for Dormant {
     }
 
     fn predict(&self, inputs: &Tensors) -> Result<Tensors, RuntimeError> {
-        self.awake()?.run(inputs).map_err(|e| RuntimeError::new(e.to_string()))
+        self.awake()?.run(inputs).map_err(runtime::of_run)
     }
 
     fn is_foreign(&self) -> bool {

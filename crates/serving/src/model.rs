@@ -25,7 +25,7 @@ use crate::language::{Files, Language, LanguageOptions};
 use crate::plan::Plan;
 use crate::ports;
 use crate::predictions::{Form, Predictions};
-use crate::runtime::{Runtime, RuntimeError};
+use crate::runtime::{self, Runtime, RuntimeError};
 use crate::scores::Scores;
 use crate::source::Source;
 
@@ -509,7 +509,7 @@ impl Runtime for OnnxModel {
     }
 
     fn predict(&self, inputs: &Tensors) -> Result<Tensors, RuntimeError> {
-        self.run(inputs).map_err(|e| RuntimeError::new(e.to_string()))
+        self.run(inputs).map_err(runtime::of_run)
     }
 
     fn is_foreign(&self) -> bool {

@@ -1,6 +1,6 @@
 //! [`Runtime`]: the port behind which every kind of model predicts.
 
-use tensor::{Signature, Tensors};
+use tensor::{RunError, Signature, Tensors};
 
 /// Something that turns named tensors into named tensors.
 ///
@@ -40,6 +40,14 @@ pub trait Runtime: Send + Sync {
     /// Whether rows together take as long as each by itself, so that requests of different callers run apart.
     fn runs_apart(&self) -> bool {
         false
+    }
+}
+
+/// A network's error as the port has it.
+pub(crate) fn of_run(error: RunError) -> RuntimeError {
+    match error {
+        RunError::TooLarge { .. } => RuntimeError::too_large(error.to_string()),
+        other => RuntimeError::new(other.to_string()),
     }
 }
 

@@ -4,6 +4,7 @@
 //! operator has brought ONNX Runtime's library and that is faster ([`contest`]) or the only one, the library's. This module decides
 //! what reaches them: a file is walked over before it is parsed ([`inspect`]).
 
+mod bound;
 mod chain;
 mod contest;
 mod error;

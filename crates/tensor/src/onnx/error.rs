@@ -138,6 +138,14 @@ pub enum RunError {
         /// The value given.
         found: i32,
     },
+    /// The inputs would make the model hold more than a run may.
+    #[error(
+        "these inputs would make the model hold more than {most} numbers at a time: send shorter ones, or fewer"
+    )]
+    TooLarge {
+        /// The limit.
+        most: usize,
+    },
     /// The model failed on these inputs.
     #[error("the model cannot run on these inputs: {reason}")]
     Failed {

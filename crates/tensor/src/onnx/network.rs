@@ -10,12 +10,13 @@ use rten::{NodeId, RunOptions, ThreadPool, Value, ValueOrView};
 use rten_onnx::onnx::DataType as Element;
 use rten_tensor::Layout;
 
+use super::bound::{self, Bound, HELD_MAX};
 use super::chain::Chain;
 use super::contest;
 use super::error::{LoadError, RunError};
 use super::inspect::Inspection;
 use super::lane::{self, Lane};
-use super::plan::Plan;
+use super::plan::{Outcome, Plan};
 use super::ports::{self, InputPort, OutputPort, Ports};
 use super::separate::Operand;
 use super::solo::{Products, Solo, Verdict};
@@ -38,6 +39,8 @@ pub(super) struct Network {
     pub(super) chain: Option<Chain>,
     /// The model as steps of our own, if it can be; the runtime's model is then used where these fail.
     pub(super) plan: Option<Plan>,
+    /// What a run of the runtime's model holds, as far as that is known.
+    bound: Bound,
     /// Whether the first dimension of every input is a batch of any size.
     batched: bool,
     /// Whether a row's result would depend on the rows beside it, so that rows must run one at a time.
@@ -59,6 +62,7 @@ impl Network {
             Some(_) => None,
             None => plan(&bytes, &external, &ports),
         };
+        let values = bound::values(&bytes);
         let (model, operands) = file::parse(bytes, external, inspection, plan.is_none())?;
         let products = match operands {
             _ if !inspection.uses(MATRIX_PRODUCTS) => Products::Safe,
@@ -71,7 +75,10 @@ impl Network {
             }
             None => Products::Unknown,
         };
+        let inputs = ports.inputs.iter().map(|port| port.spec.name.as_str());
+        let bound = Bound::of(&model, inputs, &values);
         let mut loaded = Self::assemble(model, inspection, ports, products)?;
+        loaded.bound = bound;
         loaded.chain =
             chain.filter(|_| loaded.outputs.iter().all(|port| port.spec.data_type == DataType::F32));
         loaded.plan = plan;
@@ -97,6 +104,7 @@ impl Network {
             output_ids: outputs.iter().map(|port| port.id).collect(),
             batched,
             entangled: inspection.uses(&["DynamicQuantizeLinear"]),
+            bound: Bound::default(),
             solo: Solo::new(products),
             chain: None,
             plan: None,
@@ -141,6 +149,11 @@ impl Network {
     pub(super) fn run(&self, inputs: &[(String, Tensor)]) -> Result<Tensors, RunError> {
         let specs: Vec<_> = self.inputs.iter().map(|port| &port.spec).collect();
         let ordered = ports::check(&specs, inputs, self.batched)?;
+        self.run_ordered(&ordered)
+    }
+
+    /// Runs the model on inputs that were checked, in its order.
+    fn run_ordered(&self, ordered: &[&Tensor]) -> Result<Tensors, RunError> {
         let rows = ordered.first().map_or(1, |tensor| tensor.rows());
         if let (Some(chain), [input], [output]) = (&self.chain, &ordered[..], &self.outputs[..])
             && let Some(values) = input.as_f32()
@@ -153,20 +166,35 @@ impl Network {
             && let Some(plan) = &self.plan
         {
             // Checks that values are in the range of narrower types.
-            self.values(&ordered)?;
-            if let Some(outputs) = plan.run(&ordered) {
-                let names = self.outputs.iter().map(|port| port.spec.name.clone());
-                return Ok(names.zip(outputs).collect());
+            self.values(ordered)?;
+            match plan.run(ordered) {
+                Outcome::Made(outputs) => {
+                    let names = self.outputs.iter().map(|port| port.spec.name.clone());
+                    return Ok(names.zip(outputs).collect());
+                }
+                Outcome::TooLarge => return self.run_apart(ordered, rows),
+                Outcome::Unknown => {}
             }
         }
+        if !self.bound.admits(ordered) {
+            return self.run_apart(ordered, rows);
+        }
         if !self.batched {
-            return self.run_as_is(&ordered);
+            return self.run_as_is(ordered);
         }
         match rows {
             0 => rows::none(&self.signature.outputs),
-            1 => self.run_one(&ordered),
-            _ if self.entangled => self.run_each(&ordered, rows),
-            _ => self.run_as_is(&ordered),
+            1 => self.run_one(ordered),
+            _ if self.entangled => self.run_each(ordered, rows),
+            _ => self.run_as_is(ordered),
+        }
+    }
+
+    /// Runs rows that together would hold more than a run may one by one; there is no help for a single one.
+    fn run_apart(&self, inputs: &[&Tensor], rows: usize) -> Result<Tensors, RunError> {
+        match self.batched && rows > 1 {
+            true => rows::each(inputs, rows, &self.signature.outputs, |single| self.run_ordered(single)),
+            false => Err(RunError::TooLarge { most: HELD_MAX }),
         }
     }
 

@@ -41,15 +41,36 @@ pub(super) struct Plan {
     apart: bool,
 }
 
+/// What a run has come to.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The outputs.
+    Made(Vec<Tensor>),
+    /// It would have held more than [`HELD_MAX`] numbers.
+    TooLarge,
+    /// The general runtime must say.
+    Unknown,
+}
+
+impl Outcome {
+    /// The outputs, if there are any.
+    fn made(self) -> Option<Vec<Tensor>> {
+        match self {
+            Outcome::Made(outputs) => Some(outputs),
+            Outcome::TooLarge | Outcome::Unknown => None,
+        }
+    }
+}
+
 /// A row that takes as long gains nothing by company: what is done once a run is little of it.
 const APART_MIN: Duration = Duration::from_micros(200);
 
 impl Plan {
     /// Itself, if it can run `inputs`: some things show in a run only.
     pub(super) fn tried(mut self, inputs: &[&Tensor]) -> Option<Plan> {
-        self.run(inputs)?;
+        self.run(inputs).made()?;
         let began = Instant::now();
-        self.run(inputs)?;
+        self.run(inputs).made()?;
         self.apart = began.elapsed() >= APART_MIN;
         Some(self)
     }
@@ -59,17 +80,25 @@ impl Plan {
         self.apart
     }
 
-    /// The outputs for `inputs`; `None` if the general runtime must say.
-    pub(super) fn run(&self, inputs: &[&Tensor]) -> Option<Vec<Tensor>> {
+    /// The outputs for `inputs`.
+    pub(super) fn run(&self, inputs: &[&Tensor]) -> Outcome {
         let mut room = self.rooms().pop().unwrap_or_default();
+        room.open();
         // A room that a panic has left is whole, but another is as good.
-        let outputs = catch_unwind(AssertUnwindSafe(|| self.run_in(&mut room, inputs))).ok()?;
+        let Ok(outputs) = catch_unwind(AssertUnwindSafe(|| self.run_in(&mut room, inputs))) else {
+            return Outcome::Unknown;
+        };
+        let outcome = match outputs {
+            Some(outputs) => Outcome::Made(outputs),
+            None if room.overdrawn => Outcome::TooLarge,
+            None => Outcome::Unknown,
+        };
         room.trim();
         let mut rooms = self.rooms();
         if rooms.len() < self.rooms_max {
             rooms.push(room);
         }
-        outputs
+        outcome
     }
 
     fn run_in(&self, room: &mut Room, inputs: &[&Tensor]) -> Option<Vec<Tensor>> {
@@ -78,7 +107,7 @@ impl Plan {
             let shape = tensor.shape().to_vec();
             memory.computed[number] = Some(match tensor.data() {
                 Data::F32(data) => {
-                    let mut block = room.take(data.len());
+                    let mut block = room.take(data.len())?;
                     block[..data.len()].copy_from_slice(data);
                     Value::Numbers(View::new(shape, Arc::new(block)))
                 }
@@ -100,7 +129,7 @@ impl Plan {
         }
         let mut outputs = Vec::with_capacity(self.outputs.len());
         for &number in &self.outputs {
-            let view = memory.get(number)?.numbers()?.clone().packed(room);
+            let view = memory.get(number)?.numbers()?.clone().packed(room)?;
             outputs.push(Tensor::new(view.shape.clone(), Data::F32(view.slice()?.to_vec())).ok()?);
             room.give(view.data);
         }

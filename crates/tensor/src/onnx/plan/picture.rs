@@ -62,7 +62,7 @@ fn view(pictures: usize, channels: usize, size: [usize; 2], data: Vec<f32>) -> V
 fn side_by_side(x: &View, room: &mut Room) -> Option<View> {
     let turned = |of: &[usize]| [0, 2, 3, 1].iter().map(|&i| of.get(i).copied()).collect::<Option<Vec<_>>>();
     let turned = View { shape: turned(&x.shape)?, strides: turned(&x.strides)?, ..x.clone() };
-    (x.shape.len() == 4).then(|| turned.packed(room))
+    (x.shape.len() == 4).then(|| turned.packed(room)).flatten()
 }
 
 impl Convolution {
@@ -77,7 +77,7 @@ impl Convolution {
         };
         let pixels = made[0].checked_mul(made[1])?;
         let length = count(&[pictures, pixels, filters])?;
-        let mut out = room.take(length);
+        let mut out = room.take(length)?;
         let result = &mut out[..length];
         let all = x.slice()?;
         match &self.weights {
@@ -87,7 +87,7 @@ impl Convolution {
                 product(rows, pictures * pixels, panels, Some(bias), result, filters);
             }
             Weights::All { panels, bias, .. } => {
-                let mut rows = room.take(made[1].checked_mul(panels.rows())?);
+                let mut rows = room.take(made[1].checked_mul(panels.rows())?)?;
                 let pictures = all.chunks_exact((height * width * channels).max(1));
                 for (x, out) in pictures.zip(result.chunks_exact_mut((pixels * filters).max(1))) {
                     for (y, out) in out.chunks_exact_mut((made[1] * filters).max(1)).enumerate() {
@@ -136,7 +136,7 @@ pub(super) fn greatest(window: &Window, x: &View, room: &mut Room) -> Option<Vie
     let &[pictures, height, width, channels] = &x.shape[..] else { return None };
     let made = window.made([height, width])?;
     let length = count(&[pictures, made[0], made[1], channels])?;
-    let mut out = room.take(length);
+    let mut out = room.take(length)?;
     let pixels = out[..length].chunks_exact_mut(channels.max(1));
     for (i, cells) in pixels.enumerate() {
         let (picture, y, col) = (i / (made[0] * made[1]), i / made[1] % made[0], i % made[1]);
@@ -163,7 +163,7 @@ pub(super) fn mean(x: &View, room: &mut Room) -> Option<View> {
     let x = side_by_side(x, room)?;
     let &[pictures, height, width, channels] = &x.shape[..] else { return None };
     let pixels = height.checked_mul(width).filter(|&n| n > 0 && channels > 0)?;
-    let mut out = room.take(pictures.checked_mul(channels)?);
+    let mut out = room.take(pictures.checked_mul(channels)?)?;
     for (sums, picture) in out.chunks_exact_mut(channels).zip(x.slice()?.chunks_exact(pixels * channels)) {
         sums.fill(0.0);
         for pixel in picture.chunks_exact(channels) {

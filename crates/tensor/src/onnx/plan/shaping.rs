@@ -122,7 +122,7 @@ impl Cast {
         match (self, x) {
             (Cast::Numbers, Value::Numbers(_)) | (Cast::Whole, Value::Whole(_)) => Some(x.clone()),
             (Cast::Numbers, Value::Whole(whole)) => {
-                let mut out = room.take(whole.data.len());
+                let mut out = room.take(whole.data.len())?;
                 out.iter_mut().zip(whole.data.iter()).for_each(|(to, &x)| *to = x as f32);
                 Some(Value::Numbers(View::new(whole.shape.clone(), Arc::new(out))))
             }
@@ -173,7 +173,7 @@ fn with_shape(x: &Value, shape: Vec<usize>, room: &mut Room) -> Option<Value> {
         Value::Numbers(view) => {
             // A dimension of one more or less moves nothing.
             let strides = renamed(view, &shape);
-            let view = if strides.is_some() { view.clone() } else { view.clone().packed(room) };
+            let view = if strides.is_some() { view.clone() } else { view.clone().packed(room)? };
             Value::Numbers(View { strides: strides.unwrap_or_else(|| dense_strides(&shape)), shape, ..view })
         }
     })
@@ -295,7 +295,7 @@ pub(super) fn gather(x: &Value, places: &Whole, axis: i64, room: &mut Room) -> O
         Value::Numbers(view) if axis == 0 => {
             let rows = view.slice()?;
             let length = count(view.shape.get(1..)?)?;
-            let mut out = room.take(places.data.len().checked_mul(length)?);
+            let mut out = room.take(places.data.len().checked_mul(length)?)?;
             for (to, i) in out.chunks_exact_mut(length.max(1)).zip(places.data.iter()) {
                 to.copy_from_slice(rows.get(at(i)? * length..)?.get(..length)?);
             }

@@ -171,9 +171,9 @@ impl Function {
 
 /// A function of each number of `x`, in the order in which they lie.
 fn each(isa: Isa, function: Function, x: &View, room: &mut Room) -> Option<View> {
-    let x = if x.solid().is_some() { x.clone() } else { x.clone().packed(room) };
+    let x = if x.solid().is_some() { x.clone() } else { x.clone().packed(room)? };
     let from = x.solid()?;
-    let mut out = room.take(from.len());
+    let mut out = room.take(from.len())?;
     let result = &mut out[..from.len()];
     result.copy_from_slice(from);
     function.apply(isa, result);
@@ -184,9 +184,9 @@ fn each(isa: Isa, function: Function, x: &View, room: &mut Room) -> Option<View>
 
 /// A copy of `x`, each run of its last dimension changed by `change`.
 fn rows(x: &View, room: &mut Room, mut change: impl FnMut(&mut [f32])) -> Option<View> {
-    let x = x.clone().packed(room);
+    let x = x.clone().packed(room)?;
     let (from, length) = (x.slice()?, x.last());
-    let mut out = room.take(from.len());
+    let mut out = room.take(from.len())?;
     if length > 0 {
         for (to, from) in out.chunks_exact_mut(length).zip(from.chunks_exact(length)) {
             to.copy_from_slice(from);
@@ -213,8 +213,8 @@ fn dense(
     }
     let count = count(&shape)?;
     shape.push(cols);
-    let x = x.clone().packed(room);
-    let mut out = room.take(count.checked_mul(cols)?);
+    let x = x.clone().packed(room)?;
+    let mut out = room.take(count.checked_mul(cols)?)?;
     let result = &mut out[..count * cols];
     product(Rows { data: x.slice()?, stride: depth }, count, weights, bias, result, cols);
     if let Some(function) = function {
@@ -250,7 +250,7 @@ fn attend(isa: Isa, [q, k, v]: [&View; 3], mask: Option<&View>, scale: f32, room
     {
         return None;
     }
-    let q = if q.strides[3] == 1 { q.clone() } else { q.clone().packed(room) };
+    let q = if q.strides[3] == 1 { q.clone() } else { q.clone().packed(room)? };
     let mask = match mask {
         Some(mask) => {
             let strides = mask.stretched(&[batch, heads, queries, keys])?;
@@ -261,8 +261,8 @@ fn attend(isa: Isa, [q, k, v]: [&View; 3], mask: Option<&View>, scale: f32, room
         }
         None => None,
     };
-    let mut out = room.take(count(&[batch, queries, heads, wide])?);
-    let mut scores = room.take(SCORE_ROWS.min(queries).checked_mul(keys)?);
+    let mut out = room.take(count(&[batch, queries, heads, wide])?)?;
+    let mut scores = room.take(SCORE_ROWS.min(queries).checked_mul(keys)?)?;
     let mut key_panels = room.panels(isa, 0, width, keys)?;
     let mut value_panels = room.panels(isa, 1, keys, wide)?;
     for (b, h) in (0..batch).flat_map(|b| (0..heads).map(move |h| (b, h))) {
@@ -292,7 +292,7 @@ fn attend(isa: Isa, [q, k, v]: [&View; 3], mask: Option<&View>, scale: f32, room
 /// The mean over a dimension, summed from its first to its last.
 fn mean(x: &View, axis: i64, keep: bool, room: &mut Room) -> Option<View> {
     let axis = shaping::place(axis, x.shape.len())?;
-    let x = x.clone().packed(room);
+    let x = x.clone().packed(room)?;
     let (all, size) = (x.slice()?, x.shape[axis]);
     let inner = count(&x.shape[axis + 1..])?;
     let mut shape = x.shape.clone();
@@ -301,7 +301,7 @@ fn mean(x: &View, axis: i64, keep: bool, room: &mut Room) -> Option<View> {
     if size == 0 || inner == 0 {
         return None;
     }
-    let mut out = room.take(made);
+    let mut out = room.take(made)?;
     for (sums, rows) in out[..made].chunks_exact_mut(inner).zip(all.chunks_exact(size * inner)) {
         sums.fill(0.0);
         for row in rows.chunks_exact(inner) {
@@ -327,11 +327,11 @@ fn multiply(isa: Isa, a: &View, b: &View, room: &mut Room) -> Option<View> {
     }
     let outer = broadcast(outer_a, outer_b)?;
     let shape = |ends: [usize; 2]| [&outer[..], &ends].concat();
-    let a = if a.strides.last() == Some(&1) { a.clone() } else { a.clone().packed(room) };
+    let a = if a.strides.last() == Some(&1) { a.clone() } else { a.clone().packed(room)? };
     let (a_strides, b_strides) = (a.stretched(&shape([count, depth]))?, b.stretched(&shape([rows, cols]))?);
     let made = shape([count, cols]);
     let size = super::view::count(&made)?;
-    let mut out = room.take(size);
+    let mut out = room.take(size)?;
     let mut panels = room.panels(isa, 0, rows, cols)?;
     let dims = outer.len();
     let mut results = out[..size].chunks_exact_mut((count * cols).max(1));
@@ -390,7 +390,7 @@ fn pairs(operation: Operation, a: &View, b: &View, room: &mut Room) -> Option<Vi
 fn zip(a: &View, b: &View, room: &mut Room, each: impl Fn(f32, f32) -> f32) -> Option<View> {
     let shape = broadcast(&a.shape, &b.shape)?;
     let size = count(&shape)?;
-    let mut out = room.take(size);
+    let mut out = room.take(size)?;
     let result = &mut out[..size];
     let alike = a.shape == b.shape && a.strides == b.strides;
     if let (Some(a_all), Some(b_all), true) = (a.solid(), b.solid(), alike) {

@@ -282,12 +282,12 @@ fn a_convolutional_network_is_a_plan_and_each_picture_by_itself() {
     let data = random(5 * 216, 3);
     let inputs = picture(5, &data);
     let want = network.run(&inputs).unwrap();
-    let found = plan.run(&[&inputs[0].1]).unwrap();
+    let found = plan.run(&[&inputs[0].1]).made().unwrap();
     for (f, w) in found[0].as_f32().unwrap().iter().zip(numbers(&want, 0)) {
         assert!((f - w).abs() < 1e-5, "{f} instead of {w}");
     }
     for (i, data) in data.chunks(216).enumerate() {
-        let alone = plan.run(&[&picture(1, data)[0].1]).unwrap();
+        let alone = plan.run(&[&picture(1, data)[0].1]).made().unwrap();
         assert_eq!(alone[0].as_f32().unwrap(), &found[0].as_f32().unwrap()[5 * i..][..5], "picture {i}");
     }
 }
@@ -359,7 +359,7 @@ fn a_plan_equals_the_general_runtime() {
             let inputs = texts(rows, tokens);
             let want = network.run(&inputs).unwrap();
             let given: Vec<&Tensor> = inputs.iter().map(|(_, tensor)| tensor).collect();
-            let found = plan.as_ref().unwrap().run(&given).unwrap();
+            let found = plan.as_ref().unwrap().run(&given).made().unwrap();
             for (found, (name, want)) in found.iter().zip(&want) {
                 assert_eq!(found.shape(), want.shape(), "{name}");
                 for (f, w) in found.as_f32().unwrap().iter().zip(want.as_f32().unwrap()) {

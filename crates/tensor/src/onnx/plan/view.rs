@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use kernels::{Isa, Panels};
 
+use crate::onnx::bound::HELD_MAX;
+
 /// Numbers of a shape, somewhere in a block of memory. What is turned, cut or stretched is the same block, seen otherwise.
 #[derive(Debug, Clone)]
 pub(super) struct View {
@@ -117,12 +119,12 @@ impl View {
         self.data.get(self.start..).unwrap_or_default()
     }
 
-    /// The same numbers, one after another.
-    pub(super) fn packed(self, room: &mut Room) -> View {
+    /// The same numbers, one after another; `None` where there is no room.
+    pub(super) fn packed(self, room: &mut Room) -> Option<View> {
         if self.slice().is_some() {
-            return self;
+            return Some(self);
         }
-        let mut out = room.take(self.len());
+        let mut out = room.take(self.len())?;
         let (from, length) = (self.rest(), self.last());
         let step = self.strides.last().copied().unwrap_or(1);
         let mut rows = out.chunks_exact_mut(length.max(1));
@@ -135,7 +137,7 @@ impl View {
                 }
             }
         });
-        View::new(self.shape.clone(), Arc::new(out))
+        Some(View::new(self.shape.clone(), Arc::new(out)))
     }
 
     /// Its strides within `shape`, that it is stretched to: zero where a number stands for many. `None` if it does not fit.
@@ -189,23 +191,42 @@ const KEPT_MAX: usize = 16 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Room {
     free: Vec<Vec<f32>>,
+    /// Numbers of all blocks that this run has, free ones included.
+    held: usize,
+    /// Whether it was asked for more than it may give.
+    pub(super) overdrawn: bool,
     /// The right sides of products of two values, laid out: what was laid out last.
     pub(super) panels: [Option<Panels>; 2],
 }
 
 impl Room {
-    /// At least `len` numbers, any.
-    pub(super) fn take(&mut self, len: usize) -> Vec<f32> {
+    /// At least `len` numbers, any; `None` beyond [`HELD_MAX`].
+    pub(super) fn take(&mut self, len: usize) -> Option<Vec<f32>> {
         let fitting = self.free.iter().enumerate().filter(|(_, block)| block.len() >= len);
-        match fitting.min_by_key(|(_, block)| block.len()).map(|(i, _)| i) {
-            Some(i) => self.free.swap_remove(i),
-            None => vec![0.0; len],
+        if let Some((i, _)) = fitting.min_by_key(|(_, block)| block.len()) {
+            return Some(self.free.swap_remove(i));
         }
+        if self.held.saturating_add(len) > HELD_MAX {
+            // What lies free is too small for this one.
+            self.held -= self.free.drain(..).map(|block| block.len()).sum::<usize>();
+        }
+        if self.held.saturating_add(len) > HELD_MAX {
+            self.overdrawn = true;
+            return None;
+        }
+        self.held += len;
+        Some(vec![0.0; len])
     }
 
     /// Takes back what nobody else has.
     pub(super) fn give(&mut self, data: Arc<Vec<f32>>) {
         self.free.extend(Arc::into_inner(data));
+    }
+
+    /// Makes it ready for a run: what an earlier one did not give back is not held any more.
+    pub(super) fn open(&mut self) {
+        self.held = self.free.iter().map(Vec::len).sum();
+        self.overdrawn = false;
     }
 
     /// Panels of `rows` times `cols` to fill, from place `i`, where they belong afterwards.
