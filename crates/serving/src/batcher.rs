@@ -4,8 +4,9 @@
 //! everything that is queued as one batch, its own rows among them, and hands the results out; the others
 //! wait. A model that is cheap so far is run right there on the leader's async thread, because a hand-off to
 //! another thread would cost more than the model; if it is not among the very cheapest, the tasks that are ready
-//! on that thread get one turn before, so that they can join. An expensive one is run on the model threads. Nobody waits for a batch to
-//! fill: a lone request runs at once.
+//! on that thread get one turn before, so that they can join. One of a few milliseconds is run there too, once the
+//! runtime has given that thread's other tasks to another; an expensive one on the model threads. Nobody waits for a
+//! batch to fill: a lone request runs at once.
 //!
 //! Invariant: while the queue holds requests, somebody gathers, or a batch is running whose runner will
 //! look at the queue again.
@@ -20,6 +21,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tensor::Tensors;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::time::error::Elapsed;
 use tokio::time::timeout_at;
@@ -34,6 +36,9 @@ use crate::runtime::RuntimeError;
 
 /// How long a leading task may take to run before others stop relying on it.
 const PATIENCE: Duration = Duration::from_millis(2);
+
+/// A batch that is expected to take no longer may run on the thread of its leader, whose other tasks go on elsewhere.
+const IN_PLACE_MAX: Duration = Duration::from_millis(5);
 
 /// A model that takes less is run for each request alone: waiting for others would cost more than it saves.
 const SHARING_MIN: Duration = Duration::from_micros(10);
@@ -218,6 +223,24 @@ impl Batcher {
         let rows = self.lock().rows;
         // A queue longer than a batch is cut into several; a single large request is not.
         self.cost.estimate(rows).is_some_and(|t| t <= self.limits.inline_max)
+    }
+
+    /// Whether the next batch may run on an async thread that hands its other tasks over: no thread is woken for the
+    /// batch then, and none for its answer, which for a network of a millisecond is a tenth of its time.
+    fn brief(&self) -> bool {
+        let rows = self.lock().rows;
+        let brief = self.cost.estimate(rows).is_some_and(|t| t <= IN_PLACE_MAX);
+        brief && self.work.is_ready() && hands_over()
+    }
+
+    /// Runs the next batch right here, if the model threads have room for it.
+    fn run_in_place(self: &Arc<Self>) {
+        let Some(_leave) = self.pool.leave() else { return self.submit() };
+        let Some(batch) = self.take() else { return };
+        tokio::task::block_in_place(|| self.run_batch(batch));
+        if self.finish() {
+            self.submit();
+        }
     }
 
     /// Whether a batch of several costs so much less than each alone that a turn for others is worth it.
@@ -450,6 +473,11 @@ impl Ticket {
     }
 }
 
+/// Whether the tasks of this thread can go on elsewhere while it computes.
+fn hands_over() -> bool {
+    Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)
+}
+
 fn dropped() -> ServeError {
     ServeError::Failed { message: "the model's thread ended before it answered".into() }
 }
@@ -471,6 +499,9 @@ struct Lead {
 impl Lead {
     async fn run(mut self) {
         if !self.batcher.as_ref().is_some_and(|b| b.cheap()) {
+            if let Some(batcher) = self.batcher.take_if(|b| b.brief()) {
+                batcher.run_in_place();
+            }
             return;
         }
         if self.batcher.as_ref().is_some_and(|b| b.gains_by_sharing()) {

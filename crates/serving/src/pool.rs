@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -17,6 +18,17 @@ pub(crate) type Job = Box<dyn FnOnce() + Send>;
 pub(crate) struct Pool {
     shared: Arc<Shared>,
     threads: usize,
+    /// Work that is done on other threads in place of these.
+    guests: AtomicUsize,
+}
+
+/// Leave to do work elsewhere that the pool would have done, until dropped.
+pub(crate) struct Leave<'a>(&'a AtomicUsize);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
 }
 
 struct Shared {
@@ -33,7 +45,8 @@ impl Pool {
     /// Starts `threads` threads (at least one) called `name`.
     pub(crate) fn start(name: &str, threads: usize) -> Self {
         let queue = Mutex::new(Queue { jobs: VecDeque::new(), closed: false });
-        let mut pool = Pool { shared: Arc::new(Shared { queue, ready: Condvar::new() }), threads: 0 };
+        let shared = Arc::new(Shared { queue, ready: Condvar::new() });
+        let mut pool = Pool { shared, threads: 0, guests: AtomicUsize::new(0) };
         for _ in 0..threads.max(1) {
             let shared = pool.shared.clone();
             let thread = thread::Builder::new().name(name.to_owned());
@@ -43,6 +56,16 @@ impl Pool {
             }
         }
         pool
+    }
+
+    /// Leave to do some work on the caller's thread: while nothing waits for the pool, to as many as it has threads.
+    pub(crate) fn leave(&self) -> Option<Leave<'_>> {
+        if !self.shared.lock().jobs.is_empty() {
+            return None;
+        }
+        let one_more = |guests| (guests < self.threads).then_some(guests + 1);
+        self.guests.fetch_update(Relaxed, Relaxed, one_more).ok()?;
+        Some(Leave(&self.guests))
     }
 
     /// Queues `job`. On a machine that gave not one thread, it is done here and now.
@@ -113,5 +136,19 @@ mod tests {
         }
         drop((pool, tx));
         assert_eq!(rx.iter().collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn leave_is_given_to_few_and_not_before_those_who_wait() {
+        let pool = Pool::start("test", 1);
+        let leave = pool.leave();
+        assert!(leave.is_some() && pool.leave().is_none());
+        drop(leave);
+        assert!(pool.leave().is_some());
+        let (go, gone) = mpsc::channel::<()>();
+        pool.submit(Box::new(move || gone.recv().unwrap()));
+        pool.submit(Box::new(|| ()));
+        assert!(pool.leave().is_none());
+        go.send(()).unwrap();
     }
 }

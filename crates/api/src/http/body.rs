@@ -19,6 +19,9 @@ const DRAIN_BYTES_MAX: usize = 64 << 20;
 /// And for at most this long.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 
+/// A body that says how long it is, up to this, has its place made ready at once: once its first bytes are there.
+const ROOM_MAX: u64 = 1 << 20;
+
 /// The body of a request, not yet read.
 pub struct RequestBody {
     source: Source,
@@ -78,6 +81,7 @@ impl RequestBody {
             Source::Wire(incoming) => incoming,
         };
         let max = self.limits.body_bytes_max;
+        let announced = incoming.size_hint().exact();
         if incoming.size_hint().lower() > max as u64 {
             if !self.expects_continue {
                 drain(incoming).await;
@@ -91,7 +95,14 @@ impl RequestBody {
             return if first.len() > max { Err(too_large(max)) } else { Ok(first) };
         }
         let mut held = Held { bytes: 0, all: self.held };
-        let mut whole = BytesMut::from(first);
+        let mut whole = match announced {
+            Some(bytes) if bytes <= ROOM_MAX => {
+                let mut whole = BytesMut::with_capacity(bytes as usize);
+                whole.extend_from_slice(&first);
+                whole
+            }
+            _ => BytesMut::from(first),
+        };
         while let Some(piece) = next_data(&mut incoming, deadline).await? {
             if whole.len() + piece.len() > max {
                 drop(whole);

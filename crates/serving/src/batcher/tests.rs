@@ -338,9 +338,35 @@ async fn an_expensive_model_leaves_the_async_threads_alone() {
     let (tx, rx) = mpsc::channel();
     let pool = Arc::new(Pool::start("model-thread", 1));
     let batcher = Batcher::new(Arc::new(Where(tx)), pool, one_lane(), Arc::default());
-    batcher.cost.record(1, Duration::from_millis(5));
+    batcher.cost.record(1, 10 * IN_PLACE_MAX);
     batcher.predict(rows(1, &[1.0]), soon()).await.unwrap();
     assert!(!rx.recv().unwrap(), "ran on an async thread");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_brief_model_runs_where_it_is_asked_and_holds_up_nobody() {
+    /// Says where it runs, and waits until another task has run.
+    struct Waits(mpsc::Sender<bool>, Mutex<mpsc::Receiver<()>>);
+    impl Run for Waits {
+        fn run(&self, inputs: &Tensors) -> Result<Tensors, RuntimeError> {
+            self.0.send(Handle::try_current().is_ok()).unwrap();
+            let other = self.1.lock().unwrap().recv_timeout(Duration::from_secs(30));
+            other.map_err(|_| RuntimeError::new("no other task ran")).map(|()| inputs.clone())
+        }
+    }
+    let (begun, begins) = mpsc::channel();
+    let (ran, runs) = mpsc::channel();
+    let pool = Arc::new(Pool::start("model-thread", 1));
+    let batcher = Batcher::new(Arc::new(Waits(begun, Mutex::new(runs))), pool, one_lane(), Arc::default());
+    batcher.cost.record(1, IN_PLACE_MAX / 2);
+    let asking = tokio::spawn({
+        let batcher = batcher.clone();
+        async move { batcher.predict(rows(1, &[1.0]), soon()).await.map(|rows| numbers(&rows)) }
+    });
+    assert!(begins.recv().unwrap(), "ran on a model thread");
+    tokio::spawn(async move { ran.send(()).unwrap() });
+    assert_eq!(asking.await.unwrap().unwrap(), [1.0]);
+    until(|| is_idle(&batcher)).await;
 }
 
 #[tokio::test]
