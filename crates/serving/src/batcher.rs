@@ -249,13 +249,17 @@ impl Batcher {
     }
 
     /// Ends a gathering: takes the oldest request and all that can share its batch. `None` if nobody waits
-    /// any more. Requests whose deadline has passed are answered so.
+    /// any more, or as many run as may. Requests whose deadline has passed are answered so.
     fn take(self: &Arc<Self>) -> Option<Vec<Waiting>> {
         let now = Instant::now();
         let mut expired = Vec::new();
         let mut state = self.lock();
-        let batch = state.take_batch(now, self.limits.batch_rows_max, &mut expired);
         state.gathering = Gathering::Nobody;
+        // Two may have gathered: the runner of what runs looks at the queue again.
+        if state.running >= self.limits.lanes.max(1) {
+            return None;
+        }
+        let batch = state.take_batch(now, self.limits.batch_rows_max, &mut expired);
         if !batch.is_empty() {
             state.running += 1;
         }

@@ -370,6 +370,30 @@ async fn a_brief_model_runs_where_it_is_asked_and_holds_up_nobody() {
 }
 
 #[tokio::test]
+async fn two_who_gather_run_no_more_than_there_are_lanes() {
+    let doubler = Arc::new(Doubler::default());
+    doubler.set_shut(true);
+    let pool = Arc::new(Pool::start("test", 2));
+    let batcher = Batcher::new(doubler.clone(), pool, one_lane(), Arc::default());
+    let ask = |width: usize| {
+        let batcher = batcher.clone();
+        let inputs = rows(width, &vec![1.0; width]);
+        tokio::spawn(async move { batcher.predict(inputs, soon()).await.map(|rows| numbers(&rows)) })
+    };
+    let first = ask(1);
+    until(|| doubler.runs.load(SeqCst) == 1).await;
+    let second = ask(2);
+    until(|| batcher.queued() == 1).await;
+    batcher.submit();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!((batcher.running(), batcher.queued()), (1, 1));
+    doubler.set_shut(false);
+    assert_eq!(first.await.unwrap().unwrap(), [2.0]);
+    assert_eq!(second.await.unwrap().unwrap(), [2.0, 2.0]);
+    until(|| is_idle(&batcher)).await;
+}
+
+#[tokio::test]
 async fn a_model_that_loses_rows_is_reported() {
     struct Loser;
     impl Run for Loser {
