@@ -27,7 +27,7 @@ pub(super) struct Trace {
 }
 
 impl Trace {
-    /// Writes down that `call` of `route` is about to be answered, where that is an act.
+    /// Writes down that `call` of `route`, which is an act, is about to be answered; `None` where nobody is known to make it.
     ///
     /// # Errors
     /// If it cannot be written: then it must not be answered.
@@ -36,7 +36,7 @@ impl Trace {
         call: &mut Call,
         id: &HeaderValue,
     ) -> Result<Option<Trace>, Fault> {
-        let Some(principal) = call.principal.clone().filter(|_| route.access.is_act()) else {
+        let Some(principal) = call.principal.clone() else {
             return Ok(None);
         };
         let project = match route.template.project {

@@ -86,7 +86,7 @@ impl RequestBody {
         let Limits { body_bytes_max: max, bodies_bytes_max, body_timeout, .. } = *self.bounds.limits;
         if incoming.size_hint().lower() > max as u64 {
             if !self.expects_continue {
-                drain(incoming).await;
+                Box::pin(drain(incoming)).await;
             }
             return Err(too_large(max));
         }
@@ -101,7 +101,7 @@ impl RequestBody {
         while let Some(piece) = next_data(&mut incoming, deadline).await? {
             if whole.len() + piece.len() > max {
                 drop(whole);
-                drain(incoming).await;
+                Box::pin(drain(incoming)).await;
                 return Err(too_large(max));
             }
             hold(&mut held, piece.len(), bodies_bytes_max)?;

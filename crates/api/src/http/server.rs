@@ -311,7 +311,10 @@ impl Server {
     /// Has the route's handler answer, and leaves a trace of it where it is an act.
     async fn perform(&self, route: &Route, mut call: Call, id: &HeaderValue) -> Result<Response, Fault> {
         let (principal, from) = (call.principal.clone(), call.peer.address);
-        let trace = Trace::begin(route, &mut call, id).await?;
+        let trace = match route.access.is_act() {
+            true => Box::pin(Trace::begin(route, &mut call, id)).await?,
+            false => None,
+        };
         let outcome = AssertUnwindSafe((route.handler)(call)).catch_unwind().await.unwrap_or_else(|_| {
             self.metrics.panics.fetch_add(1, Ordering::Relaxed);
             Err(Fault::new(Code::Internal, "a defect was hit while answering; the server's log has it"))
@@ -345,7 +348,7 @@ impl Server {
             (Some(Access::Public), principal) => principal.flatten(),
             (_, Some(Some(principal))) => Some(principal),
             (_, none) => {
-                body.discard().await;
+                Box::pin(body.discard()).await;
                 let fault = unauthenticated(none.is_some());
                 denied(self.app.control.audit(), route, None, from, &fault);
                 return Err((route, fault));
@@ -367,7 +370,7 @@ impl Server {
             }
             Err(fault) => {
                 denied(self.app.control.audit(), Some(route), call.principal.as_deref(), from, &fault);
-                call.body.discard().await;
+                Box::pin(call.body.discard()).await;
                 Err((Some(route), fault))
             }
         }

@@ -102,7 +102,9 @@ fn predict_handler(_: Arc<Schema>, template: Arc<Template>) -> Handler {
 async fn predict(call: Call, template: &Template) -> Result<Response, Fault> {
     let began = Instant::now();
     let endpoint = call.variable(template, 0)?.into_owned();
-    let Call { app, body, .. } = call;
+    let Call { app, head, body, .. } = call;
+    // It lies in the room that the connection reads into, which is free again without it.
+    drop(head);
     let bytes = body.read().await?;
     let encoder = app.router.embedder_at(&endpoint).map_err(|e| refused(&app, &endpoint, None, e))?;
     if let Some(route) = encoder {

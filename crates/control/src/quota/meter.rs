@@ -33,13 +33,13 @@ impl Meter {
     pub(super) fn admit(books: &Arc<Books>, principal: &Arc<Principal>) -> Result<Meter, Exceeded> {
         let (books, principal) = (Arc::clone(books), Arc::clone(principal));
         let meter = Meter { books, principal, state: Mutex::default() };
-        let mut state = meter.lock();
+        let (mut state, now) = (meter.lock(), now_ms());
         if let Some(allowance) = meter.key().and_then(|key| meter.books.of_key(key)) {
-            allowance.enter(now_ms())?;
+            allowance.enter(now)?;
             state.allowances[0] = Some(allowance);
         }
         if let Some(project) = meter.own_project() {
-            meter.enter(&mut state, project)?;
+            meter.enter(&mut state, project, now)?;
         }
         drop(state);
         Ok(meter)
@@ -55,9 +55,9 @@ impl Meter {
         Some(self.principal.project.as_str()).filter(|project| *project != ALL_PROJECTS)
     }
 
-    fn enter(&self, state: &mut State, project: &str) -> Result<(), Exceeded> {
+    fn enter(&self, state: &mut State, project: &str, now: u64) -> Result<(), Exceeded> {
         if let Some(allowance) = self.books.of_project(project) {
-            allowance.enter(now_ms())?;
+            allowance.enter(now)?;
             state.allowances[1] = Some(allowance);
         }
         Ok(())
@@ -69,7 +69,7 @@ impl Meter {
     /// # Errors
     /// If it is not there. Nothing is reserved then.
     pub fn reserve(&self, resource: &str, model: &str, more: Amount) -> Result<(), Exceeded> {
-        let mut state = self.lock();
+        let (mut state, now) = (self.lock(), now_ms());
         if state.model.is_empty() {
             state.model = model.to_owned();
             state.price = self.books.price(model);
@@ -77,10 +77,9 @@ impl Meter {
         if state.project.is_empty() && self.own_project().is_none() {
             let project = resource.split('/').nth(1).unwrap_or_default();
             state.project.push_str(project);
-            self.enter(&mut state, project)?;
+            self.enter(&mut state, project, now)?;
         }
         let more = Hold { tokens: more.tokens(), cost: state.price.of(&more) };
-        let now = now_ms();
         let [first, second] = &state.allowances;
         if let Some(allowance) = first {
             allowance.reserve(more, now)?;
@@ -113,7 +112,7 @@ impl Meter {
 
     /// Counts that `used` was used. It is written down when what is returned is dropped.
     pub fn note(&self, used: Amount) -> Noted<'_> {
-        let mut state = self.lock();
+        let (mut state, now) = (self.lock(), now_ms());
         let counted = std::mem::replace(&mut state.counted, true);
         let cost = state.price.of(&used);
         let used = Amount { requests: u64::from(!counted), cost, ..used };
@@ -124,7 +123,7 @@ impl Meter {
         state.held.cost.0 -= held.cost.0;
         let (key, project) = (self.key(), self.own_project().unwrap_or(&state.project));
         for allowance in state.allowances.iter().flatten() {
-            allowance.settle(held, taken, now_ms());
+            allowance.settle(held, taken, now);
         }
         // Money counts from the first of the month, also for a quota that is set later.
         if taken.cost > Money(0) {
@@ -132,11 +131,11 @@ impl Meter {
             let scopes = [of_key, Some(QuotaScope::Project(project.to_owned()))];
             let unlimited = state.allowances.iter().zip(scopes).filter(|(allowance, _)| allowance.is_none());
             for scope in unlimited.filter_map(|(_, scope)| scope) {
-                self.books.find_or_make(scope).settle(Hold::default(), taken, now_ms());
+                self.books.find_or_make(scope).settle(Hold::default(), taken, now);
             }
         }
         let user = User { project, key: key.unwrap_or_default(), model: &state.model };
-        self.books.ledger().append(user, &used)
+        self.books.ledger().append(user, &used, now)
     }
 
     /// How the minute's requests and tokens stand: the key's or the project's, of which less is left.

@@ -104,9 +104,8 @@ impl Ledger {
         Ok(Ledger { shared, keeper: Some(keeper.map_err(failed)?) })
     }
 
-    /// Writes down that `user` used `amount` now. Whoever drops what is returned writes for all who came before.
-    pub(crate) fn append(&self, user: User<'_>, amount: &Amount) -> Noted<'_> {
-        let at_ms = now_ms();
+    /// Writes down that `user` used `amount` then. Whoever drops what is returned writes for all who came before.
+    pub(crate) fn append(&self, user: User<'_>, amount: &Amount, at_ms: u64) -> Noted<'_> {
         let mut pending = lock(&self.shared.pending);
         if pending.bytes.len() >= PENDING_BYTES_MAX {
             tracing::error!("the disk takes no usage, and there is no room to remember more: a use is lost");

@@ -7,7 +7,7 @@ use crate::usage::{Money, Report, ReportBy, Wanted};
 
 /// Writes down that a key used something.
 fn append(ledger: &Ledger, key: &str, amount: Amount) {
-    drop(ledger.append(User { project: "p", key, model: "m" }, &amount));
+    drop(ledger.append(User { project: "p", key, model: "m" }, &amount, now_ms()));
 }
 
 fn tokens(n: u64) -> Amount {
@@ -51,7 +51,7 @@ fn whoever_writes_first_writes_for_those_who_wait() {
     let ledger = Ledger::open(directory.path()).unwrap();
     let lines = || fs::read_to_string(directory.path().join(segment_name(1))).unwrap().lines().count();
     let user = |key| User { project: "p", key, model: "m" };
-    let [first, second, third] = ["a", "b", "c"].map(|key| ledger.append(user(key), &tokens(1)));
+    let [first, second, third] = ["a", "b", "c"].map(|key| ledger.append(user(key), &tokens(1), now_ms()));
     drop(second);
     assert_eq!(lines(), 3);
     drop((third, first));
