@@ -81,6 +81,17 @@ class Process:
             time.sleep(0.05)
         raise SystemExit(f"{self.command[0]}: no {what} within {seconds} s:\n{self.output()}")
 
+    def processor_seconds(self):
+        """The time of processors that it and its children have taken so far."""
+        ticks, processes = 0, [self.child.pid]
+        while processes:
+            process = pathlib.Path(f"/proc/{processes.pop()}")
+            fields = (process / "stat").read_text().rsplit(")", 1)[1].split()
+            ticks += int(fields[11]) + int(fields[12])
+            for thread in (process / "task").iterdir():
+                processes += (thread / "children").read_text().split()
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def peak_memory_mib(self):
         """The most resident memory so far."""
         status = pathlib.Path(f"/proc/{self.child.pid}/status").read_text()
@@ -114,10 +125,10 @@ def exchange(url, method, path, body=None, headers=None):
 class Meuse(Process):
     """Our server, on an empty data directory and a free port."""
 
-    def __init__(self, *options):
+    def __init__(self, *options, program=BINARY):
         self.directory = tempfile.TemporaryDirectory(prefix="bench-meuse-")
         self.data = pathlib.Path(self.directory.name)
-        command = [BINARY, "serve", "--data", str(self.data), "--listen", "127.0.0.1:0", *options]
+        command = [program, "serve", "--data", str(self.data), "--listen", "127.0.0.1:0", *options]
         super().__init__(command, {"MEUSE_LOG": "warn"})
 
     def __enter__(self):

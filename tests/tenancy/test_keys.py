@@ -120,7 +120,7 @@ def test_keys_outlive_the_process_and_are_nowhere_on_disk(tmp_path):
     for secret in (key["key"], rotated["key"]):
         assert server.call("GET", "/v1/models", secret).status_code == 200
     server.kill()
-    secrets = [secret.rsplit("_", 1)[1].encode() for secret in (key["key"], rotated["key"])]
+    secrets = [secret.split("_", 2)[2].encode() for secret in (key["key"], rotated["key"])]
     for path in [*server.data.rglob("*"), tmp_path / "data.log"]:
         if path.is_file():
             content = path.read_bytes()

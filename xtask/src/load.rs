@@ -27,6 +27,8 @@ struct Plan {
 struct Seen {
     latencies_us: Vec<u32>,
     errors: u64,
+    /// Requests that were not measured, at the beginning.
+    unmeasured: u64,
 }
 
 /// Runs the load that `arguments` describe.
@@ -102,6 +104,8 @@ fn connection(plan: &Plan, barrier: &Barrier) -> Result<Seen, String> {
         if sent >= measured_from {
             seen.latencies_us.push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX));
             seen.errors += u64::from(!good);
+        } else {
+            seen.unmeasured += 1;
         }
     }
 }
@@ -150,6 +154,7 @@ fn response(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<bool, String> {
 
 fn report(plan: &Plan, seen: Vec<Seen>) -> String {
     let errors: u64 = seen.iter().map(|s| s.errors).sum();
+    let unmeasured: u64 = seen.iter().map(|s| s.unmeasured).sum();
     let mut latencies: Vec<u32> = seen.into_iter().flat_map(|s| s.latencies_us).collect();
     latencies.sort_unstable();
     let quantile = |q: f64| {
@@ -157,7 +162,7 @@ fn report(plan: &Plan, seen: Vec<Seen>) -> String {
         f64::from(latencies.get(index).copied().unwrap_or_default()) / 1000.0
     };
     format!(
-        "{{\"connections\": {}, \"seconds\": {}, \"requests\": {}, \"errors\": {errors}, \
+        "{{\"connections\": {}, \"seconds\": {}, \"requests\": {}, \"unmeasured\": {unmeasured}, \"errors\": {errors}, \
          \"requests_per_second\": {:.1}, \"p50_ms\": {:.3}, \"p99_ms\": {:.3}, \"max_ms\": {:.3}}}",
         plan.connections,
         plan.duration.as_secs_f64(),

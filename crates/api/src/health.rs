@@ -39,7 +39,7 @@ async fn here(call: Call) -> Result<Response, Fault> {
 }
 
 async fn metrics(call: Call) -> Result<Response, Fault> {
-    let mut text = call.metrics.render();
+    let mut text = call.app.metrics.render();
     let models = call.app.router.metrics();
     deployed(&mut text, &models);
     inference(&mut text, &models);

@@ -143,7 +143,7 @@ pub(crate) async fn predict(
     let rows = instances.len();
     metering::reserve_rows(app, &route.deployed, rows)?;
     let predictions = app.router.predict_on(route, instances, deadline).await?;
-    metering::predicted(app, rows);
+    metering::predicted(app, rows).await;
     Ok(predictions)
 }
 

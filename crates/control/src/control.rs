@@ -239,8 +239,9 @@ impl Control {
 
     /// Whose credential this is, coming from `from`: a key, or a token of an identity provider. Touches memory only.
     pub fn authenticate(&self, credential: &str, from: IpAddr) -> Option<Arc<Principal>> {
-        let known = self.keys().authenticate(credential, from);
-        known.or_else(|| self.inner.oidc.principal(credential, Timestamp::now()).map(Arc::new))
+        let now = Timestamp::now();
+        let known = self.inner.keys.holder(credential, from, now);
+        known.or_else(|| self.inner.oidc.principal(credential, now).map(Arc::new))
     }
 
     /// Who did what, and who was refused.

@@ -363,6 +363,11 @@ impl KeyRing {
         keys.insert(held.stored.info.id.clone(), held);
     }
 
+    /// Whose key or token this is, coming from `from`.
+    pub(crate) fn holder(&self, credential: &str, from: IpAddr, now: Timestamp) -> Option<Arc<Principal>> {
+        self.authenticate(credential, from, now).or_else(|| self.token_holder(credential, from, now))
+    }
+
     /// Whose key this is, coming from `from`. Takes as long for a wrong secret as for a right one.
     fn authenticate(&self, key: &str, from: IpAddr, now: Timestamp) -> Option<Arc<Principal>> {
         let (id, secret) = split(key)?;
@@ -549,8 +554,7 @@ impl Keys {
     /// Whose key or token this is, coming from `from`; `None` if it is nobody's, expired, or not to be used from there.
     /// Touches memory only.
     pub fn authenticate(&self, key: &str, from: IpAddr) -> Option<Arc<Principal>> {
-        let (ring, now) = (self.ring(), Timestamp::now());
-        ring.authenticate(key, from, now).or_else(|| ring.token_holder(key, from, now))
+        self.ring().holder(key, from, Timestamp::now())
     }
 
     /// Writes down when keys were last used. What cannot be written is tried again the next time.

@@ -101,5 +101,5 @@ pub use serving::open_onnxruntime;
 pub use source::Source;
 pub use storage::{Storage, StorageOptions};
 pub use training::{EpochProgress, TrainingJob, TrainingTarget};
-pub use usage::{Account, Amount, Day, Money, Report, ReportBy, ReportRow, Wanted};
+pub use usage::{Account, Amount, Day, Money, Noted, Report, ReportBy, ReportRow, Wanted};
 pub use web::SourceOptions;

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::artifact::Artifacts;
-use crate::quota::{Allowance, Books, QuotaScope};
+use crate::quota::{Allowance, Books};
 use crate::storage::{Storage, blocking};
 use crate::store::{self, MetadataStore};
 use crate::{Error, ErrorCode, Model, Result, StoredFile};
@@ -39,7 +39,7 @@ impl Rooms {
     }
 
     fn allowance(&self, project: &str) -> Option<Arc<Allowance>> {
-        self.books.find(&QuotaScope::Project(project.to_owned()))
+        self.books.of_project(project)
     }
 
     /// Bytes of the files and models of `project`. A model's artifact counts once, however many versions have it.

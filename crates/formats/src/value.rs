@@ -1,5 +1,6 @@
 //! [`Value`]: a row, or a part of one, as a client wrote it, before a signature gives it a shape.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::fmt;
 
@@ -144,12 +145,13 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
-        let mut numbers = Vec::new();
+        let mut numbers = Scratch::take();
         while let Some(value) = seq.next_element()? {
             match value {
-                Value::Number(n) => numbers.push(n),
+                Value::Number(n) => numbers.0.push(n),
                 other => {
-                    let mut list: Vec<Value> = numbers.into_iter().map(Value::Number).collect();
+                    let mut list: Vec<Value> = numbers.0.drain(..).map(Value::Number).collect();
+                    drop(numbers);
                     list.push(other);
                     while let Some(value) = seq.next_element()? {
                         list.push(value);
@@ -158,7 +160,11 @@ impl<'de> Visitor<'de> for ValueVisitor {
                 }
             }
         }
-        Ok(if numbers.is_empty() { Value::List(Vec::new()) } else { Value::Numbers(numbers) })
+        Ok(if numbers.0.is_empty() {
+            Value::List(Vec::new())
+        } else {
+            Value::Numbers(numbers.0.as_slice().into())
+        })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
@@ -169,6 +175,32 @@ impl<'de> Visitor<'de> for ValueVisitor {
         match repeated_name(&fields) {
             Some(name) => Err(de::Error::custom(format_args!("field `{name}` occurs twice"))),
             None => Ok(Value::Record(fields)),
+        }
+    }
+}
+
+/// Room for a list of numbers while nobody knows how long it is, kept by the thread from one list to the next.
+struct Scratch(Vec<f64>);
+
+/// A longer list's room is not kept.
+const SCRATCH_NUMBERS_MAX: usize = 8192;
+
+thread_local! {
+    static SCRATCH: Cell<Vec<f64>> = const { Cell::new(Vec::new()) };
+}
+
+impl Scratch {
+    /// The thread's; fresh room where that is in use for the list around this one.
+    fn take() -> Scratch {
+        Scratch(SCRATCH.take())
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if self.0.capacity() <= SCRATCH_NUMBERS_MAX {
+            self.0.clear();
+            SCRATCH.set(std::mem::take(&mut self.0));
         }
     }
 }

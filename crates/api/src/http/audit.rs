@@ -27,17 +27,16 @@ pub(super) struct Trace {
 }
 
 impl Trace {
-    /// Writes down that `call` of `route` is about to be answered, where that is an act.
+    /// Writes down that `call` of `route`, which is an act, is about to be answered; `None` where nobody is known to make it.
     ///
     /// # Errors
     /// If it cannot be written: then it must not be answered.
     pub(super) async fn begin(
         route: &Route,
         call: &mut Call,
-        from: Option<IpAddr>,
         id: &HeaderValue,
     ) -> Result<Option<Trace>, Fault> {
-        let Some(principal) = call.principal.clone().filter(|_| route.access.is_act()) else {
+        let Some(principal) = call.principal.clone() else {
             return Ok(None);
         };
         let project = match route.template.project {
@@ -49,7 +48,7 @@ impl Trace {
             key: principal.key_id.clone(),
             role: principal.role,
             project: project.clone(),
-            from,
+            from: Some(call.peer.address),
             request: id.to_str().unwrap_or_default().to_owned(),
             what: named(route),
             resource: names_one.then(|| call.head.uri.path().to_owned()),
@@ -103,7 +102,7 @@ pub(super) fn denied(
     audit: &Audit,
     route: Option<&Route>,
     principal: Option<&Principal>,
-    from: Option<IpAddr>,
+    from: IpAddr,
     fault: &Fault,
 ) {
     if matches!(fault.code, Code::Unauthenticated | Code::PermissionDenied) {
@@ -112,7 +111,7 @@ pub(super) fn denied(
             key: principal.map(|principal| principal.key_id.clone()),
             role: principal.map(|principal| principal.role),
             project: principal.map(|principal| principal.project.clone()),
-            from,
+            from: Some(from),
             what: route.map_or_else(|| "no route".to_owned(), named),
         });
     }

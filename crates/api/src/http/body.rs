@@ -25,10 +25,22 @@ const ROOM_MAX: u64 = 1 << 20;
 /// The body of a request, not yet read.
 pub struct RequestBody {
     source: Source,
-    limits: Arc<Limits>,
-    held: Arc<AtomicUsize>,
+    bounds: Arc<Bounds>,
     /// The client waits for a go-ahead before it sends: nothing needs draining.
     expects_continue: bool,
+}
+
+/// What bounds bodies.
+pub(super) struct Bounds {
+    limits: Arc<Limits>,
+    /// Bytes of all bodies that are being put together.
+    held: Arc<AtomicUsize>,
+}
+
+impl Bounds {
+    pub(super) fn new(limits: &Arc<Limits>, held: &Arc<AtomicUsize>) -> Bounds {
+        Bounds { limits: Arc::clone(limits), held: Arc::clone(held) }
+    }
 }
 
 enum Source {
@@ -39,35 +51,29 @@ enum Source {
 /// Bytes counted among those of all bodies until dropped.
 struct Held {
     bytes: usize,
-    all: Arc<AtomicUsize>,
+    bounds: Arc<Bounds>,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.bounds.held.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
 impl RequestBody {
-    pub(super) fn new(
-        incoming: Incoming,
-        headers: &HeaderMap,
-        limits: Arc<Limits>,
-        held: Arc<AtomicUsize>,
-    ) -> Self {
+    pub(super) fn new(incoming: Incoming, headers: &HeaderMap, bounds: Arc<Bounds>) -> Self {
         let expects_continue = headers.contains_key(http::header::EXPECT);
-        RequestBody { source: Source::Wire(incoming), limits, held, expects_continue }
+        RequestBody { source: Source::Wire(incoming), bounds, expects_continue }
     }
 
     /// A body that is here already.
-    pub fn from_bytes(bytes: Bytes, limits: Arc<Limits>) -> Self {
-        let held = Arc::default();
-        RequestBody { source: Source::Memory(bytes), limits, held, expects_continue: false }
+    pub(super) fn from_bytes(bytes: Bytes, bounds: Arc<Bounds>) -> Self {
+        RequestBody { source: Source::Memory(bytes), bounds, expects_continue: false }
     }
 
     /// What bounds it.
-    pub(super) fn limits(&self) -> Arc<Limits> {
-        Arc::clone(&self.limits)
+    pub(super) fn bounds(&self) -> Arc<Bounds> {
+        Arc::clone(&self.bounds)
     }
 
     /// All of it.
@@ -80,21 +86,21 @@ impl RequestBody {
             Source::Memory(bytes) => return Ok(bytes),
             Source::Wire(incoming) => incoming,
         };
-        let max = self.limits.body_bytes_max;
+        let Limits { body_bytes_max: max, bodies_bytes_max, body_timeout, .. } = *self.bounds.limits;
         let announced = incoming.size_hint().exact();
         if incoming.size_hint().lower() > max as u64 {
             if !self.expects_continue {
-                drain(incoming).await;
+                Box::pin(drain(incoming)).await;
             }
             return Err(too_large(max));
         }
         // Most bodies come in one piece with the head: they are neither copied nor timed.
-        let deadline = Instant::now() + self.limits.body_timeout;
+        let deadline = Instant::now() + body_timeout;
         let Some(first) = next_data(&mut incoming, deadline).await? else { return Ok(Bytes::new()) };
         if incoming.is_end_stream() {
             return if first.len() > max { Err(too_large(max)) } else { Ok(first) };
         }
-        let mut held = Held { bytes: 0, all: self.held };
+        let mut held = Held { bytes: 0, bounds: self.bounds };
         let mut whole = match announced {
             Some(bytes) if bytes <= ROOM_MAX => {
                 let mut whole = BytesMut::with_capacity(bytes as usize);
@@ -106,10 +112,10 @@ impl RequestBody {
         while let Some(piece) = next_data(&mut incoming, deadline).await? {
             if whole.len() + piece.len() > max {
                 drop(whole);
-                drain(incoming).await;
+                Box::pin(drain(incoming)).await;
                 return Err(too_large(max));
             }
-            hold(&mut held, piece.len(), self.limits.bodies_bytes_max)?;
+            hold(&mut held, piece.len(), bodies_bytes_max)?;
             whole.extend_from_slice(&piece);
         }
         Ok(whole.freeze())
@@ -124,7 +130,7 @@ impl RequestBody {
             Source::Memory(bytes) if bytes.is_empty() => Ok(None),
             Source::Memory(bytes) => Ok(Some(std::mem::take(bytes))),
             Source::Wire(incoming) => {
-                let deadline = Instant::now() + self.limits.body_timeout;
+                let deadline = Instant::now() + self.bounds.limits.body_timeout;
                 next_data(incoming, deadline).await
             }
         }
@@ -142,7 +148,7 @@ impl RequestBody {
 }
 
 fn hold(held: &mut Held, bytes: usize, max: usize) -> Result<(), Fault> {
-    let before = held.all.fetch_add(bytes, Ordering::Relaxed);
+    let before = held.bounds.held.fetch_add(bytes, Ordering::Relaxed);
     held.bytes += bytes;
     if before + bytes > max {
         let message = "too many large requests are being received at once; try again shortly";

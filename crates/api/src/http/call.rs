@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -12,27 +13,42 @@ use tokio::sync::Semaphore;
 
 use super::authority::Authorities;
 use super::path::{Segments, percent_decode};
-use super::tls::Secure;
 use super::{Limits, Metrics, RequestBody, Template};
 use crate::fault::{Code, Fault};
 use crate::tenant::Tenant;
 
-/// What the handlers work with.
+/// What the handlers work with, as it stands for one request or for any.
 pub struct App {
+    common: Arc<Common>,
+    /// What is asked of models here is put down to it; `None` where nothing is asked of them.
+    pub(crate) meter: Option<Arc<Meter>>,
+}
+
+impl Deref for App {
+    type Target = Common;
+
+    fn deref(&self) -> &Common {
+        &self.common
+    }
+}
+
+/// What requests have in common.
+#[derive(Clone)]
+pub struct Common {
     /// Registry, endpoints, jobs, keys, storage.
     pub control: Control,
     /// The data plane.
     pub router: serving::Router,
     /// What a client may take.
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
     /// How many prompts are made of requests at once: it takes a processor each.
     pub(crate) preparing: Arc<Semaphore>,
     /// How its answers stand against others', as engines of language models take it.
     pub(crate) priority: i8,
     /// Whom programs on this machine that were written for Google's cloud trust.
     pub(crate) authorities: Arc<Authorities>,
-    /// What is asked of models here is put down to it; `None` where nothing is asked of them.
-    pub(crate) meter: Option<Arc<Meter>>,
 }
 
 impl App {
@@ -41,47 +57,57 @@ impl App {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let preparing = Arc::new(Semaphore::new(processors));
         let authorities = Arc::new(Authorities::open(&control.options().data_dir));
-        App { control, router, limits: Limits::default(), preparing, priority: 0, authorities, meter: None }
+        let limits = Arc::new(Limits::default());
+        let metrics = Arc::default();
+        let common = Common { control, router, limits, metrics, preparing, priority: 0, authorities };
+        App { common: Arc::new(common), meter: None }
     }
 
     /// The same for requests that nobody waits for: they are prepared by `preparing`, may take `time`, and their
     /// answers go on in what others leave.
     pub(crate) fn in_background(&self, preparing: &Arc<Semaphore>, time: Duration) -> App {
-        App {
+        let limits = Limits { predict_timeout: time, answer_timeout: time, ..Limits::clone(&self.limits) };
+        let common = Common {
             control: self.control.clone(),
             router: self.router.clone(),
-            limits: Limits { predict_timeout: time, answer_timeout: time, ..self.limits.clone() },
+            limits: Arc::new(limits),
+            metrics: Arc::default(),
             preparing: Arc::clone(preparing),
             priority: llm::BACKGROUND,
             authorities: Arc::clone(&self.authorities),
-            meter: None,
-        }
+        };
+        App { common: Arc::new(common), meter: None }
+    }
+
+    /// The same for one connection. Its requests count who uses it apart from others', so that processors that answer on
+    /// different connections do not wait for one count.
+    pub(super) fn apart(&self) -> App {
+        App { common: Arc::new(Common::clone(&self.common)), meter: None }
     }
 
     /// The same for one request, which `meter` has admitted.
     pub(super) fn metered(&self, meter: Meter) -> App {
-        App {
-            control: self.control.clone(),
-            router: self.router.clone(),
-            limits: self.limits.clone(),
-            preparing: Arc::clone(&self.preparing),
-            priority: self.priority,
-            authorities: Arc::clone(&self.authorities),
-            meter: Some(Arc::new(meter)),
-        }
+        App { common: Arc::clone(&self.common), meter: Some(Arc::new(meter)) }
     }
 }
 
-/// Where a request comes from.
-#[derive(Clone, Copy)]
-pub(super) struct Peer(pub(super) IpAddr);
+/// The connection on which a request comes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer {
+    pub(super) address: IpAddr,
+    /// Whether it is one of TLS.
+    pub(super) secure: bool,
+}
+
+impl Peer {
+    /// Of what is asked from within.
+    pub(super) const NOBODY: Peer = Peer { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), secure: false };
+}
 
 /// One request: authenticated, authorised, matched to a route, its body not yet read.
 pub struct Call {
     /// What to work with.
     pub app: Arc<App>,
-    /// Counters.
-    pub metrics: Arc<Metrics>,
     /// Whose key it is; `None` on public routes.
     pub principal: Option<Arc<Principal>>,
     /// Method, URI, headers.
@@ -89,6 +115,7 @@ pub struct Call {
     /// The body.
     pub body: RequestBody,
     pub(super) segments: Segments,
+    pub(super) peer: Peer,
     /// What it is about, for the audit log, where the path does not say; absent where nothing is recorded.
     pub(super) subject: Option<Arc<OnceLock<String>>>,
 }
@@ -120,7 +147,7 @@ impl Call {
 
     /// The body, in whose place an empty one stays: for those who pass the call on.
     pub(crate) fn take_body(&mut self) -> RequestBody {
-        let empty = RequestBody::from_bytes(Bytes::new(), self.body.limits());
+        let empty = RequestBody::from_bytes(Bytes::new(), self.body.bounds());
         std::mem::replace(&mut self.body, empty)
     }
 
@@ -139,7 +166,7 @@ impl Call {
             return Err(none());
         }
         self.segments = segments;
-        self.body = RequestBody::from_bytes(body, self.body.limits());
+        self.body = RequestBody::from_bytes(body, self.body.bounds());
         Ok(self)
     }
 
@@ -160,7 +187,7 @@ impl Call {
     /// The address under which the client reached this server: `http://host:port`, or `https`.
     pub fn base(&self) -> String {
         let authority = self.head.uri.authority().map(http::uri::Authority::as_str);
-        let scheme = if self.head.extensions.get::<Secure>().is_some() { "https" } else { "http" };
+        let scheme = if self.peer.secure { "https" } else { "http" };
         format!("{scheme}://{}", self.header("host").or(authority).unwrap_or("localhost"))
     }
 
@@ -193,7 +220,7 @@ impl Call {
 
     /// Where the request comes from; an address that is nobody's for one from within.
     pub(crate) fn peer(&self) -> IpAddr {
-        self.head.extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0)
+        self.peer.address
     }
 
     /// A request header, when it is text.

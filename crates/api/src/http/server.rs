@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -25,12 +25,13 @@ use tokio::task::JoinSet;
 use super::access::{Access, Permission, key};
 use super::account;
 use super::audit::{Trace, denied};
+use super::body::Bounds;
 use super::call::{Peer, allow_project};
 use super::connection::{Activity, Watched};
 use super::door::Door;
 use super::rates;
 use super::route::Found;
-use super::tls::{self, Secure, Stream, Tls};
+use super::tls::{self, Stream, Tls};
 use super::{App, Call, Limits, Metrics, Protocol, RequestBody, Response, Route, Routes, Within, grpc};
 use crate::fault::{Code, Fault};
 
@@ -39,6 +40,8 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 /// Once the server stops, an idle connection stays open for so long: a request that is on its way to it is
 /// answered, with the word that it is the last, instead of meeting a closed door.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// In which every reply carries its request's id.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Answered when there are too many connections.
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\
 content-type: application/json\r\ncontent-length: 110\r\n\r\n\
@@ -56,6 +59,15 @@ struct Server {
     stopping: AtomicBool,
 }
 
+/// One connection, as its requests share it. They count its users instead of everybody's.
+struct Connection {
+    server: Arc<Server>,
+    app: Arc<App>,
+    bounds: Arc<Bounds>,
+    peer: Peer,
+    activity: Arc<Activity>,
+}
+
 /// Serves `app` on `listener`, HTTP/1.1 and HTTP/2 on one port, with TLS too where there is a certificate, until
 /// `shutdown` is ready; then takes no more connections, lets what runs finish for [`Limits::drain_timeout`], and returns.
 ///
@@ -67,14 +79,14 @@ pub async fn serve(
     app: App,
     shutdown: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
-    let limits = Arc::new(app.limits.clone());
+    let limits = Arc::clone(&app.limits);
     let tls = tls.map(Arc::new);
     let door = Door::new(tls.clone(), Arc::clone(&app.authorities)).map_err(io::Error::other)?;
     let server = Arc::new(Server {
+        metrics: Arc::clone(&app.metrics),
         app: Arc::new(app),
         routes: Arc::new(crate::routes().map_err(io::Error::other)?),
         limits: Arc::clone(&limits),
-        metrics: Arc::default(),
         bodies_held: Arc::default(),
         request_ids: RequestIds::new(),
         door,
@@ -186,24 +198,24 @@ async fn converse(
     // Replies are written whole: waiting to fill a packet would only delay them.
     let _ = stream.set_nodelay(true);
     let Some(stream) = opened(&server, stream, peer, &mut stopping).await else { return };
-    let secure = stream.is_secure();
+    let peer = Peer { address: peer.ip(), secure: stream.is_secure() };
+    let app = Arc::new(server.app.apart());
+    let bounds = Arc::new(Bounds::new(&server.limits, &server.bodies_held));
     let activity = Arc::new(Activity::new());
     let builder = builder(&server.limits);
     let service = {
         let (server, activity) = (Arc::clone(&server), Arc::clone(&activity));
-        service_fn(move |mut request: Request<Incoming>| {
-            if secure {
-                request.extensions_mut().insert(Secure);
-            }
-            request.extensions_mut().insert(Peer(peer.ip()));
-            let (server, activity) = (Arc::clone(&server), Arc::clone(&activity));
+        let connection = Arc::new(Connection { server, app, bounds, peer, activity });
+        service_fn(move |request: Request<Incoming>| {
+            let connection = Arc::clone(&connection);
             async move {
+                let activity = Arc::clone(&connection.activity);
                 activity.requests.fetch_add(1, Ordering::Relaxed);
                 activity.open.fetch_add(1, Ordering::Relaxed);
                 let open = Defer(move || {
                     activity.open.fetch_sub(1, Ordering::Relaxed);
                 });
-                let response = server.answer(request).await;
+                let response = connection.server.answer(request, &connection).await;
                 // A reply that comes piece by piece is under way until its last one.
                 Ok::<_, Infallible>(response.map(|body| body.hold(open)))
             }
@@ -256,17 +268,16 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
 
 impl Server {
     /// Answers whatever comes: a fault in its protocol's shape, a panic as a fault.
-    async fn answer(&self, request: Request<Incoming>) -> Response {
+    async fn answer(&self, request: Request<Incoming>, connection: &Connection) -> Response {
         let (id, begun) = (self.request_ids.next(), Instant::now());
         let version = request.version();
         let over_grpc = grpc::is_spoken(request.headers());
         let usual = if over_grpc { grpc::PROTOCOL } else { crate::vertex::PROTOCOL };
-        let from = request.extensions().get::<Peer>().map(|peer| peer.0);
         let mut meter = None;
-        let (route, outcome) = match self.admit(request, from).await {
+        let (route, outcome) = match self.admit(request, connection).await {
             Ok((route, call)) => {
                 meter.clone_from(&call.app.meter);
-                (Some(route), self.perform(route, call, from, &id).await)
+                (Some(route), self.perform(route, call, &id).await)
             }
             Err((None, fault)) if over_grpc => (None, Err(grpc::no_procedure(fault))),
             Err((route, fault)) => (route, Err(fault)),
@@ -278,7 +289,7 @@ impl Server {
         if let Some(header) = route.and_then(|route| route.protocol.request_id) {
             response.headers_mut().insert(HeaderName::from_static(header), id.clone());
         }
-        response.headers_mut().insert(HeaderName::from_static("x-request-id"), id);
+        response.headers_mut().insert(REQUEST_ID, id);
         if let Some(header) = route.and_then(|route| route.protocol.timing) {
             let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
             response.headers_mut().insert(HeaderName::from_static(header), HeaderValue::from(took_ms));
@@ -298,15 +309,12 @@ impl Server {
     }
 
     /// Has the route's handler answer, and leaves a trace of it where it is an act.
-    async fn perform(
-        &self,
-        route: &Route,
-        mut call: Call,
-        from: Option<IpAddr>,
-        id: &HeaderValue,
-    ) -> Result<Response, Fault> {
-        let principal = call.principal.clone();
-        let trace = Trace::begin(route, &mut call, from, id).await?;
+    async fn perform(&self, route: &Route, mut call: Call, id: &HeaderValue) -> Result<Response, Fault> {
+        let (principal, from) = (call.principal.clone(), call.peer.address);
+        let trace = match route.access.is_act() {
+            true => Box::pin(Trace::begin(route, &mut call, id)).await?,
+            false => None,
+        };
         let outcome = AssertUnwindSafe((route.handler)(call)).catch_unwind().await.unwrap_or_else(|_| {
             self.metrics.panics.fetch_add(1, Ordering::Relaxed);
             Err(Fault::new(Code::Internal, "a defect was hit while answering; the server's log has it"))
@@ -324,23 +332,23 @@ impl Server {
     async fn admit(
         &self,
         request: Request<Incoming>,
-        from: Option<IpAddr>,
+        connection: &Connection,
     ) -> Result<(&Route, Call), (Option<&Route>, Fault)> {
         let (head, incoming) = request.into_parts();
-        let limits = Arc::clone(&self.limits);
-        let body = RequestBody::new(incoming, &head.headers, limits, Arc::clone(&self.bodies_held));
+        let body = RequestBody::new(incoming, &head.headers, Arc::clone(&connection.bounds));
         let found = self.routes.find(&head.method, head.uri.path());
         let route = match &found {
             Ok(Found::Route(place, _)) => Some(self.routes.at(*place)),
             _ => None,
         };
-        let near = from.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        let principal = key(&head.headers).map(|key| account::principal(&self.app, key, near));
+        let peer = connection.peer;
+        let from = peer.address;
+        let principal = key(&head.headers).map(|key| account::principal(&self.app, key, from));
         let principal = match (route.map(|r| r.access), principal) {
             (Some(Access::Public), principal) => principal.flatten(),
             (_, Some(Some(principal))) => Some(principal),
             (_, none) => {
-                body.discard().await;
+                Box::pin(body.discard()).await;
                 let fault = unauthenticated(none.is_some());
                 denied(self.app.control.audit(), route, None, from, &fault);
                 return Err((route, fault));
@@ -352,15 +360,8 @@ impl Server {
             Ok(Found::Nothing) => return Err((None, no_such_path(&head.method, head.uri.path()))),
             Err(error) => return Err((None, Fault::invalid(error.to_string()))),
         };
-        let mut call = Call {
-            app: Arc::clone(&self.app),
-            metrics: Arc::clone(&self.metrics),
-            principal,
-            head,
-            body,
-            segments,
-            subject: None,
-        };
+        let mut call =
+            Call { app: Arc::clone(&connection.app), principal, head, body, segments, peer, subject: None };
         match authorise(route, &call).and_then(|()| metered(route, &call)) {
             Ok(None) => Ok((route, call)),
             Ok(Some(app)) => {
@@ -369,7 +370,7 @@ impl Server {
             }
             Err(fault) => {
                 denied(self.app.control.audit(), Some(route), call.principal.as_deref(), from, &fault);
-                call.body.discard().await;
+                Box::pin(call.body.discard()).await;
                 Err((Some(route), fault))
             }
         }

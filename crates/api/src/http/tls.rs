@@ -163,10 +163,6 @@ fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
     Ok(CertifiedKey::from_der(chain, private, &rustls::crypto::ring::default_provider())?)
 }
 
-/// Marks requests that came over TLS.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Secure;
-
 /// A connection's bytes, as its requests see them.
 pub(super) enum Stream {
     Plain(TcpStream),

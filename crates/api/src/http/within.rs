@@ -12,6 +12,8 @@ use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
+use super::body::Bounds;
+use super::call::Peer;
 use super::route::Found;
 use super::{App, Call, ReplyBody, RequestBody, Response, Routes};
 use crate::{Code, Fault};
@@ -99,23 +101,16 @@ impl Within {
         (head.method, head.uri) = (Method::POST, path.parse::<Uri>().map_err(|_| nothing())?);
         let found = self.routes.find(&head.method, head.uri.path());
         let Ok(Found::Route(place, segments)) = found else { return Err(nothing()) };
-        let principal = Principal {
+        let principal = Arc::new(Principal {
             key_id: String::new(),
             project: project.to_owned(),
             role: Role::Invoker,
             models: None,
-        };
+        });
         let app = Arc::new(app.metered(app.control.books().admit(&principal)?));
-        let body = RequestBody::from_bytes(body, Arc::new(app.limits.clone()));
-        let call = Call {
-            app,
-            metrics: Arc::default(),
-            principal: Some(Arc::new(principal)),
-            head,
-            body,
-            segments,
-            subject: None,
-        };
+        let body = RequestBody::from_bytes(body, Arc::new(Bounds::new(&app.limits, &Arc::default())));
+        let call =
+            Call { app, principal: Some(principal), head, body, segments, peer: Peer::NOBODY, subject: None };
         (self.routes.at(place).handler)(call).await
     }
 }

@@ -131,7 +131,7 @@ async fn answer(call: Call, asked: ModelInferRequest, until: Instant) -> Result<
         shape: answer.shape.iter().map(|n| i64::try_from(*n).unwrap_or(i64::MAX)).collect(),
     });
     let outputs = outputs.collect();
-    call.metrics.predicted(began.elapsed());
+    call.app.metrics.predicted(began.elapsed());
     Ok(ModelInferResponse { model_name, model_version, id, outputs, raw_output_contents })
 }
 

@@ -69,7 +69,7 @@ pub(super) async fn infer(
     let rows = tensors.first().map_or(1, |(_, tensor)| tensor.shape().first().copied().unwrap_or(1));
     metering::reserve_rows(app, &route.deployed, rows)?;
     let mut told = app.router.infer(route, tensors, deadline).await?;
-    metering::predicted(app, rows);
+    metering::predicted(app, rows).await;
     let answers = wanted.into_iter().map(|wanted| {
         let absent =
             || Fault::internal("reading the model's outputs", format!("no output `{}`", wanted.name));

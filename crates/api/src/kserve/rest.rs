@@ -172,14 +172,14 @@ async fn answer(call: Call) -> Result<Response, Fault> {
             Some(length.ok_or_else(|| invalid(JSON_LENGTH.as_str(), "must be a number of bytes"))?)
         }
     };
-    let Call { app, metrics, body, .. } = call;
+    let Call { app, body, .. } = call;
     let request = Request::read(&body.read().await?, json_bytes)?;
     let route = find_predictor(&app, &project, &name, pick(&version, Pick::Split)?)?;
     let limit = app.limits.predict_timeout;
     let deadline = began + request.timeout.map_or(limit, |timeout| timeout.min(limit));
     let answers = infer(&app, &route, request.inputs, request.outputs, request.binary, deadline).await?;
     let (body, json_bytes) = written(&name, route.deployed.version, request.id.as_deref(), &answers)?;
-    metrics.predicted(began.elapsed());
+    app.metrics.predicted(began.elapsed());
     let kind = if json_bytes.is_some() { "application/octet-stream" } else { "application/json" };
     let mut reply = bytes_reply(StatusCode::OK, kind, body);
     if let Some(length) = json_bytes {

@@ -36,7 +36,7 @@ pub(super) async fn answer(call: Call) -> Result<Response, Fault> {
     let project = project_of(&call, None)?;
     let name = named(&call)?;
     let kind = call.header(CONTENT_TYPE.as_str()).unwrap_or("application/json").to_owned();
-    let Call { app, metrics, body, .. } = call;
+    let Call { app, body, .. } = call;
     let body = body.read().await?;
     let route = target(&app, &project, &name, Pick::Split)?;
     let model = &route.deployed.model;
@@ -60,7 +60,7 @@ pub(super) async fn answer(call: Call) -> Result<Response, Fault> {
         put_row(&outputs, i, &mut told);
     }
     told.extend_from_slice(b"]}");
-    metrics.predicted(began.elapsed());
+    app.metrics.predicted(began.elapsed());
     Ok(bytes_reply(StatusCode::OK, "application/json", told))
 }
 

@@ -61,7 +61,7 @@ async fn answer(
     let began = Instant::now();
     let project = project_of(&call, None)?;
     let named = Named::of(&call)?;
-    let Call { app, metrics, body, .. } = call;
+    let Call { app, body, .. } = call;
     let Request { signature_name, context, examples } =
         serde_json::from_slice(&without_tokens(&body.read().await?)).map_err(|e| unreadable(&e))?;
     check_signature(signature_name.as_deref())?;
@@ -94,6 +94,6 @@ async fn answer(
         put(&predictions, i, &mut told)?;
     }
     told.extend_from_slice(b"]}");
-    metrics.predicted(began.elapsed());
+    app.metrics.predicted(began.elapsed());
     Ok(reply(told))
 }

@@ -27,7 +27,7 @@ pub(super) async fn answer(call: Call) -> Result<Response, Fault> {
     let began = Instant::now();
     let project = project_of(&call, None)?;
     let named = Named::of(&call)?;
-    let Call { app, metrics, body, .. } = call;
+    let Call { app, body, .. } = call;
     let body = body.read().await?;
     let Request { signature_name, instances, inputs } =
         serde_json::from_slice(&without_tokens(&body)).map_err(|e| unreadable(&e))?;
@@ -64,6 +64,6 @@ pub(super) async fn answer(call: Call) -> Result<Response, Fault> {
         put_columns(&outputs, &mut told);
         told.push(b'}');
     }
-    metrics.predicted(began.elapsed());
+    app.metrics.predicted(began.elapsed());
     Ok(reply(told))
 }

@@ -104,11 +104,14 @@ fn predict_handler(_: Arc<Schema>, template: Arc<Template>) -> Handler {
 async fn predict(call: Call, template: &Template) -> Result<Response, Fault> {
     let began = Instant::now();
     let endpoint = call.variable(template, 0)?.into_owned();
-    let Call { app, metrics, body, .. } = call;
+    let Call { app, head, body, .. } = call;
+    // It lies in the room that the connection reads into, which is free again without it.
+    drop(head);
     let bytes = body.read().await?;
     let encoder = app.router.embedder_at(&endpoint).map_err(|e| refused(&app, &endpoint, None, e))?;
     if let Some(route) = encoder {
-        let reply = embed::answer(app, route, bytes).await?;
+        let metrics = Arc::clone(&app.metrics);
+        let reply = Box::pin(embed::answer(app, route, bytes)).await?;
         metrics.predicted(began.elapsed());
         return Ok(reply);
     }
@@ -116,7 +119,7 @@ async fn predict(call: Call, template: &Template) -> Result<Response, Fault> {
     drop(bytes);
     let answer = ask(&app, &endpoint, None, instances).await?;
     let reply = written(&reply(Rows(&answer.predictions), &answer.deployed), answer.predictions.len())?;
-    metrics.predicted(began.elapsed());
+    app.metrics.predicted(began.elapsed());
     Ok(bytes_reply(StatusCode::OK, "application/json", reply))
 }
 
@@ -184,7 +187,7 @@ async fn predict_at(
     let chosen = app.router.choose(endpoint, deployed).map_err(refused)?;
     metering::reserve_rows(app, chosen.deployed(), rows)?;
     let answer = app.router.predict_chosen(&chosen, instances, deadline).await.map_err(refused)?;
-    metering::predicted(app, rows);
+    metering::predicted(app, rows).await;
     Ok(answer)
 }
 

@@ -81,10 +81,11 @@ impl Allowance {
         Ok(())
     }
 
-    /// Gives back the place.
-    pub(super) fn leave(&self) {
+    /// Gives back the place, and what was reserved and not used.
+    pub(super) fn leave(&self, held: Hold) {
         let mut state = self.lock();
         state.concurrent = state.concurrent.saturating_sub(1);
+        state.give_back(held);
     }
 
     /// Reserves `more` of the minute's tokens and of the month's money: all of it, or nothing.
@@ -113,18 +114,15 @@ impl Allowance {
 
     /// Gives back what was reserved and not used.
     pub(super) fn give_back(&self, held: Hold) {
-        let mut state = self.lock();
-        state.tokens.give_back(held.tokens);
-        state.reserved = state.reserved.saturating_sub(held.cost.0);
+        self.lock().give_back(held);
     }
 
     /// Counts what was used, in place of what was reserved for it.
     pub(super) fn settle(&self, held: Hold, used: Hold, now_ms: u64) {
         let mut state = self.lock();
         state.advance(now_ms);
-        state.tokens.give_back(held.tokens);
+        state.give_back(held);
         state.tokens.take(used.tokens);
-        state.reserved = state.reserved.saturating_sub(held.cost.0);
         state.spent = state.spent.saturating_add(used.cost.0);
     }
 
@@ -258,6 +256,11 @@ impl State {
             self.month_end_ms = Day::of(now_ms).month_end().begin_ms();
             (self.spent, self.trained) = (0, 0);
         }
+    }
+
+    fn give_back(&mut self, held: Hold) {
+        self.tokens.give_back(held.tokens);
+        self.reserved = self.reserved.saturating_sub(held.cost.0);
     }
 
     fn month_left(&self, now_ms: u64) -> Duration {

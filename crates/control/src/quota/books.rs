@@ -2,20 +2,43 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use super::allowance::Allowance;
 use super::{ANY_MODEL, Exceeded, Meter, Price, QuotaLimits, QuotaScope, TrainingLease};
 use crate::usage::{Account, Amount, Day, JobUsage, Ledger, Money, Report, Wanted, now_ms};
-use crate::{ALL_PROJECTS, Principal, Result};
+use crate::{Principal, Result};
 
 /// What projects and keys may use and have used. Requests touch memory, and the ledger when they end.
 pub struct Books {
     ledger: Ledger,
-    /// Of those that have a quota, or have spent money in this month.
-    allowances: RwLock<HashMap<QuotaScope, Arc<Allowance>>>,
+    allowances: RwLock<Allowances>,
     /// By what people call the models.
     prices: RwLock<HashMap<String, Price>>,
+}
+
+/// Those of projects and keys that have a quota, or have spent money in this month.
+#[derive(Default)]
+struct Allowances {
+    projects: HashMap<String, Arc<Allowance>>,
+    keys: HashMap<String, Arc<Allowance>>,
+}
+
+impl Allowances {
+    fn get(&self, scope: &QuotaScope) -> Option<&Arc<Allowance>> {
+        match scope {
+            QuotaScope::Project(project) => self.projects.get(project),
+            QuotaScope::Key(key) => self.keys.get(key),
+        }
+    }
+
+    fn get_or_insert(&mut self, scope: QuotaScope, limits: QuotaLimits) -> &Arc<Allowance> {
+        let (found, name) = match &scope {
+            QuotaScope::Project(project) => (&mut self.projects, project.clone()),
+            QuotaScope::Key(key) => (&mut self.keys, key.clone()),
+        };
+        found.entry(name).or_insert_with(|| Arc::new(Allowance::new(scope, limits)))
+    }
 }
 
 /// Why a request is not admitted.
@@ -42,12 +65,13 @@ impl Books {
         prices: Vec<(String, Price)>,
         jobs: &[JobUsage],
     ) -> Result<Books> {
-        let allowances = limits
-            .into_iter()
-            .map(|(scope, limits)| (scope.clone(), Arc::new(Allowance::new(scope, limits))));
+        let mut allowances = Allowances::default();
+        for (scope, limits) in limits {
+            allowances.get_or_insert(scope, limits);
+        }
         let books = Books {
             ledger: Ledger::open(directory)?,
-            allowances: RwLock::new(allowances.collect()),
+            allowances: RwLock::new(allowances),
             prices: RwLock::new(prices.into_iter().collect()),
         };
         let now = now_ms();
@@ -86,12 +110,11 @@ impl Books {
     ///
     /// # Errors
     /// See [`NotAdmitted`].
-    pub fn admit(self: &Arc<Self>, principal: &Principal) -> std::result::Result<Meter, NotAdmitted> {
+    pub fn admit(self: &Arc<Self>, principal: &Arc<Principal>) -> std::result::Result<Meter, NotAdmitted> {
         if !self.ledger.takes_entries() {
             return Err(NotAdmitted::Unwritable);
         }
-        let project = Some(principal.project.as_str()).filter(|project| *project != ALL_PROJECTS);
-        Ok(Meter::admit(self, &principal.key_id, project)?)
+        Ok(Meter::admit(self, principal)?)
     }
 
     /// Begins a training of `project`, as far as its limits let it.
@@ -101,7 +124,7 @@ impl Books {
 
     /// Refuses a training of `project` for which nothing is left.
     pub(crate) fn check_training(&self, project: &str) -> std::result::Result<(), Exceeded> {
-        let Some(allowance) = self.find(&QuotaScope::Project(project.to_owned())) else { return Ok(()) };
+        let Some(allowance) = self.of_project(project) else { return Ok(()) };
         let held = allowance.reserve_training(1, now_ms())?;
         allowance.settle_training(held, 0, now_ms());
         Ok(())
@@ -123,14 +146,25 @@ impl Books {
         Report::of(&self.ledger, jobs, wanted)
     }
 
-    pub(crate) fn find(&self, scope: &QuotaScope) -> Option<Arc<Allowance>> {
-        self.allowances.read().unwrap_or_else(PoisonError::into_inner).get(scope).cloned()
+    pub(crate) fn of_project(&self, project: &str) -> Option<Arc<Allowance>> {
+        self.allowances().projects.get(project).cloned()
+    }
+
+    pub(super) fn of_key(&self, key: &str) -> Option<Arc<Allowance>> {
+        self.allowances().keys.get(key).cloned()
+    }
+
+    fn find(&self, scope: &QuotaScope) -> Option<Arc<Allowance>> {
+        self.allowances().get(scope).cloned()
     }
 
     pub(super) fn find_or_make(&self, scope: QuotaScope) -> Arc<Allowance> {
         let mut allowances = self.allowances.write().unwrap_or_else(PoisonError::into_inner);
-        let fresh = || Arc::new(Allowance::new(scope.clone(), QuotaLimits::default()));
-        Arc::clone(allowances.entry(scope.clone()).or_insert_with(fresh))
+        Arc::clone(allowances.get_or_insert(scope, QuotaLimits::default()))
+    }
+
+    fn allowances(&self) -> RwLockReadGuard<'_, Allowances> {
+        self.allowances.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The limits of `scope` from now on.

@@ -4,17 +4,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::allowance::{Allowance, Hold};
 use super::{Books, Exceeded, Price, QuotaScope, Rates};
-use crate::usage::{Account, Amount, Money, now_ms};
+use crate::usage::{Amount, Money, Noted, User, now_ms};
+use crate::{ALL_PROJECTS, Principal};
 
 /// One request, from its admission to its end. What is reserved and not used goes back when it is dropped.
 pub struct Meter {
     books: Arc<Books>,
-    key: String,
+    principal: Arc<Principal>,
     state: Mutex<State>,
 }
 
+#[derive(Default)]
 struct State {
-    project: Option<String>,
+    /// That of what is asked, for a principal that is bound to none.
+    project: String,
     /// The key's and the project's, where there are some.
     allowances: [Option<Arc<Allowance>>; 2],
     held: Hold,
@@ -26,37 +29,35 @@ struct State {
 }
 
 impl Meter {
-    /// Admits a request of `key`, which is bound to `project`, if it is to one.
-    pub(super) fn admit(books: &Arc<Books>, key: &str, project: Option<&str>) -> Result<Meter, Exceeded> {
-        let of_key = if key.is_empty() { None } else { books.find(&QuotaScope::Key(key.to_owned())) };
-        let meter = Meter {
-            books: Arc::clone(books),
-            key: key.to_owned(),
-            state: Mutex::new(State {
-                project: None,
-                allowances: [None, None],
-                held: Hold::default(),
-                price: Price::default(),
-                model: String::new(),
-                counted: false,
-            }),
-        };
-        if let Some(allowance) = of_key {
-            allowance.enter(now_ms())?;
-            meter.lock().allowances[0] = Some(allowance);
+    /// Admits a request of `principal`.
+    pub(super) fn admit(books: &Arc<Books>, principal: &Arc<Principal>) -> Result<Meter, Exceeded> {
+        let (books, principal) = (Arc::clone(books), Arc::clone(principal));
+        let meter = Meter { books, principal, state: Mutex::default() };
+        let (mut state, now) = (meter.lock(), now_ms());
+        if let Some(allowance) = meter.key().and_then(|key| meter.books.of_key(key)) {
+            allowance.enter(now)?;
+            state.allowances[0] = Some(allowance);
         }
-        if let Some(project) = project {
-            let mut state = meter.lock();
-            state.project = Some(project.to_owned());
-            meter.enter(&mut state, project)?;
-            drop(state);
+        if let Some(project) = meter.own_project() {
+            meter.enter(&mut state, project, now)?;
         }
+        drop(state);
         Ok(meter)
     }
 
-    fn enter(&self, state: &mut State, project: &str) -> Result<(), Exceeded> {
-        if let Some(allowance) = self.books.find(&QuotaScope::Project(project.to_owned())) {
-            allowance.enter(now_ms())?;
+    /// The key's public part; `None` for what is asked from within.
+    fn key(&self) -> Option<&str> {
+        Some(self.principal.key_id.as_str()).filter(|key| !key.is_empty())
+    }
+
+    /// The project that the principal is bound to, if it is to one.
+    fn own_project(&self) -> Option<&str> {
+        Some(self.principal.project.as_str()).filter(|project| *project != ALL_PROJECTS)
+    }
+
+    fn enter(&self, state: &mut State, project: &str, now: u64) -> Result<(), Exceeded> {
+        if let Some(allowance) = self.books.of_project(project) {
+            allowance.enter(now)?;
             state.allowances[1] = Some(allowance);
         }
         Ok(())
@@ -68,18 +69,17 @@ impl Meter {
     /// # Errors
     /// If it is not there. Nothing is reserved then.
     pub fn reserve(&self, resource: &str, model: &str, more: Amount) -> Result<(), Exceeded> {
-        let mut state = self.lock();
+        let (mut state, now) = (self.lock(), now_ms());
         if state.model.is_empty() {
             state.model = model.to_owned();
             state.price = self.books.price(model);
         }
-        if state.project.is_none() {
+        if state.project.is_empty() && self.own_project().is_none() {
             let project = resource.split('/').nth(1).unwrap_or_default();
-            state.project = Some(project.to_owned());
-            self.enter(&mut state, project)?;
+            state.project.push_str(project);
+            self.enter(&mut state, project, now)?;
         }
         let more = Hold { tokens: more.tokens(), cost: state.price.of(&more) };
-        let now = now_ms();
         let [first, second] = &state.allowances;
         if let Some(allowance) = first {
             allowance.reserve(more, now)?;
@@ -107,7 +107,12 @@ impl Meter {
 
     /// Writes down that `used` was used, before anybody is told. The request itself is counted with the first use.
     pub fn record(&self, used: Amount) {
-        let mut state = self.lock();
+        drop(self.note(used));
+    }
+
+    /// Counts that `used` was used. It is written down when what is returned is dropped.
+    pub fn note(&self, used: Amount) -> Noted<'_> {
+        let (mut state, now) = (self.lock(), now_ms());
         let counted = std::mem::replace(&mut state.counted, true);
         let cost = state.price.of(&used);
         let used = Amount { requests: u64::from(!counted), cost, ..used };
@@ -116,21 +121,21 @@ impl Meter {
             Hold { tokens: state.held.tokens.min(taken.tokens), cost: state.held.cost.min(taken.cost) };
         state.held.tokens -= held.tokens;
         state.held.cost.0 -= held.cost.0;
-        let project = state.project.clone().unwrap_or_default();
-        let scopes = [QuotaScope::Key(self.key.clone()), QuotaScope::Project(project.clone())];
-        for (allowance, scope) in state.allowances.iter().zip(scopes) {
-            match allowance {
-                Some(allowance) => allowance.settle(held, taken, now_ms()),
-                // Money counts from the first of the month, also for a quota that is set later.
-                None if taken.cost > Money(0) && (scope != QuotaScope::Key(String::new())) => {
-                    self.books.find_or_make(scope).settle(Hold::default(), taken, now_ms());
-                }
-                None => {}
+        let (key, project) = (self.key(), self.own_project().unwrap_or(&state.project));
+        for allowance in state.allowances.iter().flatten() {
+            allowance.settle(held, taken, now);
+        }
+        // Money counts from the first of the month, also for a quota that is set later.
+        if taken.cost > Money(0) {
+            let of_key = key.map(|key| QuotaScope::Key(key.to_owned()));
+            let scopes = [of_key, Some(QuotaScope::Project(project.to_owned()))];
+            let unlimited = state.allowances.iter().zip(scopes).filter(|(allowance, _)| allowance.is_none());
+            for scope in unlimited.filter_map(|(_, scope)| scope) {
+                self.books.find_or_make(scope).settle(Hold::default(), taken, now);
             }
         }
-        let account = Account { project, key: self.key.clone(), model: state.model.clone() };
-        drop(state);
-        self.books.ledger().append(account, used);
+        let user = User { project, key: key.unwrap_or_default(), model: &state.model };
+        self.books.ledger().append(user, &used, now)
     }
 
     /// How the minute's requests and tokens stand: the key's or the project's, of which less is left.
@@ -155,14 +160,13 @@ impl Drop for Meter {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         for allowance in state.allowances.iter().flatten() {
-            allowance.give_back(state.held);
-            allowance.leave();
+            allowance.leave(state.held);
         }
     }
 }
 
 impl std::fmt::Debug for Meter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Meter").field("key", &self.key).finish_non_exhaustive()
+        f.debug_struct("Meter").field("principal", &self.principal).finish_non_exhaustive()
     }
 }

@@ -28,23 +28,39 @@ struct Line<'a>(
 /// Digits of a line's checksum.
 const SUM_DIGITS: usize = 8;
 
+/// Whose use an entry is, by the names in an [`Account`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct User<'a> {
+    pub(crate) project: &'a str,
+    pub(crate) key: &'a str,
+    pub(crate) model: &'a str,
+}
+
+impl<'a> From<&'a Account> for User<'a> {
+    fn from(account: &'a Account) -> Self {
+        User { project: &account.project, key: &account.key, model: &account.model }
+    }
+}
+
 impl Entry {
-    /// Appends it to `bytes`: its checksum, a blank, a JSON list and the end of the line.
-    pub(crate) fn write(&self, bytes: &mut Vec<u8>) {
-        let Account { project, key, model } = &self.account;
+    /// Appends to `bytes` that `user` used `amount` then: a checksum, a blank, a JSON list and the end of the line.
+    pub(crate) fn write(at_ms: u64, user: User<'_>, amount: &Amount, bytes: &mut Vec<u8>) {
+        let User { project, key, model } = user;
         // Only jobs train, and what they take is no entry: see `JobUsage`.
         let Amount { requests, prompt_tokens, cached_tokens, output_tokens, rows, cost, training_seconds: _ } =
-            self.amount;
+            *amount;
         let figures = [requests, prompt_tokens, cached_tokens, output_tokens, rows, cost.0];
-        let line =
-            Line(self.at_ms, project.as_str().into(), key.as_str().into(), model.as_str().into(), figures);
+        let line = Line(at_ms, project.into(), key.into(), model.into(), figures);
         let start = bytes.len();
         bytes.extend_from_slice(b"00000000 ");
         let content = bytes.len();
         // Writing to memory does not fail.
         let _ = serde_json::to_writer(&mut *bytes, &line);
-        let sum = format!("{:08x}", sum_of(&bytes[content..]));
-        bytes[start..start + SUM_DIGITS].copy_from_slice(sum.as_bytes());
+        let mut sum = sum_of(&bytes[content..]);
+        for digit in bytes[start..start + SUM_DIGITS].iter_mut().rev() {
+            *digit = b"0123456789abcdef"[(sum & 15) as usize];
+            sum >>= 4;
+        }
         bytes.push(b'\n');
     }
 
@@ -81,7 +97,7 @@ mod tests {
         let amount = Amount { requests: 1, output_tokens: 7, cost: Money(u64::MAX), ..Amount::default() };
         let entry = Entry { at_ms: 1_764_200_000_123, account, amount };
         let mut bytes = Vec::new();
-        entry.write(&mut bytes);
+        Entry::write(entry.at_ms, User::from(&entry.account), &entry.amount, &mut bytes);
         let line = bytes.strip_suffix(b"\n").unwrap();
         assert_eq!(Entry::read(line), Some(entry));
         for cut in 0..line.len() {

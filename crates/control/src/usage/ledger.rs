@@ -1,7 +1,7 @@
 //! [`Ledger`]: every use, written down once, before whoever used it hears the end of the answer.
 //!
-//! Entries are appended to segments, `DATA/usage/<number>.log`, each with a checksum. An entry is in the file when
-//! [`Ledger::append`] returns, so that the death of the process loses none that a client was told; it is on the disk
+//! Entries are appended to segments, `DATA/usage/<number>.log`, each with a checksum. An entry is in the file once its
+//! [`Noted`] is dropped, so that the death of the process loses none that a client was told; it is on the disk
 //! within [`SYNC_INTERVAL`]. Full segments are folded into a file of totals for each day and removed. The totals say
 //! which segment they end with, so that a crash between the two counts nothing twice.
 
@@ -10,13 +10,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::day::now_ms;
-use super::entry::Entry;
+use super::entry::{Entry, User};
 use super::totals::Totals;
 use super::{Account, Amount, Day};
 use crate::storage::sync_directory;
@@ -39,15 +39,24 @@ pub(crate) struct Ledger {
 
 struct Shared {
     directory: PathBuf,
-    /// Entries that are in no segment yet.
-    pending: Mutex<Vec<u8>>,
+    pending: Mutex<Pending>,
     segment: Mutex<Segment>,
+    /// So many of all entries are in segments, in the order in which they were added.
+    written: AtomicU64,
     /// Held while segments become totals, and while both are read together.
     folding: Mutex<()>,
     /// Whether the disk takes no entries.
     fails: AtomicBool,
     stopping: Mutex<bool>,
     stop: Condvar,
+}
+
+/// Entries that are in no segment yet.
+#[derive(Default)]
+struct Pending {
+    bytes: Vec<u8>,
+    /// How many entries were ever added.
+    added: u64,
 }
 
 /// The segment that is being written.
@@ -57,6 +66,22 @@ struct Segment {
     length: u64,
     /// Whether something in it may not be on the disk yet.
     dirty: bool,
+    /// Room for the entries that come next.
+    spare: Vec<u8>,
+}
+
+/// A use that the ledger has heard of. It is in the file once this is dropped, before anybody may be told.
+#[must_use = "the use is written down when this is dropped"]
+pub struct Noted<'a> {
+    shared: &'a Shared,
+    /// Its place among all entries, the first being 1.
+    place: u64,
+}
+
+impl Drop for Noted<'_> {
+    fn drop(&mut self) {
+        self.shared.flush(self.place);
+    }
 }
 
 impl Ledger {
@@ -68,6 +93,7 @@ impl Ledger {
             directory: directory.to_owned(),
             pending: Mutex::default(),
             segment: Mutex::new(segment),
+            written: AtomicU64::new(0),
             folding: Mutex::default(),
             fails: AtomicBool::new(false),
             stopping: Mutex::new(false),
@@ -78,22 +104,22 @@ impl Ledger {
         Ok(Ledger { shared, keeper: Some(keeper.map_err(failed)?) })
     }
 
-    /// Writes down that `account` used `amount` now.
-    pub(crate) fn append(&self, account: Account, amount: Amount) {
-        let entry = Entry { at_ms: now_ms(), account, amount };
+    /// Writes down that `user` used `amount` then. Whoever drops what is returned writes for all who came before.
+    pub(crate) fn append(&self, user: User<'_>, amount: &Amount, at_ms: u64) -> Noted<'_> {
         let mut pending = lock(&self.shared.pending);
-        if pending.len() >= PENDING_BYTES_MAX {
+        if pending.bytes.len() >= PENDING_BYTES_MAX {
             tracing::error!("the disk takes no usage, and there is no room to remember more: a use is lost");
-            return;
+        } else {
+            Entry::write(at_ms, user, amount, &mut pending.bytes);
+            pending.added += 1;
         }
-        entry.write(&mut pending);
-        drop(pending);
-        self.shared.flush();
+        Noted { shared: &self.shared, place: pending.added }
     }
 
     /// Whether what is used now can be written down.
     pub(crate) fn takes_entries(&self) -> bool {
-        !self.shared.fails.load(Ordering::Relaxed) || lock(&self.shared.pending).len() < PENDING_BYTES_MAX / 2
+        !self.shared.fails.load(Ordering::Relaxed)
+            || lock(&self.shared.pending).bytes.len() < PENDING_BYTES_MAX / 2
     }
 
     /// Gives `hear` what each account used, by days, from `first` through `last`: several times for the same account and
@@ -164,25 +190,39 @@ impl Drop for Ledger {
 }
 
 impl Shared {
-    /// Writes what is pending. Whoever holds the segment writes for all who wait for it.
-    fn flush(&self) {
-        let mut segment = lock(&self.segment);
-        let bytes = std::mem::take(&mut *lock(&self.pending));
-        if bytes.is_empty() {
+    /// Writes what is pending, unless the entries up to `place` are written. Whoever holds the segment writes for all who
+    /// wait for it.
+    fn flush(&self, place: u64) {
+        let is_written = || self.written.load(Ordering::Acquire) >= place;
+        if is_written() {
             return;
         }
+        let mut segment = lock(&self.segment);
+        if is_written() {
+            return;
+        }
+        let spare = std::mem::take(&mut segment.spare);
+        let (mut bytes, added) = {
+            let mut pending = lock(&self.pending);
+            (std::mem::replace(&mut pending.bytes, spare), pending.added)
+        };
         match segment.write(&self.directory, &bytes) {
-            Ok(()) => self.fails.store(false, Ordering::Relaxed),
+            Ok(()) => {
+                self.written.store(added, Ordering::Release);
+                self.fails.store(false, Ordering::Relaxed);
+            }
             Err(error) => {
                 if !self.fails.swap(true, Ordering::Relaxed) {
                     tracing::error!(%error, "usage cannot be written down; it is tried again");
                 }
                 // Before what came meanwhile.
                 let mut pending = lock(&self.pending);
-                let later = std::mem::replace(&mut *pending, bytes);
-                pending.extend_from_slice(&later);
+                std::mem::swap(&mut pending.bytes, &mut bytes);
+                pending.bytes.extend_from_slice(&bytes);
             }
         }
+        bytes.clear();
+        segment.spare = bytes;
     }
 
     /// The keeper's life.
@@ -193,7 +233,8 @@ impl Shared {
             stopping = waited.unwrap_or_else(PoisonError::into_inner).0;
             let stops = *stopping;
             drop(stopping);
-            self.flush();
+            let added = lock(&self.pending).added;
+            self.flush(added);
             self.sync();
             if !stops && let Err(error) = self.fold(now_ms().saturating_sub(FOLD_AFTER_MS)) {
                 tracing::warn!(%error, "usage could not be folded into totals; it is tried again");
@@ -307,7 +348,7 @@ fn open_numbered(directory: &Path, number: u64) -> io::Result<Segment> {
     let path = directory.join(segment_name(number));
     let file = OpenOptions::new().write(true).create_new(true).open(path)?;
     sync_directory(directory)?;
-    Ok(Segment { number, file, length: 0, dirty: false })
+    Ok(Segment { number, file, length: 0, dirty: false, spare: Vec::new() })
 }
 
 #[cfg(test)]

@@ -14,8 +14,10 @@ use serde::{Deserialize, Serialize};
 pub use amount::{Amount, Money};
 pub use day::Day;
 pub(crate) use day::now_ms;
+pub(crate) use entry::User;
 pub(crate) use jobs::JobUsage;
 pub(crate) use ledger::Ledger;
+pub use ledger::Noted;
 pub use report::{Report, ReportBy, ReportRow, Wanted};
 
 /// By whom something was used, and of what.

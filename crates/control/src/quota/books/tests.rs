@@ -12,8 +12,8 @@ use crate::{ReportBy, Role};
 
 const RESOURCE: &str = "projects/p/locations/l/models/m";
 
-fn principal(project: &str, key: &str) -> Principal {
-    Principal { key_id: key.into(), project: project.into(), role: Role::Invoker, models: None }
+fn principal(project: &str, key: &str) -> Arc<Principal> {
+    Arc::new(Principal { key_id: key.into(), project: project.into(), role: Role::Invoker, models: None })
 }
 
 fn output(tokens: u64) -> Amount {

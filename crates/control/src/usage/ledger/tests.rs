@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::usage::{Money, Report, ReportBy, Wanted};
 
-fn account(key: &str) -> Account {
-    Account { project: "p".into(), key: key.into(), model: "m".into() }
+/// Writes down that a key used something.
+fn append(ledger: &Ledger, key: &str, amount: Amount) {
+    drop(ledger.append(User { project: "p", key, model: "m" }, &amount, now_ms()));
 }
 
 fn tokens(n: u64) -> Amount {
@@ -26,16 +27,16 @@ fn what_was_appended_is_there_after_a_crash_and_a_torn_line_is_not() {
     let directory = tempfile::tempdir().unwrap();
     let first = Ledger::open(directory.path()).unwrap();
     for n in 0..100 {
-        first.append(account("a"), tokens(n));
+        append(&first, "a", tokens(n));
     }
-    first.append(account("b"), tokens(7));
+    append(&first, "b", tokens(7));
     let path = directory.path().join(segment_name(1));
     let whole = fs::read(&path).unwrap();
     // As a crash in the middle of a line leaves it.
     drop(first);
     fs::write(&path, &whole[..whole.len() - 5]).unwrap();
     let second = Ledger::open(directory.path()).unwrap();
-    second.append(account("b"), tokens(1));
+    append(&second, "b", tokens(1));
     let all = BTreeMap::from([
         ("a".into(), Amount { requests: 100, prompt_tokens: 4950, cost: Money(4950), ..Amount::default() }),
         ("b".into(), tokens(1)),
@@ -45,13 +46,28 @@ fn what_was_appended_is_there_after_a_crash_and_a_torn_line_is_not() {
 }
 
 #[test]
+fn whoever_writes_first_writes_for_those_who_wait() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(directory.path()).unwrap();
+    let lines = || fs::read_to_string(directory.path().join(segment_name(1))).unwrap().lines().count();
+    let user = |key| User { project: "p", key, model: "m" };
+    let [first, second, third] = ["a", "b", "c"].map(|key| ledger.append(user(key), &tokens(1), now_ms()));
+    drop(second);
+    assert_eq!(lines(), 3);
+    drop((third, first));
+    assert_eq!(lines(), 3);
+    append(&ledger, "d", tokens(1));
+    assert_eq!(lines(), 4);
+}
+
+#[test]
 fn folding_counts_nothing_twice_whenever_it_is_cut_off() {
     let directory = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(directory.path()).unwrap();
-    ledger.append(account("a"), tokens(3));
+    append(&ledger, "a", tokens(3));
     drop(ledger);
     let ledger = Ledger::open(directory.path()).unwrap();
-    ledger.append(account("a"), tokens(4));
+    append(&ledger, "a", tokens(4));
     let before = sums(&ledger);
     let path = directory.path().join(segment_name(1));
     let segment = fs::read(&path).unwrap();
@@ -74,9 +90,9 @@ fn folding_counts_nothing_twice_whenever_it_is_cut_off() {
 fn a_full_segment_is_followed_by_another() {
     let directory = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(directory.path()).unwrap();
-    ledger.append(account("a"), tokens(3));
+    append(&ledger, "a", tokens(3));
     lock(&ledger.shared.segment).length = SEGMENT_BYTES;
-    ledger.append(account("a"), tokens(4));
+    append(&ledger, "a", tokens(4));
     assert_eq!(segments(directory.path()).unwrap(), [1, 2]);
     assert_eq!(sums(&ledger)["a"].prompt_tokens, 7);
 }
@@ -87,14 +103,14 @@ fn a_disk_that_takes_nothing_loses_nothing_for_a_while_and_then_lets_nobody_in()
     let ledger = Ledger::open(directory.path()).unwrap();
     // A file that cannot be written.
     let file = std::mem::replace(&mut lock(&ledger.shared.segment).file, File::open("/dev/null").unwrap());
-    ledger.append(account("a"), tokens(3));
+    append(&ledger, "a", tokens(3));
     assert!(ledger.takes_entries());
-    while lock(&ledger.shared.pending).len() < PENDING_BYTES_MAX / 2 {
-        ledger.append(account("a"), tokens(0));
+    while lock(&ledger.shared.pending).bytes.len() < PENDING_BYTES_MAX / 2 {
+        append(&ledger, "a", tokens(0));
     }
     assert!(!ledger.takes_entries());
     lock(&ledger.shared.segment).file = file;
-    ledger.append(account("a"), tokens(4));
+    append(&ledger, "a", tokens(4));
     assert!(ledger.takes_entries());
     assert_eq!(sums(&ledger)["a"].prompt_tokens, 7);
 }
