@@ -60,6 +60,7 @@ pub(super) async fn set_price(mut call: Call) -> Result<Response, Fault> {
         cached_million: money(&mut fields, "cachedMillion")?,
         output_million: money(&mut fields, "outputMillion")?.unwrap_or_default(),
         rows_thousand: money(&mut fields, "rowsThousand")?.unwrap_or_default(),
+        training_minute: money(&mut fields, "trainingMinute")?.unwrap_or_default(),
     };
     fields.finish()?;
     call.app.control.quotas().set_price(&model, Some(price)).await?;
@@ -148,5 +149,6 @@ fn price_in_json(model: &str, price: &Price) -> Value {
         "cachedMillion": price.cached_million.map(|price| price.to_string()),
         "outputMillion": price.output_million.to_string(),
         "rowsThousand": price.rows_thousand.to_string(),
+        "trainingMinute": price.training_minute.to_string(),
     })
 }

@@ -78,7 +78,7 @@ impl Meter {
             state.project = Some(project.to_owned());
             self.enter(&mut state, project)?;
         }
-        let more = Hold { tokens: more.tokens(), cost: state.price.of(&more) };
+        let more = Hold { cost: state.price.of(&more), ..Hold::of(&more) };
         let now = now_ms();
         let [first, second] = &state.allowances;
         if let Some(allowance) = first {
@@ -91,10 +91,7 @@ impl Meter {
                 }
             })?;
         }
-        state.held = Hold {
-            tokens: state.held.tokens.saturating_add(more.tokens),
-            cost: Money(state.held.cost.0.saturating_add(more.cost.0)),
-        };
+        state.held = state.held.and(more);
         Ok(())
     }
 
@@ -112,10 +109,7 @@ impl Meter {
         let cost = state.price.of(&used);
         let used = Amount { requests: u64::from(!counted), cost, ..used };
         let taken = Hold::of(&used);
-        let held =
-            Hold { tokens: state.held.tokens.min(taken.tokens), cost: state.held.cost.min(taken.cost) };
-        state.held.tokens -= held.tokens;
-        state.held.cost.0 -= held.cost.0;
+        let held = state.held.split(taken);
         let project = state.project.clone().unwrap_or_default();
         let scopes = [QuotaScope::Key(self.key.clone()), QuotaScope::Project(project.clone())];
         for (allowance, scope) in state.allowances.iter().zip(scopes) {
