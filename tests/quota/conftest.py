@@ -2,6 +2,7 @@
 
 import pathlib
 import sys
+import time
 
 import anthropic
 import openai
@@ -53,6 +54,14 @@ class Server(served.Server):
         return Key(self, **options)
 
 
+@pytest.fixture
+def own(tmp_path):
+    """A server of the test's own, to be killed."""
+    server = Server(tmp_path / "data")
+    yield server
+    server.stop()
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
     directory = tmp_path_factory.mktemp("server")
@@ -75,3 +84,46 @@ def key(server) -> Key:
 
 def says(text: str) -> list[dict]:
     return [{"role": "user", "content": text}]
+
+
+# Jobs of a project of their own.
+
+PROJECT = "trains"
+PARENT = f"/v1/projects/{PROJECT}/locations/us-central1"
+JOB_SECONDS = 120
+LONG = SPECIFICATION.replace("epochs: 1", "epochs: 100000")
+
+
+@pytest.fixture
+def rows(tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_text("text,class\n" + "a bee,animal\na rose,plant\n" * 2000)
+    return file
+
+
+def train(server, tmp_path, rows, name: str, specification: str, *flags, code: int = 0):
+    file = tmp_path / f"{name}.yaml"
+    file.write_text(specification)
+    return server.command("train", rows, "--name", name, "--spec", file, "--project", PROJECT, *flags, code=code)
+
+
+def used(server) -> dict[str, dict]:
+    rows = server.json("usage", "--by", "model,key", "--only", PROJECT)["usage"]
+    return {row["model"]: row for row in rows}
+
+
+def jobs(server, collection: str) -> list[dict]:
+    return server.ask("GET", f"{PARENT}/{collection}").json().get(collection, [])
+
+
+def until(what, seconds: float = JOB_SECONDS):
+    deadline = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
+
+
+def state_of(server, name: str) -> str | None:
+    found = [job["state"] for job in jobs(server, "trainingPipelines") if name in str(job.get("modelToUpload"))]
+    return found[0] if found else None

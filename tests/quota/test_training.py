@@ -3,59 +3,9 @@
 import math
 import time
 
-import pytest
+from conftest import JOB_SECONDS, LONG, PROJECT, SPECIFICATION, jobs, state_of, train, until, used
 
-from conftest import SPECIFICATION, Server
-
-PROJECT = "trains"
-PARENT = f"/v1/projects/{PROJECT}/locations/us-central1"
-DEFINITION = "gs://meuse/schema/trainingjob/definition/network_1.0.0.yaml"
-JOB_SECONDS = 120
 ROWS = 2_000_000
-LONG = SPECIFICATION.replace("epochs: 1", "epochs: 100000")
-
-
-@pytest.fixture
-def own(tmp_path):
-    """A server of the test's own, to be killed."""
-    server = Server(tmp_path / "data")
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def rows(tmp_path):
-    file = tmp_path / "rows.csv"
-    file.write_text("text,class\n" + "a bee,animal\na rose,plant\n" * 2000)
-    return file
-
-
-def train(server, tmp_path, rows, name: str, specification: str, *flags, code: int = 0):
-    file = tmp_path / f"{name}.yaml"
-    file.write_text(specification)
-    return server.command("train", rows, "--name", name, "--spec", file, "--project", PROJECT, *flags, code=code)
-
-
-def used(server) -> dict[str, dict]:
-    rows = server.json("usage", "--by", "model,key", "--only", PROJECT)["usage"]
-    return {row["model"]: row for row in rows}
-
-
-def jobs(server, collection: str) -> list[dict]:
-    return server.ask("GET", f"{PARENT}/{collection}").json().get(collection, [])
-
-
-def until(what, seconds: float = JOB_SECONDS):
-    deadline = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return found
-
-
-def state_of(server, name: str) -> str | None:
-    found = [job["state"] for job in jobs(server, "trainingPipelines") if name in str(job.get("modelToUpload"))]
-    return found[0] if found else None
 
 
 def test_a_training_is_stopped_at_the_limit_and_says_so(own, tmp_path, rows):

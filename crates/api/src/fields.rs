@@ -1,10 +1,47 @@
 //! [`Fields`]: a JSON object read field by field. What nobody has read is refused by its name.
 
+mod asked;
+
 use std::ops::RangeInclusive;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::Fault;
+pub(crate) use asked::asked;
+
+/// What a field must be.
+#[derive(Debug, Clone, Copy)]
+enum Wanted {
+    Text,
+    Flag,
+    List,
+    Number,
+    Whole,
+}
+
+impl Wanted {
+    /// For people.
+    fn words(self) -> &'static str {
+        match self {
+            Wanted::Text => "a string",
+            Wanted::Flag => "true or false",
+            Wanted::List => "a list",
+            Wanted::Number => "a number",
+            Wanted::Whole => "a whole number of 64 bits",
+        }
+    }
+
+    /// In JSON Schema.
+    fn name(self) -> &'static str {
+        match self {
+            Wanted::Text => "string",
+            Wanted::Flag => "boolean",
+            Wanted::List => "array",
+            Wanted::Number => "number",
+            Wanted::Whole => "integer",
+        }
+    }
+}
 
 /// A JSON object on its way to being read. A field that is `null` counts as absent.
 #[derive(Debug)]
@@ -56,6 +93,7 @@ impl Fields {
 
     /// The field as it is.
     pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
+        asked::note(|| (self.path(name), json!({})));
         self.map.shift_remove(name).filter(|value| !value.is_null())
     }
 
@@ -67,18 +105,20 @@ impl Fields {
     fn typed<T>(
         &mut self,
         name: &str,
-        wanted: &str,
+        wanted: Wanted,
         read: impl FnOnce(Value) -> Result<T, Value>,
     ) -> Result<Option<T>, Fault> {
+        asked::note(|| (self.path(name), json!({"type": wanted.name()})));
         let Some(value) = self.take(name) else { return Ok(None) };
-        let wrong =
-            |other: Value| invalid(self.path(name), format!("must be {wanted}, not {}", kind(&other)));
+        let wrong = |other: Value| {
+            invalid(self.path(name), format!("must be {}, not {}", wanted.words(), kind(&other)))
+        };
         read(value).map(Some).map_err(wrong)
     }
 
     /// A text.
     pub(crate) fn text(&mut self, name: &str) -> Result<Option<String>, Fault> {
-        self.typed(name, "a string", |value| match value {
+        self.typed(name, Wanted::Text, |value| match value {
             Value::String(text) => Ok(text),
             other => Err(other),
         })
@@ -96,12 +136,12 @@ impl Fields {
 
     /// `true` or `false`.
     pub(crate) fn flag(&mut self, name: &str) -> Result<Option<bool>, Fault> {
-        self.typed(name, "true or false", |value| value.as_bool().ok_or(value))
+        self.typed(name, Wanted::Flag, |value| value.as_bool().ok_or(value))
     }
 
     /// A list.
     pub(crate) fn list(&mut self, name: &str) -> Result<Option<Vec<Value>>, Fault> {
-        self.typed(name, "a list", |value| match value {
+        self.typed(name, Wanted::List, |value| match value {
             Value::Array(items) => Ok(items),
             other => Err(other),
         })
@@ -110,12 +150,14 @@ impl Fields {
     /// An object.
     pub(crate) fn object(&mut self, name: &str) -> Result<Option<Fields>, Fault> {
         let path = self.path(name);
+        asked::note(|| (path.clone(), json!({"type": "object"})));
         self.take(name).map(|value| Fields::of(value, &path)).transpose()
     }
 
     /// A number within `range`.
     pub(crate) fn number(&mut self, name: &str, range: RangeInclusive<f64>) -> Result<Option<f32>, Fault> {
-        let Some(found) = self.typed(name, "a number", |value| value.as_f64().ok_or(value))? else {
+        asked::note(|| (self.path(name), json!({"minimum": range.start(), "maximum": range.end()})));
+        let Some(found) = self.typed(name, Wanted::Number, |value| value.as_f64().ok_or(value))? else {
             return Ok(None);
         };
         if !range.contains(&found) {
@@ -130,8 +172,8 @@ impl Fields {
 
     /// A whole number within `range`.
     pub(crate) fn whole(&mut self, name: &str, range: RangeInclusive<i64>) -> Result<Option<i64>, Fault> {
-        let wanted = "a whole number of 64 bits";
-        let Some(found) = self.typed(name, wanted, |value| value.as_i64().ok_or(value))? else {
+        asked::note(|| (self.path(name), json!({"minimum": range.start(), "maximum": range.end()})));
+        let Some(found) = self.typed(name, Wanted::Whole, |value| value.as_i64().ok_or(value))? else {
             return Ok(None);
         };
         if !range.contains(&found) {

@@ -3,7 +3,7 @@
 //! [`http`] is the server: connections, limits, routes, keys. [`vertex`], [`openai`], [`anthropic`], [`ollama`], [`kserve`], [`tfserving`], [`mlflow`],
 //! [`storage`], [`cloud`] and [`admin`] are protocols: they turn wire requests into calls of `control` and `serving` and turn the answers back.
 //! What protocols share lies beside them: [`language`] between requests and language models, [`embedding`] between these
-//! and encoders, [`models`] to list both, [`openapi`] to describe every route, [`rows`] for predictions in rows and columns, [`metering`] for what they take, [`fields`] to read JSON, [`stream`] to write it piece by piece.
+//! and encoders, [`models`] to list both, [`openapi`] to describe every route, [`rows`] for predictions in rows and columns, [`metering`] for what they take, [`fields`] to read JSON, [`shape`] to say what is read, [`stream`] to write it piece by piece.
 
 pub mod admin;
 pub mod anthropic;
@@ -23,6 +23,7 @@ pub mod ollama;
 pub mod openai;
 mod openapi;
 mod rows;
+mod shape;
 pub mod storage;
 mod stream;
 mod tenant;

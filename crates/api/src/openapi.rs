@@ -1,7 +1,8 @@
 //! `GET /openapi.json`: every served address over HTTP in the words of OpenAPI, made of the routes themselves.
 //!
-//! It says where, by which method and with which permission; of bodies it says their kind. What their fields mean is
-//! said by the protocols that the addresses belong to.
+//! It says where, by which method and with which permission; of bodies it says their kind, and of most their fields, as
+//! the readers show them ([`crate::shape`], [`crate::fields::asked`]). What these mean is said by the protocols that the
+//! addresses belong to.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -10,7 +11,9 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
-use crate::http::{Access, Call, Part, Permission, Route, Routes, Template, bytes_reply, grpc, handler};
+use crate::http::{
+    Access, Call, Part, Permission, Route, Routes, Takes, Template, bytes_reply, grpc, handler,
+};
 use crate::{Fault, vertex};
 
 const PATH: &str = "/openapi.json";
@@ -34,6 +37,7 @@ pub(crate) fn describe(routes: &mut Routes) {
                 Ok(bytes_reply(StatusCode::OK, "application/json", document))
             }
         }),
+        takes: Takes::default(),
         served: true,
     });
     // There is no other that sets it.
@@ -103,9 +107,11 @@ fn operation(route: &Route, written: &Written) -> Value {
     let parameters = written.names.iter().map(|name| {
         json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "minLength": 1}})
     });
+    let query = route.takes.query.iter();
+    let query = query.map(|(name, schema)| json!({"name": name, "in": "query", "schema": schema}));
     let mut operation = json!({
         "tags": [route.protocol.name],
-        "parameters": parameters.collect::<Vec<_>>(),
+        "parameters": parameters.chain(query).collect::<Vec<_>>(),
         "responses": {
             "200": {"description": "Done."},
             "default": {"description": "Refused or failed: the protocol's own error, which says why."},
@@ -116,7 +122,9 @@ fn operation(route: &Route, written: &Written) -> Value {
         Access::Needs(permission) => operation["x-permission"] = permission.as_str().into(),
     }
     if let Some((kind, schema)) = body(route) {
-        operation["requestBody"] = json!({"content": {kind: {"schema": schema}}});
+        let schema = route.takes.body.as_ref().unwrap_or(&schema);
+        let needed = schema["required"].as_array().is_some_and(|names| !names.is_empty());
+        operation["requestBody"] = json!({"content": {kind: {"schema": schema}}, "required": needed});
     }
     operation
 }
@@ -160,6 +168,45 @@ mod tests {
         assert!(!described("/v1/files", "post")["requestBody"]["content"]["multipart/form-data"].is_null());
         assert_eq!(described("/health/live", "get")["security"], json!([]));
         assert_eq!(described(PATH, "get")["x-permission"], "read");
+        let properties = |path: &str, method: &str| {
+            let body = &document["paths"][path][method]["requestBody"]["content"]["application/json"];
+            body["schema"].clone()
+        };
+        // What is taken, by readers of both kinds.
+        let chat = properties("/v1/chat/completions", "post");
+        assert_eq!(chat["required"], json!(["model", "messages"]));
+        let temperature = json!({"type": "number", "minimum": 0.0, "maximum": 2.0});
+        assert_eq!(chat["properties"]["temperature"], temperature);
+        let include_usage = &chat["properties"]["stream_options"]["properties"]["include_usage"];
+        assert_eq!(*include_usage, json!({"type": "boolean"}));
+        let upload = properties("/v1/projects/{project}/locations/{location}/models:upload", "post");
+        assert_eq!(upload["required"], json!(["model"]));
+        assert_eq!(upload["properties"]["modelId"], json!({"type": "string"}));
+        assert_eq!(upload["properties"]["parent"], Value::Null, "that is in the path");
+        assert!(upload["properties"]["model"]["properties"]["artifactUri"].is_object(), "{upload}");
+        let infer = properties("/v2/models/{model}/infer", "post");
+        assert_eq!(infer["properties"]["inputs"]["items"]["required"], json!(["name", "shape", "datatype"]));
+        assert!(properties(predict, "post")["properties"]["instances"].is_object());
+        let names = |path: &str| {
+            let parameters = document["paths"][path]["get"]["parameters"].as_array().unwrap().iter();
+            let query = parameters.filter(|parameter| parameter["in"] == "query");
+            query.map(|parameter| parameter["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let models = "/v1/projects/{project}/locations/{location}/models";
+        assert_eq!(names(models), ["filter", "orderBy", "pageToken", "pageSize"]);
+        assert_eq!(names("/admin/v1/usage"), ["from", "to", "by", "project", "format"]);
+        // Every example of a body is one that its reader takes.
+        for (path, examples) in [
+            ("/v1/chat/completions", 3),
+            ("/v1/completions", 2),
+            ("/v1/responses", 2),
+            ("/v1/embeddings", 2),
+            ("/v1/rerank", 1),
+            ("/v1/messages", 2),
+            ("/v1/messages/count_tokens", 1),
+        ] {
+            assert_eq!(properties(path, "post")["examples"].as_array().unwrap().len(), examples, "{path}");
+        }
         // What is not served is not described.
         assert_eq!(document["paths"]["/v1/projects/{project}/locations/{location}/customJobs"], Value::Null);
         assert_eq!(document["paths"]["/api/push"], Value::Null);

@@ -14,6 +14,7 @@ mod evaluation;
 mod figures;
 mod folder;
 mod images;
+mod meters;
 mod model;
 mod output;
 mod parquet;
@@ -243,7 +244,7 @@ impl Jobs {
         if let Some(model) = &new.target.parent_model {
             self.control.models().get(model).await?;
         }
-        self.control.books().check_training(&parent.project)?;
+        self.control.books().meter(&parent.project, &new.target.display_name).check_training()?;
         let spec =
             serde_json::to_value(&new.spec).map_err(|e| Error::internal("writing the specification", e))?;
         let kind = JobKind::Training(TrainingJob {
@@ -271,7 +272,7 @@ impl Jobs {
     /// # Errors
     /// `NotFound` if the model, the version or a bucket does not exist; `FailedPrecondition` if the
     /// version is disabled; `InvalidArgument` for addresses that are none and for combinations that are
-    /// not offered.
+    /// not offered; `ResourceExhausted` if the project cannot pay a single row.
     pub async fn create_batch(&self, parent: &Parent, new: NewBatch) -> Result<Job> {
         let (model, version) = self.usable(&new.model).await?;
         self.check_inputs(parent, &new.input_uris)?;
@@ -283,6 +284,7 @@ impl Jobs {
                 "explanations are written in JSONL only; set predictionsFormat to jsonl",
             ));
         }
+        self.control.books().meter(&parent.project, &model.display_name).check_rows()?;
         let kind = JobKind::Batch(BatchJob {
             model: model.name,
             version,
@@ -326,6 +328,7 @@ impl Jobs {
         let NewPipeline { id, labels, as_written } = new.pipeline.clone().unwrap_or_default();
         check::labels(&labels)?;
         check::json("the pipeline", &as_written)?;
+        self.control.books().meter(&parent.project, &model.display_name).check_rows()?;
         let now = Timestamp::now();
         let mut job = blank(
             parent,

@@ -7,8 +7,8 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::Fault;
-use crate::http::{Call, Response, json_reply};
+use crate::http::{Call, Response, Route, json_reply};
+use crate::{Fault, shape};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -32,6 +32,16 @@ struct RotateKey {
     /// How long the present secret works on.
     #[serde(default)]
     overlap_seconds: u32,
+}
+
+/// `route`, known for what makes a key.
+pub(super) fn described(route: Route) -> Route {
+    route.takes_body(shape::of::<CreateKey>())
+}
+
+/// `route`, known for how a key's secret is changed.
+pub(super) fn described_rotation(route: Route) -> Route {
+    route.takes_body(shape::of::<RotateKey>())
 }
 
 /// A key as it is shown: the secret part only in the answer to its creation and its rotation.

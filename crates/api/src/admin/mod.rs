@@ -18,19 +18,23 @@ use crate::vertex::PROTOCOL;
 /// The routes of this protocol.
 pub fn routes() -> Vec<Route> {
     let routes = [
-        route(Method::POST, "/admin/v1/keys", Administer, handler(keys::create)),
+        route(Method::POST, "/admin/v1/keys", Administer, handler(keys::create)).map(keys::described),
         route(Method::GET, "/admin/v1/keys", Administer, handler(keys::list)),
-        route(Method::POST, "/admin/v1/keys/{key}:rotate", Administer, handler(keys::rotate)),
+        route(Method::POST, "/admin/v1/keys/{key}:rotate", Administer, handler(keys::rotate))
+            .map(keys::described_rotation),
         route(Method::DELETE, "/admin/v1/keys/{key}", Administer, handler(keys::delete)),
-        route(Method::GET, "/admin/v1/audit", Audit, handler(audit::export)),
+        route(Method::GET, "/admin/v1/audit", Audit, handler(audit::export))
+            .map(|route| route.takes_query(&["after"])),
         route(Method::GET, "/admin/v1/audit:verify", Audit, handler(audit::verify)),
         route(Method::POST, "/admin/v1/audit:prune", Operate, handler(audit::prune)),
-        route(Method::GET, "/admin/v1/usage", Administer, handler(usage::usage)),
+        route(Method::GET, "/admin/v1/usage", Administer, handler(usage::usage)).map(usage::described),
         route(Method::GET, "/admin/v1/quotas", Administer, handler(quotas::list)),
         route(Method::GET, "/admin/v1/quotas/{kind}/{id}", Administer, handler(quotas::get)),
-        route(Method::PUT, "/admin/v1/quotas/{kind}/{id}", Administer, handler(quotas::set)),
+        route(Method::PUT, "/admin/v1/quotas/{kind}/{id}", Administer, handler(quotas::set))
+            .map(quotas::described),
         route(Method::GET, "/admin/v1/prices", Administer, handler(quotas::prices)),
-        route(Method::PUT, "/admin/v1/prices/{model}", Operate, handler(quotas::set_price)),
+        route(Method::PUT, "/admin/v1/prices/{model}", Operate, handler(quotas::set_price))
+            .map(quotas::described_price),
         route(Method::DELETE, "/admin/v1/prices/{model}", Operate, handler(quotas::delete_price)),
         route(Method::GET, "/admin/v1/catalogue", Read, handler(catalogue)),
     ];

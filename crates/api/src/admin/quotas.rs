@@ -5,8 +5,8 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::own_project;
-use crate::fields::{Fields, invalid};
-use crate::http::{Call, Response, json_reply};
+use crate::fields::{Fields, asked, invalid};
+use crate::http::{Call, Response, Route, json_reply};
 use crate::{Code, Fault};
 
 /// All quotas that the key's holder may see.
@@ -31,7 +31,12 @@ pub(super) async fn set(mut call: Call) -> Result<Response, Fault> {
         let message = "a project's quota is set with an admin key for all projects";
         return Err(Fault::new(Code::PermissionDenied, message));
     }
-    let mut fields = Fields::of_body(&call.take_body().read().await?)?;
+    let limits = read_limits(&call.take_body().read().await?)?;
+    json_reply(StatusCode::OK, &in_json(&call.app.control.quotas().set(scope, limits).await?))
+}
+
+fn read_limits(bytes: &[u8]) -> Result<QuotaLimits, Fault> {
+    let mut fields = Fields::of_body(bytes)?;
     let limits = QuotaLimits {
         requests_per_minute: count(&mut fields, "requestsPerMinute")?,
         tokens_per_minute: count(&mut fields, "tokensPerMinute")?,
@@ -41,7 +46,19 @@ pub(super) async fn set(mut call: Call) -> Result<Response, Fault> {
         training_minutes: count(&mut fields, "trainingMinutes")?,
     };
     fields.finish()?;
-    json_reply(StatusCode::OK, &in_json(&call.app.control.quotas().set(scope, limits).await?))
+    Ok(limits)
+}
+
+/// `route`, known for the limits that it sets.
+pub(super) fn described(route: Route) -> Route {
+    let example = json!({"requestsPerMinute": 60, "monthlyBudget": "12.5"});
+    route.takes_body(asked(|bytes| read_limits(bytes).map(drop), &[json!({}), example]))
+}
+
+/// `route`, known for the price that it sets.
+pub(super) fn described_price(route: Route) -> Route {
+    let example = json!({"promptMillion": "0.05", "rowsThousand": 1, "trainingMinute": "0.01"});
+    route.takes_body(asked(|bytes| read_price(bytes).map(drop), &[json!({}), example]))
 }
 
 /// All prices.
@@ -54,16 +71,22 @@ pub(super) async fn prices(call: Call) -> Result<Response, Fault> {
 /// Sets a model's price, all of it: what is left out is free.
 pub(super) async fn set_price(mut call: Call) -> Result<Response, Fault> {
     let model = priced(&call)?;
-    let mut fields = Fields::of_body(&call.take_body().read().await?)?;
+    let price = read_price(&call.take_body().read().await?)?;
+    call.app.control.quotas().set_price(&model, Some(price)).await?;
+    json_reply(StatusCode::OK, &price_in_json(&model, &price))
+}
+
+fn read_price(bytes: &[u8]) -> Result<Price, Fault> {
+    let mut fields = Fields::of_body(bytes)?;
     let price = Price {
         prompt_million: money(&mut fields, "promptMillion")?.unwrap_or_default(),
         cached_million: money(&mut fields, "cachedMillion")?,
         output_million: money(&mut fields, "outputMillion")?.unwrap_or_default(),
         rows_thousand: money(&mut fields, "rowsThousand")?.unwrap_or_default(),
+        training_minute: money(&mut fields, "trainingMinute")?.unwrap_or_default(),
     };
     fields.finish()?;
-    call.app.control.quotas().set_price(&model, Some(price)).await?;
-    json_reply(StatusCode::OK, &price_in_json(&model, &price))
+    Ok(price)
 }
 
 /// Takes a model's own price away.
@@ -148,5 +171,6 @@ fn price_in_json(model: &str, price: &Price) -> Value {
         "cachedMillion": price.cached_million.map(|price| price.to_string()),
         "outputMillion": price.output_million.to_string(),
         "rowsThousand": price.rows_thousand.to_string(),
+        "trainingMinute": price.training_minute.to_string(),
     })
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::own_project;
 use crate::Fault;
-use crate::http::{Call, Response, bytes_reply, json_reply};
+use crate::http::{Call, Response, Route, bytes_reply, json_reply};
 
 /// What was used: `from` and `to` are days (this month), `by` what to tell apart (`project,key,model,day`), `project` a
 /// project for keys of all of them, `format` `json` or `csv`.
@@ -55,6 +55,11 @@ pub(super) async fn usage(call: Call) -> Result<Response, Fault> {
             "total": figures(&report.total).into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>(),
         }),
     )
+}
+
+/// `route`, known for the parameters that [`usage`] takes.
+pub(super) fn described(route: Route) -> Route {
+    route.takes_query(&["from", "to", "by", "project", "format"])
 }
 
 /// The figures of an amount with their names. Money is a text, so that nothing of it is lost.

@@ -41,8 +41,9 @@ const UNSERVED: [(Method, &str); 3] = [
 /// The routes of this protocol. Models are listed where OpenAI's are.
 pub fn routes() -> Vec<Route> {
     let served = [
-        route(Method::POST, "/v1/messages", handler(messages::answer)),
-        route(Method::POST, "/v1/messages/count_tokens", handler(messages::count)),
+        route(Method::POST, "/v1/messages", handler(messages::answer)).map(request::described),
+        route(Method::POST, "/v1/messages/count_tokens", handler(messages::count))
+            .map(request::described_to_count),
     ];
     let unserved = UNSERVED.into_iter().map(|(method, path)| route(method, path, unserved(path)));
     served.into_iter().flatten().chain(unserved.flatten().map(Route::not_served)).collect()

@@ -1,16 +1,36 @@
 //! [`Request`]: a message as it is asked for.
 
 use llm::SamplingParams;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{content, tools};
 use crate::Fault;
-use crate::fields::{Fields, invalid};
+use crate::fields::{self, Fields, invalid};
+use crate::http::Route;
 use crate::language::{Conversation, Format, Names, stops};
 
 /// What this protocol calls the fields that faults are about.
 pub(super) const NAMES: Names =
     Names { prompt: "messages", max_tokens: "max_tokens", format: "output_config.format" };
+
+/// `route`, known for the fields that a request for an answer has.
+pub(super) fn described(route: Route) -> Route {
+    let examples = [
+        json!({"model": "m", "max_tokens": 8, "messages": [{"role": "user", "content": "Hi"}]}),
+        json!({
+            "model": "m", "max_tokens": 8, "system": "Be brief.", "metadata": {},
+            "messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}],
+            "tools": [{"name": "f", "input_schema": {"type": "object"}}],
+        }),
+    ];
+    route.takes_body(fields::asked(|bytes| Request::read(bytes).map(drop), &examples))
+}
+
+/// `route`, known for the fields that a request for a count has.
+pub(super) fn described_to_count(route: Route) -> Route {
+    let examples = [json!({"model": "m", "messages": [{"role": "user", "content": "Hi"}]})];
+    route.takes_body(fields::asked(|bytes| Request::read_to_count(bytes).map(drop), &examples))
+}
 
 /// A message as it is asked for.
 pub(super) struct Request {

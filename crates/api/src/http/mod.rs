@@ -28,7 +28,7 @@ pub use limits::Limits;
 pub use metrics::Metrics;
 pub(crate) use path::percent_decode;
 pub use reply::{ReplyBody, Response, bytes_reply, json_reply, stream_reply};
-pub use route::{Handler, Protocol, Route, Routes, handler};
+pub use route::{Handler, Protocol, Route, Routes, Takes, handler};
 pub use server::serve;
 pub(crate) use template::Part;
 pub use template::Template;

@@ -6,6 +6,7 @@ use std::pin::Pin;
 
 use control::Rates;
 use http::{HeaderMap, Method};
+use serde_json::Value;
 
 use super::path::{PathError, Segments};
 use super::template::{Segment, Template};
@@ -52,7 +53,16 @@ impl Protocol {
     ) -> Option<Route> {
         let pattern = pattern.into();
         let template = Template::parse(&pattern)?;
-        Some(Route { method, template, pattern, access, protocol: self, handler, served: true })
+        Some(Route {
+            method,
+            template,
+            pattern,
+            access,
+            protocol: self,
+            handler,
+            takes: Takes::default(),
+            served: true,
+        })
     }
 }
 
@@ -70,11 +80,35 @@ pub struct Route {
     pub protocol: Protocol,
     /// What answers.
     pub handler: Handler,
+    /// What it takes beside the open parts of its path, as far as that is described.
+    pub takes: Takes,
     /// Whether there is more to be had than the answer that it is not served.
     pub served: bool,
 }
 
+/// What a route takes beside the open parts of its path, in the words of JSON Schema.
+#[derive(Debug, Clone, Default)]
+pub struct Takes {
+    /// Parameters of the query: name and what it must be.
+    pub query: Vec<(String, Value)>,
+    /// The body.
+    pub body: Option<Value>,
+}
+
 impl Route {
+    /// The same, known for the body that it takes.
+    pub(crate) fn takes_body(mut self, schema: Value) -> Route {
+        self.takes.body = Some(schema);
+        self
+    }
+
+    /// The same, known for texts that its query may have.
+    pub(crate) fn takes_query(mut self, names: &[&str]) -> Route {
+        let text = |name: &&str| ((*name).to_owned(), serde_json::json!({"type": "string"}));
+        self.takes.query.extend(names.iter().map(text));
+        self
+    }
+
     /// The same, known for what its answer says: that this is not served.
     pub(crate) fn not_served(self) -> Route {
         Route { served: false, ..self }
@@ -228,6 +262,7 @@ mod tests {
                     rates: None,
                 },
                 handler: handler(|_| async { Ok(bytes_reply(StatusCode::OK, "", "")) }),
+                takes: Takes::default(),
                 served: true,
             });
         }

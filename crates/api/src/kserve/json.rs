@@ -11,8 +11,9 @@ use tensor::Data;
 
 use super::datatype::{Elements, put, size};
 use super::infer::{Answer, Contents, Input, Output, PORTS_MAX, check_name};
-use crate::Fault;
 use crate::fields::{Fields, invalid};
+use crate::http::Route;
+use crate::{Fault, shape};
 
 /// Shared memory is between processes of one machine, and this server is asked over the network.
 const SHARED_MEMORY: &str = "is not served: shared memory is not offered here, send the data in the request";
@@ -64,6 +65,11 @@ struct WireOutput {
     name: String,
     #[serde(default)]
     parameters: Option<Map<String, Value>>,
+}
+
+/// `route`, known for the fields that [`Request::read`] takes.
+pub(super) fn described(route: Route) -> Route {
+    route.takes_body(shape::of::<WireRequest>())
 }
 
 impl Request {

@@ -66,13 +66,17 @@ pub(super) fn routes() -> Vec<Route> {
             Needs(Look),
             handler(model_ready),
         ),
-        PROTOCOL.route(Method::POST, "/v2/models/{model}/infer", Needs(Invoke), handler(answer)),
-        PROTOCOL.route(
-            Method::POST,
-            "/v2/models/{model}/versions/{version}/infer",
-            Needs(Invoke),
-            handler(answer),
-        ),
+        PROTOCOL
+            .route(Method::POST, "/v2/models/{model}/infer", Needs(Invoke), handler(answer))
+            .map(super::json::described),
+        PROTOCOL
+            .route(
+                Method::POST,
+                "/v2/models/{model}/versions/{version}/infer",
+                Needs(Invoke),
+                handler(answer),
+            )
+            .map(super::json::described),
         PROTOCOL.route(Method::POST, "/v2/repository/index", Needs(Read), handler(index)),
         PROTOCOL.route(Method::POST, "/v2/repository/models/{model}/load", Needs(Write), handler(load)),
         PROTOCOL.route(Method::POST, "/v2/repository/models/{model}/unload", Needs(Write), handler(unload)),

@@ -18,7 +18,7 @@ use crate::stream::{Frames, Framing, Teller};
 use crate::tenant::Tenant;
 use crate::{Fault, ids, stream};
 
-pub(super) use request::include_usage;
+pub(super) use request::{described, include_usage};
 
 /// Answers a chat.
 pub(super) async fn answer(call: Call) -> Result<Response, Fault> {

@@ -9,8 +9,8 @@ use serving::Language;
 
 use super::chat::{include_usage, reason, usage};
 use super::{PROJECT_HEADER, error, sampling};
-use crate::fields::{Fields, invalid, unsupported};
-use crate::http::{App, Call, Response, json_reply};
+use crate::fields::{Fields, asked, invalid, unsupported};
+use crate::http::{App, Call, Response, Route, json_reply};
 use crate::language::{
     Generation, Names, Said, deadline, find, finite, prepared, project_of, refused_text, room, stops,
     token_text,
@@ -36,6 +36,15 @@ pub(super) async fn answer(call: Call) -> Result<Response, Fault> {
     let bytes = body.read().await?;
     let completion = prepared(&app, move |app| Completion::start(app, &project, &bytes)).await?;
     if completion.streams { Ok(stream::reply(completion, Framing::Events)) } else { completion.whole().await }
+}
+
+/// `route`, known for the fields that a request has.
+pub(super) fn described(route: Route) -> Route {
+    let examples = [
+        json!({"model": "m", "prompt": "Once"}),
+        json!({"model": "m", "prompt": "Once", "stream": true, "stream_options": {}}),
+    ];
+    route.takes_body(asked(|bytes| Request::read(bytes).map(drop), &examples))
 }
 
 /// What is to be continued.

@@ -3,14 +3,14 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use serving::TooLong;
 
 use super::PROJECT_HEADER;
 use crate::Fault;
 use crate::embedding::{Embedded, Text, Texts, vectors_reply};
-use crate::fields::{Fields, invalid};
-use crate::http::{Call, Response};
+use crate::fields::{Fields, asked, invalid};
+use crate::http::{Call, Response, Route};
 use crate::language::{find_encoder, prepared, project_of};
 
 /// Texts in one request: the protocol's own number.
@@ -30,6 +30,15 @@ pub(super) async fn answer(call: Call) -> Result<Response, Fault> {
     .await?;
     let embedded = texts.embed(&app).await?;
     prepared(&app, move |_| written(&model, &embedded, base64)).await
+}
+
+/// `route`, known for the fields that a request has.
+pub(super) fn described(route: Route) -> Route {
+    let examples = [
+        json!({"model": "m", "input": "a bee"}),
+        json!({"model": "m", "input": ["a bee", "a rose"], "encoding_format": "base64"}),
+    ];
+    route.takes_body(asked(|bytes| Request::read(bytes).map(drop), &examples))
 }
 
 /// Embeddings as they are asked for.

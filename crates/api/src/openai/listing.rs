@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::Fault;
 use crate::fields::{invalid, unsupported};
-use crate::http::{Call, Response, json_reply};
+use crate::http::{Call, Response, Route, json_reply};
 
 /// Which part of a list is wanted.
 pub(super) struct Page {
@@ -14,6 +14,11 @@ pub(super) struct Page {
     oldest_first: bool,
     /// Fields that only this list has.
     pub(super) others: Vec<(String, String)>,
+}
+
+/// `route`, known for the parameters of a [`Page`], and `others` that only its list has.
+pub(super) fn described(route: Route, others: &[&str]) -> Route {
+    route.takes_query(&["limit", "after", "order"]).takes_query(others)
 }
 
 impl Page {

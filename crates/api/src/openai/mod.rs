@@ -57,18 +57,21 @@ const UNSERVED: [(Method, &str); 7] = [
 /// The routes of this protocol.
 pub fn routes() -> Vec<Route> {
     let served = [
-        route(Method::POST, "/v1/chat/completions", Invoke, handler(chat::answer)),
-        route(Method::POST, "/v1/completions", Invoke, handler(completions::answer)),
-        route(Method::POST, "/v1/responses", Invoke, handler(responses::answer)),
-        route(Method::POST, "/v1/embeddings", Invoke, handler(embeddings::answer)),
-        route(Method::POST, "/v1/rerank", Invoke, handler(rerank::answer)),
+        route(Method::POST, "/v1/chat/completions", Invoke, handler(chat::answer)).map(chat::described),
+        route(Method::POST, "/v1/completions", Invoke, handler(completions::answer))
+            .map(completions::described),
+        route(Method::POST, "/v1/responses", Invoke, handler(responses::answer)).map(responses::described),
+        route(Method::POST, "/v1/embeddings", Invoke, handler(embeddings::answer)).map(embeddings::described),
+        route(Method::POST, "/v1/rerank", Invoke, handler(rerank::answer)).map(rerank::described),
         route(Method::POST, "/v1/files", Store, handler(files::create)),
-        route(Method::GET, "/v1/files", Read, handler(files::list)),
+        route(Method::GET, "/v1/files", Read, handler(files::list))
+            .map(|route| listing::described(route, &["purpose"])),
         route(Method::GET, "/v1/files/{file}", Read, handler(files::get)),
         route(Method::GET, "/v1/files/{file}/content", Fetch, handler(files::content)),
         route(Method::DELETE, "/v1/files/{file}", Store, handler(files::delete)),
         route(Method::POST, "/v1/batches", Write, handler(batches::create)),
-        route(Method::GET, "/v1/batches", Read, handler(batches::list)),
+        route(Method::GET, "/v1/batches", Read, handler(batches::list))
+            .map(|route| listing::described(route, &[])),
         route(Method::GET, "/v1/batches/{batch}", Read, handler(batches::get)),
         route(Method::POST, "/v1/batches/{batch}/cancel", Write, handler(batches::cancel)),
     ];

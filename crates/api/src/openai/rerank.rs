@@ -7,8 +7,8 @@ use serving::{EmbedderRoute, TooLong};
 
 use super::PROJECT_HEADER;
 use crate::embedding::{not_made, taken};
-use crate::fields::{Fields, invalid};
-use crate::http::{App, Call, Response, json_reply};
+use crate::fields::{Fields, asked, invalid};
+use crate::http::{App, Call, Response, Route, json_reply};
 use crate::language::{deadline, find_encoder, prepared, project_of};
 use crate::tenant::Tenant;
 use crate::{Fault, ids, metering};
@@ -23,6 +23,12 @@ pub(super) async fn answer(call: Call) -> Result<Response, Fault> {
     let bytes = body.read().await?;
     let ranking = prepared(&app, move |app| Ranking::start(app, &project, &bytes)).await?;
     ranking.finish(&app).await
+}
+
+/// `route`, known for the fields that a request has.
+pub(super) fn described(route: Route) -> Route {
+    let examples = [json!({"model": "m", "query": "a bee", "documents": ["an insect", "a flower"]})];
+    route.takes_body(asked(|bytes| Request::read(bytes).map(drop), &examples))
 }
 
 /// A ranking as it is asked for.

@@ -17,6 +17,8 @@ use crate::stream::{Frames, Framing, Teller};
 use crate::tenant::Tenant;
 use crate::{Fault, ids, stream};
 
+pub(super) use request::described;
+
 /// Answers with a response. Nothing of it is stored, whatever the protocol's own default is; the reply says so.
 pub(super) async fn answer(call: Call) -> Result<Response, Fault> {
     let project = project_of(&call, Some(PROJECT_HEADER))?;

@@ -22,9 +22,9 @@ use crate::http::Permission::{Read, Write};
 /// The procedures of this file.
 pub(super) fn served() -> Vec<Served> {
     vec![
-        procedure("JobService.CreateBatchPredictionJob", Write, create),
+        procedure("JobService.CreateBatchPredictionJob", Write, create).takes::<CreateWire>(),
         procedure("JobService.GetBatchPredictionJob", Read, get),
-        procedure("JobService.ListBatchPredictionJobs", Read, list),
+        procedure("JobService.ListBatchPredictionJobs", Read, list).lists(),
         procedure("JobService.CancelBatchPredictionJob", Write, cancel),
         procedure("JobService.DeleteBatchPredictionJob", Write, delete),
     ]

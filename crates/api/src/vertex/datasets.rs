@@ -16,11 +16,11 @@ use crate::http::Permission::{Read, Write};
 /// The procedures of this file.
 pub(super) fn served() -> Vec<Served> {
     vec![
-        procedure("DatasetService.CreateDataset", Write, create),
+        procedure("DatasetService.CreateDataset", Write, create).takes::<CreateWire>(),
         procedure("DatasetService.GetDataset", Read, get),
-        procedure("DatasetService.ListDatasets", Read, list),
+        procedure("DatasetService.ListDatasets", Read, list).lists(),
         procedure("DatasetService.UpdateDataset", Write, update),
-        procedure("DatasetService.ImportData", Write, import),
+        procedure("DatasetService.ImportData", Write, import).takes::<ImportWire>(),
         procedure("DatasetService.DeleteDataset", Write, delete),
     ]
 }

@@ -22,13 +22,13 @@ use crate::{Code, Fault};
 /// The procedures of this file.
 pub(super) fn served() -> Vec<Served> {
     vec![
-        procedure("EndpointService.CreateEndpoint", Write, create),
+        procedure("EndpointService.CreateEndpoint", Write, create).takes::<CreateWire>(),
         procedure("EndpointService.GetEndpoint", Read, get),
-        procedure("EndpointService.ListEndpoints", Read, list),
+        procedure("EndpointService.ListEndpoints", Read, list).lists(),
         procedure("EndpointService.UpdateEndpoint", Write, update),
         procedure("EndpointService.DeleteEndpoint", Write, delete),
-        procedure("EndpointService.DeployModel", Write, deploy),
-        procedure("EndpointService.UndeployModel", Write, undeploy),
+        procedure("EndpointService.DeployModel", Write, deploy).takes::<DeployWire>(),
+        procedure("EndpointService.UndeployModel", Write, undeploy).takes::<UndeployWire>(),
         procedure("EndpointService.MutateDeployedModel", Write, mutate),
     ]
 }

@@ -13,18 +13,18 @@ use super::datasets::SourceWire;
 use super::operations;
 use super::rpc::{Rpc, Served, page, procedure, read_value};
 use super::schema::{Schema, SchemaError, sendable};
-use crate::Fault;
 use crate::http::Permission::{Read, Write};
-use crate::http::{Access, Call, Route, Template, handler, json_reply};
+use crate::http::{Access, Call, Route, Takes, Template, handler, json_reply};
+use crate::{Fault, shape};
 
 /// The procedures of this file.
 pub(super) fn served() -> Vec<Served> {
     vec![
-        procedure("ModelService.ImportModelEvaluation", Write, import),
+        procedure("ModelService.ImportModelEvaluation", Write, import).takes::<ImportWire>(),
         procedure("ModelService.GetModelEvaluation", Read, get),
-        procedure("ModelService.ListModelEvaluations", Read, list),
+        procedure("ModelService.ListModelEvaluations", Read, list).lists(),
         procedure("ModelService.GetModelEvaluationSlice", Read, get_slice),
-        procedure("ModelService.ListModelEvaluationSlices", Read, list_slices),
+        procedure("ModelService.ListModelEvaluationSlices", Read, list_slices).lists(),
     ]
 }
 
@@ -196,6 +196,7 @@ pub(super) fn evaluate_route(schema: &Arc<Schema>) -> Result<Route, SchemaError>
                 json_reply(StatusCode::OK, &sendable(&operation, &reply)?)
             }
         }),
+        takes: Takes { body: Some(shape::of::<EvaluateWire>()), ..Takes::default() },
         served: true,
     })
 }

@@ -24,7 +24,7 @@ use crate::{Fault, metering};
 
 /// The procedures of this file.
 pub(super) fn served() -> Vec<Served> {
-    vec![direct("PredictionService.Explain", Invoke, explain_handler)]
+    vec![direct("PredictionService.Explain", Invoke, explain_handler).takes::<Request>()]
 }
 
 /// `ExplainRequest`, as JSON.

@@ -21,7 +21,7 @@ use self::request::NAMES;
 use super::PROTOCOL;
 use crate::Fault;
 use crate::http::Permission::Invoke;
-use crate::http::{Access, App, Call, Handler, Response, Route, Template, handler, json_reply};
+use crate::http::{Access, App, Call, Handler, Response, Route, Takes, Template, handler, json_reply};
 use crate::language::{find, find_behind, prepared};
 use crate::stream::{self, Framing};
 use crate::tenant::Tenant;
@@ -65,6 +65,7 @@ where
         access: Access::Needs(Invoke),
         protocol: PROTOCOL,
         handler,
+        takes: Takes::default(),
         served: true,
     })
 }

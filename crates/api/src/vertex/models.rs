@@ -19,10 +19,10 @@ use crate::http::Permission::{Read, Write};
 /// The procedures of this file.
 pub(super) fn served() -> Vec<Served> {
     vec![
-        procedure("ModelService.UploadModel", Write, upload),
+        procedure("ModelService.UploadModel", Write, upload).takes::<UploadWire>(),
         procedure("ModelService.GetModel", Read, get),
-        procedure("ModelService.ListModels", Read, list),
-        procedure("ModelService.ListModelVersions", Read, list_versions),
+        procedure("ModelService.ListModels", Read, list).lists(),
+        procedure("ModelService.ListModelVersions", Read, list_versions).lists(),
         procedure("ModelService.UpdateModel", Write, update),
         procedure("ModelService.MergeVersionAliases", Write, merge_aliases),
         procedure("ModelService.DeleteModelVersion", Write, delete_version),

@@ -17,14 +17,14 @@ use super::rpc::{Rpc, Served, page, procedure};
 use crate::Fault;
 use crate::fields::{Fields, invalid};
 use crate::http::Permission::{Read, Write};
-use crate::http::{Access, Call, Response, Route, Template, handler, json_reply};
+use crate::http::{Access, Call, Response, Route, Takes, Template, handler, json_reply};
 
 /// The procedures of this file.
 pub(super) fn served() -> Vec<Served> {
     vec![
-        procedure("PipelineService.CreatePipelineJob", Write, create),
+        procedure("PipelineService.CreatePipelineJob", Write, create).takes::<CreateWire>(),
         procedure("PipelineService.GetPipelineJob", Read, get),
-        procedure("PipelineService.ListPipelineJobs", Read, list),
+        procedure("PipelineService.ListPipelineJobs", Read, list).lists(),
         procedure("PipelineService.CancelPipelineJob", Write, cancel),
         procedure("PipelineService.DeletePipelineJob", Write, delete),
     ]
@@ -69,6 +69,7 @@ pub(super) fn template_route() -> Option<Route> {
         access: Access::Needs(Read),
         protocol: PROTOCOL,
         handler: handler(template),
+        takes: Takes::default(),
         served: true,
     })
 }

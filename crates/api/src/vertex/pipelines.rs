@@ -16,9 +16,9 @@ use crate::http::Permission::{Read, Write};
 /// The procedures of this file.
 pub(super) fn served() -> Vec<Served> {
     vec![
-        procedure("PipelineService.CreateTrainingPipeline", Write, create),
+        procedure("PipelineService.CreateTrainingPipeline", Write, create).takes::<CreateWire>(),
         procedure("PipelineService.GetTrainingPipeline", Read, get),
-        procedure("PipelineService.ListTrainingPipelines", Read, list),
+        procedure("PipelineService.ListTrainingPipelines", Read, list).lists(),
         procedure("PipelineService.CancelTrainingPipeline", Write, cancel),
         procedure("PipelineService.DeleteTrainingPipeline", Write, delete),
     ]

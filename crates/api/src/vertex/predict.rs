@@ -32,7 +32,7 @@ const STREAM_ROWS: usize = 256;
 /// The procedures of this file.
 pub(super) fn served() -> Vec<Served> {
     vec![
-        direct("PredictionService.Predict", Invoke, predict_handler),
+        direct("PredictionService.Predict", Invoke, predict_handler).takes::<Request>(),
         streamed("PredictionService.ServerStreamingPredict", Invoke, streaming_handler),
     ]
 }

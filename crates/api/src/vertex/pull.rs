@@ -12,9 +12,9 @@ use super::convert::time;
 use super::rpc::{Rpc, read_value};
 use super::schema::{Schema, SchemaError, sendable};
 use super::{PROTOCOL, operations};
-use crate::Fault;
 use crate::http::Permission::Write;
-use crate::http::{Access, Call, Route, Template, handler, json_reply};
+use crate::http::{Access, Call, Route, Takes, Template, handler, json_reply};
+use crate::{Fault, shape};
 
 const PULL: &str = "/v1/{parent=projects/*/locations/*}/models:pull";
 
@@ -51,6 +51,7 @@ pub(super) fn route(schema: &Arc<Schema>) -> Result<Route, SchemaError> {
                 json_reply(StatusCode::OK, &sendable(&operation, &reply)?)
             }
         }),
+        takes: Takes { body: Some(shape::of::<PullWire>()), ..Takes::default() },
         served: true,
     })
 }

@@ -10,7 +10,7 @@ use http::{Method, StatusCode};
 use prost_reflect::MessageDescriptor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::fields;
 use super::schema::{Binding, BodyRule, Procedure, Schema, SchemaError, canonical, put_text, sendable};
@@ -19,8 +19,9 @@ use super::{
     pipeline_jobs, pipelines, predict, pull, raw,
 };
 use crate::Fault;
-use crate::http::{Access, App, Call, Handler, Permission, Route, Template, handler, json_reply};
+use crate::http::{Access, App, Call, Handler, Permission, Route, Takes, Template, handler, json_reply};
 use crate::language::Dialects;
+use crate::shape;
 
 /// Query parameters of Google's front end that change nothing here: replies are always JSON, enums in
 /// replies are always names, which every client reads.
@@ -54,6 +55,29 @@ pub(super) struct Served {
     name: &'static str,
     pub(super) permission: Permission,
     pub(super) answer: Kind,
+    /// What it takes, in the words of JSON Schema, where that is described.
+    shape: Option<fn() -> Value>,
+}
+
+impl Served {
+    /// The same, known to read its request as `T`.
+    pub(super) fn takes<T: DeserializeOwned>(self) -> Served {
+        Served { shape: Some(shape::of::<T>), ..self }
+    }
+
+    /// The same, known to read a [`ListQuery`].
+    pub(super) fn lists(self) -> Served {
+        Served { shape: Some(list_shape), ..self }
+    }
+}
+
+/// What [`Rpc::list_query`] reads.
+fn list_shape() -> Value {
+    let text = || json!({"type": "string"});
+    json!({"properties": {
+        "filter": text(), "orderBy": text(), "pageToken": text(),
+        "pageSize": {"type": "integer", "minimum": 0, "maximum": i32::MAX},
+    }})
 }
 
 /// Which way a procedure is served.
@@ -75,7 +99,7 @@ where
     F: Fn(Rpc) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Value, Fault>> + Send + 'static,
 {
-    Served { name, permission, answer: Kind::Json(Arc::new(move |rpc| Box::pin(f(rpc)))) }
+    Served { name, permission, answer: Kind::Json(Arc::new(move |rpc| Box::pin(f(rpc)))), shape: None }
 }
 
 /// The procedure `name`, which needs `permission` and takes the call as it came.
@@ -93,7 +117,7 @@ pub(super) fn with_call(
     permission: Permission,
     f: impl Fn(Arc<Schema>, Arc<Template>) -> Handler + Send + Sync + 'static,
 ) -> Served {
-    Served { name, permission, answer: Kind::Direct(Arc::new(f)) }
+    Served { name, permission, answer: Kind::Direct(Arc::new(f)), shape: None }
 }
 
 /// The procedure `name`, which needs `permission`, takes the call as it came and replies with a list whose pieces are
@@ -103,7 +127,7 @@ pub(super) fn streamed(
     permission: Permission,
     f: impl Fn(Arc<Schema>, Arc<Template>) -> Handler + Send + Sync + 'static,
 ) -> Served {
-    Served { name, permission, answer: Kind::Streamed(Arc::new(f)) }
+    Served { name, permission, answer: Kind::Streamed(Arc::new(f)), shape: None }
 }
 
 /// A route for every address in the API's description, and for those that its service configuration adds.
@@ -175,8 +199,39 @@ fn route(
         access: Access::Needs(permission),
         protocol: PROTOCOL,
         handler: answer,
+        takes: takes(procedure, binding, &template, served.and_then(|served| served.shape)),
         served: served.is_some(),
     })
+}
+
+/// Where a request of this `shape` lies in a call: in the body, or what the body does not have in the query.
+fn takes(
+    procedure: &Procedure,
+    binding: &Binding,
+    template: &Template,
+    shape: Option<fn() -> Value>,
+) -> Takes {
+    let Some(Value::Object(mut shape)) = shape.map(|shape| shape()) else { return Takes::default() };
+    let Some(Value::Object(mut fields)) = shape.remove("properties") else { return Takes::default() };
+    let in_path: Vec<&str> = template.fields().collect();
+    fields.retain(|name, _| {
+        let field = procedure.input.get_field_by_json_name(name);
+        field.is_some_and(|field| !in_path.iter().any(|path| path.split('.').next() == Some(field.name())))
+    });
+    let body = match &binding.body {
+        BodyRule::None => None,
+        BodyRule::Field(field) => fields.remove(field),
+        BodyRule::Whole => {
+            let mut needed = shape.remove("required").unwrap_or_default();
+            if let Value::Array(names) = &mut needed {
+                names.retain(|name| name.as_str().is_some_and(|name| fields.contains_key(name)));
+            }
+            let properties = std::mem::take(&mut fields);
+            Some(json!({"type": "object", "properties": properties, "required": needed}))
+        }
+    };
+    fields.retain(|_, kind| matches!(kind["type"].as_str(), Some("string" | "integer" | "boolean")));
+    Takes { query: fields.into_iter().collect(), body }
 }
 
 fn unserved_permission(method: &Method) -> Permission {

@@ -13,7 +13,6 @@ mod language;
 mod publish;
 mod select;
 
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -23,7 +22,7 @@ pub(super) use publish::withdraw;
 use super::context::Context;
 use super::output::{Output, OutputState};
 use super::pipeline::ordered;
-use super::rows::{InputObject, Place, RowReader, resolve};
+use super::rows::{Chunk, InputObject, Place, RowReader, resolve};
 use super::runner::Done;
 use crate::storage::ObjectUri;
 use crate::{BatchJob, Error, JobKind, JobState, Result};
@@ -42,9 +41,6 @@ struct Progress {
     /// What has been written of them.
     output: OutputState,
     successful: u64,
-    /// Of those, predicted by a network: what a language model answers is counted request by request.
-    #[serde(default)]
-    predicted: u64,
     failed: u64,
     reasons: Vec<String>,
     /// All rows are done; what is left is to publish.
@@ -59,7 +55,6 @@ pub(super) fn run(context: &Context, job: &BatchJob) -> Result<Done> {
         Some(progress) => progress,
         None => begin(context, &mut job)?,
     };
-    context.taken.rows.store(progress.predicted, Ordering::Relaxed);
     if !progress.complete {
         match Asker::find(context, &job)? {
             Some(asker) => ask(context, &job, &asker, &mut progress)?,
@@ -85,7 +80,6 @@ fn begin(context: &Context, job: &mut BatchJob) -> Result<Progress> {
         place: Place::default(),
         output: OutputState::default(),
         successful: 0,
-        predicted: 0,
         failed: 0,
         reasons: Vec::new(),
         complete: false,
@@ -108,12 +102,16 @@ fn predict(context: &Context, job: &BatchJob, encoder: &Encoder, progress: &mut 
     let mut reader = reader(context, job, progress).by(encoder.model.chunk_rows());
     let uris = progress.uris();
     let threads = context.control.options().jobs.threads;
-    let encode = |chunk| {
-        let encoded = encoder.encode(&uris, chunk)?;
-        let predicted = encoded.successful;
-        Ok((encoded, predicted))
+    let source = || {
+        let chunk = reader.next()?;
+        chunk.iter().try_for_each(|chunk| context.meters.reserve_rows(chunk.rows.count()))?;
+        Ok(chunk)
     };
-    through(context, job, progress, threads, || reader.next(), encode)
+    let encode = |chunk: Chunk| {
+        let reserved = chunk.rows.count();
+        Ok((encoder.encode(&uris, chunk)?, reserved))
+    };
+    through(context, job, progress, threads, source, encode)
 }
 
 /// Has a language model answer the rows, each a request.
@@ -135,8 +133,8 @@ fn reader(context: &Context, job: &BatchJob, progress: &Progress) -> RowReader {
     )
 }
 
-/// Has what `source` gives encoded by `work` on `threads` threads, and written in order. `work` says how many rows a
-/// network has predicted for it.
+/// Has what `source` gives encoded by `work` on `threads` threads, and written in order. `work` says for how many rows
+/// `source` has reserved a prediction: none of what a language model answers, which is counted request by request.
 fn through<I: Send>(
     context: &Context,
     job: &BatchJob,
@@ -150,11 +148,11 @@ fn through<I: Send>(
     let target = ObjectUri::parse_prefix(&job.output_uri_prefix)?;
     let mut room = context.storage().room_at(&target)?;
     let (mut unsaved, mut saved_at) = (0, Instant::now());
-    ordered(threads, source, work, |(encoded, predicted): (Encoded, u64)| {
+    ordered(threads, source, work, |(encoded, reserved): (Encoded, u64)| {
         context.check()?;
         unsaved += output.append(&encoded.header, &encoded.rows, &encoded.faults)?;
+        context.meters.own.count_rows(reserved, encoded.successful.min(reserved));
         progress.add(encoded);
-        progress.predicted += predicted;
         if unsaved >= options.checkpoint_bytes || saved_at.elapsed() >= options.checkpoint_interval {
             (unsaved, saved_at) = (0, Instant::now());
             progress.output = output.sync()?;
@@ -196,7 +194,6 @@ impl Progress {
     fn note(&self, context: &Context, job: &BatchJob) -> Result<()> {
         let checkpoint =
             serde_json::to_value(self).map_err(|e| Error::internal("writing the job's checkpoint", e))?;
-        context.taken.rows.store(self.predicted, Ordering::Relaxed);
         let begun = self.place != Place::default() || self.complete;
         context.update(begun, |kind| {
             if let JobKind::Batch(stored) = kind {

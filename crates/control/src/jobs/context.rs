@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::runtime::Handle;
 
 use super::job_id;
+use super::meters::{Meters, commit};
 use crate::name::project_in;
 use crate::storage::{Storage, failed};
-use crate::store::{self, Write};
 use crate::{Control, Error, ErrorCode, Job, JobKind, Result, Version, fault};
 
 /// What a worker has in hand for one job. Its methods block: workers have threads of their own.
@@ -20,16 +20,7 @@ pub(super) struct Context {
     /// The job as it was when taken up.
     pub(super) job: Job,
     pub(super) signals: Arc<Signals>,
-    pub(super) taken: Arc<Taken>,
-}
-
-/// What a job has taken of a model, as far as its worker knows: written down when the job ends.
-#[derive(Debug, Default)]
-pub(super) struct Taken {
-    /// Rows that were predicted, those of earlier processes included.
-    pub(super) rows: AtomicU64,
-    /// Seconds of training in the attempt that ended it.
-    pub(super) training_seconds: AtomicU64,
+    pub(super) meters: Meters,
 }
 
 /// What a worker is told while it works.
@@ -63,9 +54,10 @@ impl Context {
     }
 
     /// Changes what the job's row says of its particular work. With `checkpoint`, work has been done that
-    /// a crash will not undo.
+    /// a crash will not undo: what it took is written down with it.
     pub(super) fn update(&self, checkpoint: bool, mut change: impl FnMut(&mut JobKind)) -> Result<()> {
-        self.runtime.block_on(self.note(|job| {
+        let meters = checkpoint.then_some(&self.meters);
+        self.runtime.block_on(self.commit(meters, |job| {
             change(&mut job.kind);
             if checkpoint {
                 job.crashes = 0;
@@ -73,14 +65,19 @@ impl Context {
         }))
     }
 
+    /// Writes down what was taken, where a crash will undo the work and not that it was done.
+    pub(super) fn write_down(&self) -> Result<()> {
+        self.runtime.block_on(self.commit(Some(&self.meters), |_| {}))
+    }
+
     /// Changes the job's row, within async work of the job.
-    pub(super) async fn note(&self, mut change: impl FnMut(&mut Job)) -> Result<()> {
+    pub(super) async fn note(&self, change: impl FnMut(&mut Job)) -> Result<()> {
+        self.commit(None, change).await
+    }
+
+    async fn commit(&self, meters: Option<&Meters>, change: impl FnMut(&mut Job)) -> Result<()> {
         fault::step().map_err(|e| failed("noting a checkpoint", e))?;
-        let changed = store::modify::<Job>(self.control.store(), &self.job.name, None, |job| {
-            change(job);
-            Ok(Vec::<Write>::new())
-        });
-        changed.await?;
+        commit(&self.control, &self.job.name, meters, change).await?;
         self.control.runner().changed();
         Ok(())
     }

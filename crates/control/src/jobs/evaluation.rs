@@ -1,7 +1,8 @@
 //! Evaluation: labelled rows in, figures of a version out.
 //!
 //! The figures are accumulators, one set a thread, merged at the end: whatever way the rows are split,
-//! the outcome is the same. An evaluation that a crash interrupts begins again.
+//! the outcome is the same. An evaluation that a crash interrupts begins again; the rows that it took are written
+//! down in the commit that ends it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
@@ -62,6 +63,8 @@ struct Measure {
 /// Rows measured and left out of one chunk.
 struct Counted {
     rows: u64,
+    /// Rows that the model has predicted, be their truth of use or not.
+    predicted: u64,
     skipped: u64,
     reasons: Vec<String>,
 }
@@ -107,20 +110,31 @@ pub(super) fn run(context: &Context, job: &EvaluationJob) -> Result<Done> {
     )
     .by(evaluator.model.chunk_rows().min(chunk_rows))
     .hashing();
-    let mut total = Counted { rows: 0, skipped: 0, reasons: Vec::new() };
+    let mut total = Counted { rows: 0, predicted: 0, skipped: 0, reasons: Vec::new() };
     let mut noted = 0;
     ordered(
         context.control.options().jobs.threads,
-        || reader.next(),
+        || {
+            let chunk = reader.next()?;
+            chunk.iter().try_for_each(|chunk| context.meters.reserve_rows(chunk.rows.count()))?;
+            Ok(chunk)
+        },
         |chunk| {
             let (counted, errors) = evaluator.measure(&uris, &chunk)?;
+            let mut predicted_by_other = 0;
             if let Some(other) = &other {
-                pairs.observe(chunk.input, &errors, &other.measure(&uris, &chunk)?.1)?;
+                let (counted, others) = other.measure(&uris, &chunk)?;
+                pairs.observe(chunk.input, &errors, &others)?;
+                predicted_by_other = counted.predicted;
             }
-            Ok(counted)
+            Ok((chunk.rows.count(), counted, predicted_by_other))
         },
-        |counted| {
+        |(reserved, counted, predicted_by_other)| {
             context.check()?;
+            context.meters.own.count_rows(reserved, counted.predicted);
+            if let Some(against) = &context.meters.against {
+                against.count_rows(reserved, predicted_by_other);
+            }
             total.add(counted);
             if total.rows >= noted + PROGRESS_ROWS {
                 noted = total.rows;
@@ -188,6 +202,7 @@ fn note(context: &Context, rows: u64) -> Result<()> {
 impl Counted {
     fn add(&mut self, other: Counted) {
         self.rows += other.rows;
+        self.predicted += other.predicted;
         self.skipped += other.skipped;
         let room = REASONS_MAX.saturating_sub(self.reasons.len());
         self.reasons.extend(other.reasons.into_iter().take(room));
@@ -199,7 +214,7 @@ impl Evaluator<'_> {
         let uri = uris.get(chunk.input).map_or("", String::as_str);
         let mut measure = self.idle().pop().unwrap_or_default();
         let mut faults = chunk.faults.clone();
-        let errors = match &chunk.rows {
+        let (predicted, errors) = match &chunk.rows {
             Rows::Table(block) => {
                 let Some(target) = block.column(&self.target) else {
                     return Err(self.no_target(uri, block.names()));
@@ -220,7 +235,7 @@ impl Evaluator<'_> {
                         .map(|column| block.cell(*row, column.unwrap_or(usize::MAX)).to_owned())
                         .collect(),
                 });
-                measure.observe(self, &predictions, seen, &mut faults)?
+                (rows.len() as u64, measure.observe(self, &predictions, seen, &mut faults)?)
             }
             Rows::Values(values) => self.measure_values(uri, values, &mut measure, &mut faults)?,
         };
@@ -228,7 +243,8 @@ impl Evaluator<'_> {
         faults.sort_by_key(|fault| fault.row);
         let reasons = faults.iter().take(REASONS_MAX).map(|f| format!("{uri} row {}: {}", f.row, f.reason));
         let rows = errors.len() as u64;
-        Ok((Counted { rows, skipped: faults.len() as u64, reasons: reasons.collect() }, errors))
+        let skipped = faults.len() as u64;
+        Ok((Counted { rows, predicted, skipped, reasons: reasons.collect() }, errors))
     }
 
     /// Predicts a block. A model that takes columns in their order is shown neither the truth nor the hidden
@@ -258,7 +274,7 @@ impl Evaluator<'_> {
         values: &[(u64, Value)],
         measure: &mut Measure,
         faults: &mut Vec<RowFault>,
-    ) -> Result<Errors> {
+    ) -> Result<(u64, Errors)> {
         let (mut instances, mut seen) = (Vec::new(), Vec::new());
         for (number, value) in values {
             let Some(truth) = value.get(&self.target).and_then(|value| self.truth(value)) else {
@@ -275,12 +291,13 @@ impl Evaluator<'_> {
         let numbers: Vec<u64> = seen.iter().map(|seen| seen.number).collect();
         let (runs, failed) = self.model.predict_values(uri, &instances, &numbers)?;
         faults.extend(failed);
-        let mut errors = Vec::new();
+        let (mut predicted, mut errors) = (0, Vec::new());
         for (start, predictions) in runs {
+            predicted += predictions.len() as u64;
             let run = seen.get(start..start + predictions.len()).unwrap_or_default();
             errors.extend(measure.observe(self, &predictions, run.iter().cloned(), faults)?);
         }
-        Ok(errors)
+        Ok((predicted, errors))
     }
 
     /// The labels, or the one value, in a cell.

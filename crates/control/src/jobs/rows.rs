@@ -65,6 +65,16 @@ pub(crate) enum Rows {
     Values(Vec<(u64, Value)>),
 }
 
+impl Rows {
+    /// How many there are.
+    pub(crate) fn count(&self) -> u64 {
+        match self {
+            Rows::Table(block) => block.rows() as u64,
+            Rows::Values(values) => values.len() as u64,
+        }
+    }
+}
+
 /// Where to begin: an input, a place in it and, for CSV, its header.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Place {

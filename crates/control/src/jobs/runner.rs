@@ -7,19 +7,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, watch};
 
-use super::context::{Context, Signals, Taken, staging, storage_of};
-use super::{CRASHES_MAX, JobCollection, JobOptions, files_of, job_id, operation_name, pipeline};
+use super::context::{Context, Signals, staging, storage_of};
+use super::meters::{ATTEMPTS_MAX, Dues, Meters, commit, contended, overtaken};
+use super::{CRASHES_MAX, JobCollection, JobOptions, files_of, operation_name, pipeline};
 use super::{batch, evaluation, pull, requests, training};
 use crate::control::WeakControl;
-use crate::name::project_in;
 use crate::operation::OperationResult;
 use crate::room::Room;
 use crate::storage::failed;
 use crate::store::{self, Write};
-use crate::usage::JobUsage;
 use crate::{
-    Account, Amount, Control, Error, ErrorCode, Job, JobError, JobKind, JobState, Money, Operation, Result,
-    Timestamp, fault,
+    Control, Error, ErrorCode, Job, JobError, JobKind, JobState, Operation, Result, Timestamp, fault,
 };
 
 /// The queue of jobs, an image of what the metadata store holds, and the signals to running ones.
@@ -200,7 +198,7 @@ impl Runner {
         if waiting {
             // Taken up at once, whatever waits before it, to be ended as cancelled.
             let cancelled = Error::new(ErrorCode::Cancelled, "cancelled on request");
-            end(control, name, Err(cancelled), &Taken::default()).await?;
+            end(control, name, Err(cancelled), None).await?;
         }
         self.changed();
         Ok(())
@@ -255,12 +253,13 @@ async fn run(control: &Control, name: &str, signals: Arc<Signals>) -> Result<()>
         signals.cancelled.store(true, Ordering::Relaxed);
     }
     tracing::info!(job = %name, attempt = job.attempts, "a job begins");
+    let meters = Meters::of(control, &job).await?;
     let context = Context {
         control: control.clone(),
         runtime: Handle::current(),
         job,
         signals: signals.clone(),
-        taken: Arc::default(),
+        meters: meters.clone(),
     };
     let outcome = if context.job.crashes > CRASHES_MAX {
         Err(given_up(&context.job))
@@ -268,9 +267,11 @@ async fn run(control: &Control, name: &str, signals: Arc<Signals>) -> Result<()>
         on_thread(context.clone()).await
     };
     if signals.stopping.load(Ordering::Relaxed) && outcome.is_err() {
-        return put_back(control, name).await;
+        // What a training took is taken, though it begins anew; rows since the last checkpoint are predicted again.
+        let taken = matches!(context.job.kind, JobKind::Training(_)).then_some(&meters);
+        return put_back(control, name, taken).await;
     }
-    end(control, name, outcome, &context.taken).await
+    end(control, name, outcome, Some(&meters)).await
 }
 
 /// Notes that the job has been taken up. From here on until its next checkpoint, a death of the process
@@ -304,17 +305,15 @@ fn given_up(job: &Job) -> Error {
     )
 }
 
-/// Gives a job back to the queue of the next process.
-async fn put_back(control: &Control, name: &str) -> Result<()> {
-    store::modify::<Job>(control.store(), name, None, |job| {
+/// Gives a job back to the queue of the next process, and writes down what was `taken`.
+async fn put_back(control: &Control, name: &str, taken: Option<&Meters>) -> Result<()> {
+    let change = |job: &mut Job| {
         if !job.state.is_final() {
             job.state = JobState::Pending;
             job.crashes = job.crashes.saturating_sub(1);
         }
-        Ok(Vec::new())
-    })
-    .await
-    .map(|_| ())
+    };
+    commit(control, name, taken, change).await.map(|_| ())
 }
 
 /// Does the particular work on a thread of its own. A panic there is an error here.
@@ -338,14 +337,14 @@ async fn on_thread(context: Context) -> Result<Done> {
 }
 
 /// Ends a job: its state, what it publishes, what it has taken and the operation that waits for it, in one commit.
-async fn end(control: &Control, name: &str, outcome: Result<Done>, taken: &Taken) -> Result<()> {
+async fn end(control: &Control, name: &str, outcome: Result<Done>, taken: Option<&Meters>) -> Result<()> {
     if let Err(error) = &outcome {
         tracing::warn!(job = %name, %error, cause = ?error.source, "a job ends without success");
         withdraw(control, name).await;
         let _ = std::fs::remove_dir_all(staging(control, name));
     }
     fault::step().map_err(|e| failed("ending a job", e))?;
-    for _ in 0..32 {
+    for _ in 0..ATTEMPTS_MAX {
         let mut job: Job = store::get(control.store(), name).await?;
         if job.state.is_final() {
             return Ok(());
@@ -353,15 +352,15 @@ async fn end(control: &Control, name: &str, outcome: Result<Done>, taken: &Taken
         let mut writes = finish(&mut job, &outcome);
         writes.extend(operation_write(control, &job, &outcome).await?);
         writes.extend(control.files().release(name).await?);
-        let used = used(control, &job, taken).await?;
-        let cost = used.as_ref().map_or(Money(0), |(_, amount)| amount.cost);
-        if let Some((account, amount)) = used {
-            writes.push(JobUsage::added(control.store(), account, amount).await?);
-        }
+        let dues = match taken {
+            Some(meters) => meters.due(control).await?,
+            None => Dues::default(),
+        };
+        writes.extend(dues.writes.iter().cloned());
         writes.push(store::update(&mut job)?);
         match control.store().commit(writes).await {
             Ok(()) => {
-                control.books().spend(project_in(name), cost);
+                dues.written();
                 fault::step().map_err(|e| failed("ending a job", e))?;
                 // Needed until here: had the commit failed, the next process would publish again.
                 let _ = std::fs::remove_dir_all(staging(control, name));
@@ -369,37 +368,11 @@ async fn end(control: &Control, name: &str, outcome: Result<Done>, taken: &Taken
                 tracing::info!(job = %name, state = ?job.state, "a job has ended");
                 return Ok(());
             }
-            // Another job of the same model ends at the same time, mostly.
-            Err(
-                store::StoreError::Stale { .. }
-                | store::StoreError::Exists { kind: store::Kind::JobUsage, .. },
-            ) => {}
+            Err(error) if overtaken(&error) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Err(Error::new(ErrorCode::Aborted, format!("{name} is being changed by too many at once")))
-}
-
-/// What a job has taken, as it is to be written down; nothing where its requests were counted one by one, or nothing was
-/// done.
-async fn used(control: &Control, job: &Job, taken: &Taken) -> Result<Option<(Account, Amount)>> {
-    let (rows, training_seconds) =
-        (taken.rows.load(Ordering::Relaxed), taken.training_seconds.load(Ordering::Relaxed));
-    let model = match &job.kind {
-        _ if rows == 0 && training_seconds == 0 => return Ok(None),
-        JobKind::Training(training) => training.target.display_name.clone(),
-        JobKind::Batch(batch) => match control.models().get(&batch.model).await {
-            Ok((model, _)) => model.display_name,
-            // Deleted meanwhile: what is left is its id.
-            Err(error) if error.code == ErrorCode::NotFound => job_id(&batch.model).to_owned(),
-            Err(error) => return Err(error),
-        },
-        JobKind::Evaluation(_) | JobKind::Pull(_) | JobKind::Requests(_) => return Ok(None),
-    };
-    let amount = Amount { rows, training_seconds, ..Amount::default() };
-    let cost = control.books().price(&model).of(&amount);
-    let project = project_in(&job.name).to_owned();
-    Ok(Some((Account { project, key: String::new(), model }, Amount { cost, ..amount })))
+    Err(contended(name))
 }
 
 /// Sets the final state and gives what is to be written beside it.

@@ -5,7 +5,8 @@
 //! it before one is registered, so that there is one whatever the crash left.
 
 use std::cell::RefCell;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use formats::Value;
 use formats::rows::RowBlock;
@@ -20,12 +21,14 @@ use super::rows::{Place, RowReader, Rows, resolve};
 use super::runner::Done;
 use crate::artifact::Digest;
 use crate::models::{ArtifactSource, UploadModel};
-use crate::name::project_in;
 use crate::quota::TrainingLease;
 use crate::{
     EpochProgress, Error, ErrorCode, InputFormat, JobKind, JobState, Parent, Result, ServingStatus,
     TrainingJob, fault,
 };
+
+/// How often it is written down how long a training has taken: a crash loses so much of it.
+const WRITTEN_EVERY: Duration = Duration::from_secs(2);
 
 /// Reasons of rows left out that the job shows.
 const REASONS_MAX: usize = 10;
@@ -39,10 +42,9 @@ pub(super) fn run(context: &Context, job: &TrainingJob) -> Result<Done> {
             stored.progress.clear();
         }
     })?;
-    let mut lease = context.control.books().train(project_in(&context.job.name))?;
+    let mut lease = TrainingLease::take(Arc::clone(&context.meters.own))?;
     let fitted = TrainingRows::open(context, &spec, &job.uris)
         .and_then(|mut rows| fit(context, &spec, &mut rows, &mut lease).map(|trained| (rows, trained)));
-    context.taken.training_seconds.store(lease.taken(), Ordering::Relaxed);
     drop(lease);
     let (mut rows, trained) = fitted?;
     context.check()?;
@@ -60,10 +62,17 @@ fn fit(
     rows: &mut TrainingRows,
     lease: &mut TrainingLease,
 ) -> Result<Trained> {
-    let (failure, lease) = (RefCell::new(None), RefCell::new(lease));
+    let (failure, clock) = (RefCell::new(None), RefCell::new((lease, Instant::now())));
     let check = || {
         context.check()?;
-        Ok(lease.borrow_mut().go_on()?)
+        let (lease, written_at) = &mut *clock.borrow_mut();
+        lease.go_on()?;
+        if written_at.elapsed() >= WRITTEN_EVERY {
+            lease.count();
+            context.write_down()?;
+            *written_at = Instant::now();
+        }
+        Ok(())
     };
     let go_on = |outcome: Result<()>| match outcome {
         Ok(()) => Flow::Continue,

@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::bucket::Bucket;
-use super::{Exceeded, Limited, QuotaLimits, QuotaScope, Rate};
+use super::{Exceeded, Limited, Price, QuotaLimits, QuotaScope, Rate};
 use crate::usage::{Amount, Day, Money};
 
 /// What one project or key has used and reserved, against its limits. All of it is under one lock, held for some
@@ -37,17 +37,40 @@ struct State {
     month_end_ms: u64,
 }
 
-/// Tokens and money that are reserved, or used.
+/// Tokens, money and seconds of training that are reserved, or used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Hold {
     pub(super) tokens: u64,
     pub(super) cost: Money,
+    pub(super) training: u64,
 }
 
 impl Hold {
     /// What `amount` takes of the minute and of the month.
     pub(super) fn of(amount: &Amount) -> Hold {
-        Hold { tokens: amount.tokens(), cost: amount.cost }
+        Hold { tokens: amount.tokens(), cost: amount.cost, training: amount.training_seconds }
+    }
+
+    /// Both together.
+    pub(super) fn and(self, more: Hold) -> Hold {
+        Hold {
+            tokens: self.tokens.saturating_add(more.tokens),
+            cost: Money(self.cost.0.saturating_add(more.cost.0)),
+            training: self.training.saturating_add(more.training),
+        }
+    }
+
+    /// Takes from it what there is of `used`.
+    pub(super) fn split(&mut self, used: Hold) -> Hold {
+        let taken = Hold {
+            tokens: self.tokens.min(used.tokens),
+            cost: self.cost.min(used.cost),
+            training: self.training.min(used.training),
+        };
+        self.tokens -= taken.tokens;
+        self.cost.0 -= taken.cost.0;
+        self.training -= taken.training;
+        taken
     }
 }
 
@@ -124,6 +147,7 @@ impl Allowance {
         state.give_back(held);
         state.tokens.take(used.tokens);
         state.spent = state.spent.saturating_add(used.cost.0);
+        state.trained = state.trained.saturating_add(used.training);
     }
 
     /// Counts what another process let in at `at_ms`, as far as it is not back yet.
@@ -141,33 +165,40 @@ impl Allowance {
         state.spent = state.spent.saturating_add(spent.0);
     }
 
-    /// Reserves `wanted` seconds of the month's training, or as many as are left; says how many.
-    pub(super) fn reserve_training(&self, wanted: u64, now_ms: u64) -> Result<u64, Exceeded> {
+    /// Reserves `wanted` seconds of the month's training at `price`, or as many as are left and can be paid.
+    pub(super) fn reserve_training(&self, wanted: u64, price: &Price, now_ms: u64) -> Result<Hold, Exceeded> {
         let mut state = self.lock();
         state.advance(now_ms);
         let mut granted = wanted;
+        let over = |limit| {
+            let retry_after = Some(state.month_left(now_ms));
+            Err(Exceeded { scope: self.scope.clone(), limit, retry_after })
+        };
         if let Some(minutes) = state.limits.training_minutes {
             let taken = state.trained.saturating_add(state.training);
-            granted = wanted.min(minutes.saturating_mul(60).saturating_sub(taken));
+            granted = granted.min(minutes.saturating_mul(60).saturating_sub(taken));
             if granted == 0 {
-                let retry_after = Some(state.month_left(now_ms));
-                return Err(Exceeded {
-                    scope: self.scope.clone(),
-                    limit: Limited::Training(minutes),
-                    retry_after,
-                });
+                return over(Limited::Training(minutes));
             }
         }
+        if let Some(budget) = state.limits.monthly_budget {
+            let left = budget.0.saturating_sub(state.spent.saturating_add(state.reserved));
+            granted = granted.min(price.training_seconds(Money(left)));
+            if granted == 0 {
+                return over(Limited::Budget(budget));
+            }
+        }
+        let cost = price.of(&Amount { training_seconds: granted, ..Amount::default() });
         state.training = state.training.saturating_add(granted);
-        Ok(granted)
+        state.reserved = state.reserved.saturating_add(cost.0);
+        Ok(Hold { tokens: 0, cost, training: granted })
     }
 
-    /// Counts `used` seconds of training, in place of those `held` for it.
-    pub(super) fn settle_training(&self, held: u64, used: u64, now_ms: u64) {
+    /// Counts seconds that were trained in this month before this process.
+    pub(super) fn remember_trained(&self, seconds: u64, now_ms: u64) {
         let mut state = self.lock();
         state.advance(now_ms);
-        state.training = state.training.saturating_sub(held);
-        state.trained = state.trained.saturating_add(used);
+        state.trained = state.trained.saturating_add(seconds);
     }
 
     /// Seconds of training of this month.
@@ -261,6 +292,7 @@ impl State {
     fn give_back(&mut self, held: Hold) {
         self.tokens.give_back(held.tokens);
         self.reserved = self.reserved.saturating_sub(held.cost.0);
+        self.training = self.training.saturating_sub(held.training);
     }
 
     fn month_left(&self, now_ms: u64) -> Duration {

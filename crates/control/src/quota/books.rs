@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use super::allowance::Allowance;
-use super::{ANY_MODEL, Exceeded, Meter, Price, QuotaLimits, QuotaScope, TrainingLease};
+use super::{ANY_MODEL, Exceeded, JobMeter, Meter, Price, QuotaLimits, QuotaScope};
 use crate::usage::{Account, Amount, Day, JobUsage, Ledger, Money, Report, Wanted, now_ms};
 use crate::{Principal, Result};
 
@@ -98,7 +98,7 @@ impl Books {
         for used in jobs.iter().filter(of_month) {
             add_spent(&used.account, &used.amount);
             let project = QuotaScope::Project(used.account.project.clone());
-            books.find_or_make(project).settle_training(0, used.amount.training_seconds, now);
+            books.find_or_make(project).remember_trained(used.amount.training_seconds, now);
         }
         for (scope, spent) in spent {
             books.find_or_make(scope).remember_spent(spent, now);
@@ -117,24 +117,10 @@ impl Books {
         Ok(Meter::admit(self, principal)?)
     }
 
-    /// Begins a training of `project`, as far as its limits let it.
-    pub(crate) fn train(&self, project: &str) -> std::result::Result<TrainingLease, Exceeded> {
-        TrainingLease::take(self.find_or_make(QuotaScope::Project(project.to_owned())))
-    }
-
-    /// Refuses a training of `project` for which nothing is left.
-    pub(crate) fn check_training(&self, project: &str) -> std::result::Result<(), Exceeded> {
-        let Some(allowance) = self.of_project(project) else { return Ok(()) };
-        let held = allowance.reserve_training(1, now_ms())?;
-        allowance.settle_training(held, 0, now_ms());
-        Ok(())
-    }
-
-    /// Counts what a job of `project` has cost.
-    pub(crate) fn spend(&self, project: &str, cost: Money) {
-        if cost > Money(0) {
-            self.find_or_make(QuotaScope::Project(project.to_owned())).remember_spent(cost, now_ms());
-        }
+    /// What a job of `project` takes of the model that people call `model`.
+    pub(crate) fn meter(&self, project: &str, model: &str) -> JobMeter {
+        let allowance = self.find_or_make(QuotaScope::Project(project.to_owned()));
+        JobMeter::new(allowance, project, model, self.price(model))
     }
 
     pub(super) fn ledger(&self) -> &Ledger {

@@ -72,8 +72,8 @@ impl Exceeded {
                 format!("{whose} may make {limit} requests at once; try again when one is answered")
             }
             Limited::Budget(budget) => format!(
-                "{whose} has used up its budget of {budget} for this month, or what is left does not pay for this \
-                 request; an admin can raise it"
+                "{whose} has used up its budget of {budget} for this month, or what is left does not pay for this: an \
+                 admin can raise it"
             ),
             Limited::Stored { limit, stored, asked } => format!(
                 "{whose} may keep {limit} bytes here, of which {stored} are in use, and {asked} more do not fit: delete \

@@ -79,7 +79,7 @@ impl Meter {
             state.project.push_str(project);
             self.enter(&mut state, project, now)?;
         }
-        let more = Hold { tokens: more.tokens(), cost: state.price.of(&more) };
+        let more = Hold { cost: state.price.of(&more), ..Hold::of(&more) };
         let [first, second] = &state.allowances;
         if let Some(allowance) = first {
             allowance.reserve(more, now)?;
@@ -91,10 +91,7 @@ impl Meter {
                 }
             })?;
         }
-        state.held = Hold {
-            tokens: state.held.tokens.saturating_add(more.tokens),
-            cost: Money(state.held.cost.0.saturating_add(more.cost.0)),
-        };
+        state.held = state.held.and(more);
         Ok(())
     }
 
@@ -117,10 +114,7 @@ impl Meter {
         let cost = state.price.of(&used);
         let used = Amount { requests: u64::from(!counted), cost, ..used };
         let taken = Hold::of(&used);
-        let held =
-            Hold { tokens: state.held.tokens.min(taken.tokens), cost: state.held.cost.min(taken.cost) };
-        state.held.tokens -= held.tokens;
-        state.held.cost.0 -= held.cost.0;
+        let held = state.held.split(taken);
         let (key, project) = (self.key(), self.own_project().unwrap_or(&state.project));
         for allowance in state.allowances.iter().flatten() {
             allowance.settle(held, taken, now);

@@ -3,26 +3,29 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Exceeded;
-use super::allowance::Allowance;
-use crate::usage::now_ms;
+use super::{Exceeded, JobMeter};
 
 /// Seconds that are reserved at a time.
 const LEASE_SECONDS: u64 = 10;
 
-/// How long a training may go on: some seconds at a time, reserved before they begin. What it took is counted when it is
-/// dropped.
+/// How long a training may go on: some seconds at a time, reserved before they begin.
 pub(crate) struct TrainingLease {
-    allowance: Arc<Allowance>,
+    meter: Arc<JobMeter>,
     begun: Instant,
     /// Seconds since the beginning that are reserved.
     held: u64,
+    /// Seconds since the beginning that are counted.
+    counted: u64,
 }
 
 impl TrainingLease {
-    pub(super) fn take(allowance: Arc<Allowance>) -> Result<Self, Exceeded> {
-        let held = allowance.reserve_training(LEASE_SECONDS, now_ms())?;
-        Ok(TrainingLease { allowance, begun: Instant::now(), held })
+    /// Begins one.
+    ///
+    /// # Errors
+    /// If nothing is left.
+    pub(crate) fn take(meter: Arc<JobMeter>) -> Result<Self, Exceeded> {
+        let held = meter.reserve_training(LEASE_SECONDS)?;
+        Ok(TrainingLease { meter, begun: Instant::now(), held, counted: 0 })
     }
 
     /// Lets it go on for some more, where what is reserved is over.
@@ -31,20 +34,22 @@ impl TrainingLease {
     /// If nothing is left.
     pub(crate) fn go_on(&mut self) -> Result<(), Exceeded> {
         if self.begun.elapsed().as_secs() >= self.held {
-            self.held += self.allowance.reserve_training(LEASE_SECONDS, now_ms())?;
+            self.held += self.meter.reserve_training(LEASE_SECONDS)?;
         }
         Ok(())
     }
 
-    /// What it has taken, in seconds, begun ones included.
-    pub(crate) fn taken(&self) -> u64 {
+    /// Counts what it has taken until now, a begun second as a whole one.
+    pub(crate) fn count(&mut self) {
         let taken = self.begun.elapsed();
-        taken.as_secs() + u64::from(taken.subsec_nanos() > 0)
+        let taken = taken.as_secs() + u64::from(taken.subsec_nanos() > 0);
+        self.meter.count_training(taken.saturating_sub(self.counted));
+        self.counted = taken;
     }
 }
 
 impl Drop for TrainingLease {
     fn drop(&mut self) {
-        self.allowance.settle_training(self.held, self.taken(), now_ms());
+        self.count();
     }
 }

@@ -1,4 +1,5 @@
-//! [`JobUsage`]: what jobs took, written in the commits that end them, so that each is counted once whatever a crash leaves.
+//! [`JobUsage`]: what jobs took, written in the commits of what they have done, so that each is counted once whatever a
+//! crash leaves.
 
 use serde::{Deserialize, Serialize};
 

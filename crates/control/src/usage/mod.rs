@@ -1,5 +1,5 @@
 //! Usage: what each project and key took of each model, day by day, written down once and for good: what requests take
-//! in the [`Ledger`], what jobs take in the commits that end them ([`JobUsage`]).
+//! in the [`Ledger`], what jobs take in the commits of what they have done ([`JobUsage`]).
 
 mod amount;
 mod day;

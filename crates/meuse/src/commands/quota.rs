@@ -101,8 +101,11 @@ pub struct SetPrice {
     /// A thousand predictions
     #[arg(long, value_name = "MONEY", value_parser = money)]
     pub predictions: Option<Value>,
+    /// A minute of training it
+    #[arg(long, value_name = "MONEY", value_parser = money)]
+    pub training: Option<Value>,
     /// Take the model's own price away
-    #[arg(long, conflicts_with_all = ["prompt", "cached", "output", "predictions"])]
+    #[arg(long, conflicts_with_all = ["prompt", "cached", "output", "predictions", "training"])]
     pub remove: bool,
     /// Which server.
     #[command(flatten)]
@@ -203,6 +206,7 @@ impl SetPrice {
             "cachedMillion": self.cached,
             "outputMillion": self.output,
             "rowsThousand": self.predictions,
+            "trainingMinute": self.training,
         });
         let price: Value = client.put(&path, &body).await.map_err(Failure::from)?;
         if output.json {
@@ -262,11 +266,18 @@ fn show_prices(prices: &Value, output: &Output) {
         output.value(prices);
         return;
     }
-    let headings =
-        ["MODEL", ">PROMPT/MILLION", ">CACHED/MILLION", ">OUTPUT/MILLION", ">PREDICTIONS/THOUSAND"];
+    let headings = [
+        "MODEL",
+        ">PROMPT/MILLION",
+        ">CACHED/MILLION",
+        ">OUTPUT/MILLION",
+        ">PREDICTIONS/THOUSAND",
+        ">TRAINING/MINUTE",
+    ];
     let mut table = Table::new(&headings);
     for price in prices.get("prices").and_then(Value::as_array).into_iter().flatten() {
-        let names = ["model", "promptMillion", "cachedMillion", "outputMillion", "rowsThousand"];
+        let names =
+            ["model", "promptMillion", "cachedMillion", "outputMillion", "rowsThousand", "trainingMinute"];
         table.row(names.map(|name| cell(price, name)));
     }
     output.table(&table);

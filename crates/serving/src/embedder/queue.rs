@@ -3,8 +3,11 @@
 //! A step takes a text from each project in turn until it is full, and of each project one from each request in turn: a
 //! request of a few texts is not held up by one of thousands, nor by another project's thousands of requests. Nobody waits
 //! for a step to fill.
+//!
+//! A project may have no more waiting than there is room left, so that however many fill the queue, each leaves some. One
+//! of which nothing waits is let in whatever the others have.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -19,10 +22,10 @@ use super::Engine;
 use super::turns::Turns;
 use crate::error::ServeError;
 
-/// Requests that may wait; further ones are refused as overloaded.
-const REQUESTS_MAX: usize = 1024;
-/// Tokens that may wait. A request that finds nobody waiting is let in whatever its size.
-const TOKENS_MAX: usize = 4 << 20;
+/// Requests that may wait, and one more of each project; a project alone has half of it.
+const REQUESTS_MAX: usize = 2048;
+/// Tokens that may wait, in the same way.
+const TOKENS_MAX: usize = 8 << 20;
 /// When those who were refused had better come back.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -57,11 +60,59 @@ struct State {
     /// Requests that the thread has not seen yet.
     new: Vec<Request>,
     /// Of all requests that are not answered.
-    requests: usize,
-    tokens: usize,
+    all: Share,
+    /// Of those, what each project has; none that has nothing.
+    shares: HashMap<String, Share>,
     /// Whether the encoder is in memory.
     loaded: bool,
     closed: bool,
+}
+
+/// What waits for an answer.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Share {
+    requests: usize,
+    tokens: usize,
+}
+
+impl Share {
+    fn add(&mut self, tokens: usize) {
+        self.requests += 1;
+        self.tokens += tokens;
+    }
+
+    fn remove(&mut self, tokens: usize) {
+        self.requests -= 1;
+        self.tokens -= tokens;
+    }
+}
+
+impl State {
+    /// Counts a request of `project`, if there is room for it.
+    fn enter(&mut self, project: &str, tokens: usize) -> Result<(), ServeError> {
+        let own = self.shares.get(project).copied().unwrap_or_default();
+        let left = Share {
+            requests: REQUESTS_MAX.saturating_sub(self.all.requests),
+            tokens: TOKENS_MAX.saturating_sub(self.all.tokens),
+        };
+        if own.requests > 0 && (own.requests >= left.requests || own.tokens + tokens > left.tokens) {
+            return Err(ServeError::Overloaded { retry_after: RETRY_AFTER });
+        }
+        self.all.add(tokens);
+        self.shares.entry(project.to_owned()).or_default().add(tokens);
+        Ok(())
+    }
+
+    /// Counts that a request of `project` is answered.
+    fn leave(&mut self, project: &str, tokens: usize) {
+        self.all.remove(tokens);
+        if let Some(share) = self.shares.get_mut(project) {
+            share.remove(tokens);
+            if share.requests == 0 {
+                self.shares.remove(project);
+            }
+        }
+    }
 }
 
 struct Request {
@@ -97,7 +148,7 @@ impl Queue {
 
     /// Requests that are not answered yet.
     pub(super) fn waiting(&self) -> usize {
-        self.shared.lock().requests
+        self.shared.lock().all.requests
     }
 
     /// Whether the encoder is in memory.
@@ -146,12 +197,7 @@ impl Shared {
 
     fn enter(&self, request: Request) -> Result<(), ServeError> {
         let mut state = self.lock();
-        let full = state.requests >= REQUESTS_MAX || state.tokens + request.tokens > TOKENS_MAX;
-        if full && state.requests > 0 {
-            return Err(ServeError::Overloaded { retry_after: RETRY_AFTER });
-        }
-        state.requests += 1;
-        state.tokens += request.tokens;
+        state.enter(&request.project, request.tokens)?;
         state.new.push(request);
         drop(state);
         self.arrived.notify_one();
@@ -159,10 +205,7 @@ impl Shared {
     }
 
     fn leave(&self, request: Request, result: Result<(), ServeError>) {
-        let mut state = self.lock();
-        state.requests -= 1;
-        state.tokens -= request.tokens;
-        drop(state);
+        self.lock().leave(&request.project, request.tokens);
         // One who has left needs no answer.
         let _ = request.reply.send(result.map(|()| request.vectors));
     }
@@ -321,6 +364,8 @@ impl Open {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn request(project: &str, texts: usize, tokens: usize) -> Request {
@@ -368,5 +413,53 @@ mod tests {
         let others = |step: &Vec<u64>| step.iter().filter(|id| **id == 101).count();
         assert_eq!(steps.iter().map(others).collect::<Vec<_>>(), [2, 2, 1]);
         assert_eq!(steps[0], [1, 101, 2, 101], "each project's requests take turns, too");
+    }
+
+    #[test]
+    fn a_project_alone_has_half_of_the_room_and_the_next_half_of_the_rest() {
+        let fill = |state: &mut State, project: &str, tokens: usize| {
+            let before = state.all.requests;
+            while state.enter(project, tokens).is_ok() {}
+            state.all.requests - before
+        };
+        let mut state = State::default();
+        let shares = ["a", "b", "c"].map(|project| fill(&mut state, project, 1));
+        assert_eq!(shares, [REQUESTS_MAX / 2, REQUESTS_MAX / 4, REQUESTS_MAX / 8]);
+        assert_eq!(fill(&mut State::default(), "a", TOKENS_MAX / 8), 4);
+        // One that is larger than all of it is let in where nothing of the project waits, and keeps nobody else out.
+        let mut state = State::default();
+        assert_eq!(fill(&mut state, "a", 2 * TOKENS_MAX), 1);
+        assert_eq!(fill(&mut state, "b", 1), 1);
+        state.leave("a", 2 * TOKENS_MAX);
+        assert!(fill(&mut state, "b", 1) > 1000);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Whatever others do, one of whom nothing waits is let in; and what waits is bounded.
+        #[test]
+        fn nobody_is_kept_out_by_others(
+            steps in prop::collection::vec((0u8..24, 1usize..TOKENS_MAX / 64, 1usize..400, any::<bool>()), 1..200),
+        ) {
+            let (mut state, mut waiting) = (State::default(), Vec::new());
+            for (project, tokens, times, leave) in steps {
+                let project = project.to_string();
+                for _ in 0..times {
+                    let newcomer = !state.shares.contains_key(&project);
+                    let entered = state.enter(&project, tokens).is_ok();
+                    prop_assert!(entered || !newcomer);
+                    waiting.extend(entered.then(|| (project.clone(), tokens)));
+                }
+                prop_assert!(state.all.requests <= REQUESTS_MAX + state.shares.len());
+                prop_assert!(state.all.tokens <= TOKENS_MAX + state.shares.len() * (TOKENS_MAX / 64));
+                if leave {
+                    let half = waiting.len() / 2;
+                    waiting.drain(..half).for_each(|(project, tokens)| state.leave(&project, tokens));
+                }
+            }
+            waiting.into_iter().for_each(|(project, tokens)| state.leave(&project, tokens));
+            prop_assert_eq!((state.all, state.shares.len()), (Share::default(), 0));
+        }
     }
 }

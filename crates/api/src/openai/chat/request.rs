@@ -1,14 +1,33 @@
 //! [`Request`]: a chat completion as it is asked for.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::super::{format, messages, sampling, tools};
 use crate::Fault;
-use crate::fields::{Fields, invalid, unsupported};
+use crate::fields::{Fields, asked, invalid, unsupported};
+use crate::http::Route;
 use crate::language::{Conversation, How, Names, stops};
 
 /// Answers to one prompt at most.
 const N_MAX: i64 = 64;
+
+/// `route`, known for the fields that [`Request::read`] takes.
+pub(in crate::openai) fn described(route: Route) -> Route {
+    let examples = [
+        json!({"model": "m", "messages": [{"role": "user", "content": "Hi"}]}),
+        json!({
+            "model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": true, "stream_options": {},
+            "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}],
+        }),
+        json!({
+            "model": "m", "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}],
+            "response_format": {
+                "type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}},
+            },
+        }),
+    ];
+    route.takes_body(asked(|bytes| Request::read(bytes, None).map(drop), &examples))
+}
 
 /// A chat completion as it is asked for.
 pub(super) struct Request {

@@ -5,7 +5,8 @@ use serde_json::{Map, Value, json};
 
 use super::super::{format, messages, sampling, tools};
 use crate::Fault;
-use crate::fields::{Fields, invalid, unsupported};
+use crate::fields::{Fields, asked, invalid, unsupported};
+use crate::http::Route;
 use crate::language::{Conversation, Format, Names, call_of_text};
 
 /// Items of input at most.
@@ -15,6 +16,15 @@ const LOGPROBS: &str = "message.output_text.logprobs";
 /// What responses call the fields that faults are about.
 pub(super) const NAMES: Names =
     Names { prompt: "input", max_tokens: "max_output_tokens", format: "text.format" };
+
+/// `route`, known for the fields that a request has.
+pub(in crate::openai) fn described(route: Route) -> Route {
+    let examples = [
+        json!({"model": "m", "input": "Hi"}),
+        json!({"model": "m", "input": [{"role": "user", "content": "Hi"}], "text": {"format": {"type": "text"}}}),
+    ];
+    route.takes_body(asked(|bytes| Request::read(bytes).map(drop), &examples))
+}
 
 /// A response as it is asked for.
 pub(super) struct Request {

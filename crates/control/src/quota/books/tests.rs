@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::quota::Limited;
+use crate::quota::{Limited, TrainingLease};
 use crate::usage::Amount;
 use crate::{ReportBy, Role};
 
@@ -127,22 +127,63 @@ fn training_is_had_by_the_minute_of_the_month_and_what_was_not_used_goes_back() 
     let limits = QuotaLimits { training_minutes: Some(1), ..QuotaLimits::default() };
     let books = open(directory.path(), limits);
     let project = QuotaScope::Project("p".into());
-    let leases: Vec<_> = (0..6).map(|_| books.train("p").unwrap()).collect();
+    let meter = |project: &str| Arc::new(books.meter(project, "m"));
+    let meters: Vec<_> = (0..6).map(|_| meter("p")).collect();
+    let leases: Vec<_> = meters.iter().map(|meter| TrainingLease::take(meter.clone()).unwrap()).collect();
     // All of the minute is reserved.
-    assert_eq!(books.check_training("p").map_err(|exceeded| exceeded.limit), Err(Limited::Training(1)));
-    assert!(books.train("p").is_err());
-    books.check_training("q").unwrap();
+    let refused = meter("p").check_training();
+    assert_eq!(refused.map_err(|exceeded| exceeded.limit), Err(Limited::Training(1)));
+    assert!(TrainingLease::take(meter("p")).is_err());
+    meter("q").check_training().unwrap();
     drop(leases);
     // Begun seconds count.
+    meters.iter().for_each(|meter| meter.written(&meter.due().unwrap().amount));
+    drop(meters);
     assert_eq!(books.trained(&project), 6);
-    let allowance = books.find(&project).unwrap();
-    assert_eq!(allowance.reserve_training(60, now_ms()), Ok(54));
-    allowance.settle_training(54, 54, now_ms());
-    let refused = books.train("p").err().unwrap();
+    let rest = meter("p");
+    assert_eq!(rest.reserve_training(60), Ok(54));
+    rest.count_training(54);
+    rest.written(&rest.due().unwrap().amount);
+    let refused = TrainingLease::take(meter("p")).err().unwrap();
     assert!(refused.retry_after.unwrap() > Duration::from_secs(1), "{refused}");
     // The month after is another.
     let later = Day::today().month_end().begin_ms();
-    assert_eq!(allowance.reserve_training(60, later), Ok(60));
+    let allowance = books.find(&project).unwrap();
+    assert_eq!(allowance.reserve_training(60, &Price::default(), later).unwrap().training, 60);
+}
+
+#[test]
+fn jobs_reserve_what_they_take_and_are_refused_beyond_the_budget() {
+    let directory = tempfile::tempdir().unwrap();
+    let limits = QuotaLimits { monthly_budget: Some(Money(1000)), ..QuotaLimits::default() };
+    let books = open(directory.path(), limits);
+    let price = Price { rows_thousand: Money(1000), training_minute: Money(600), ..Price::default() };
+    books.set_price("m", Some(price));
+    let project = QuotaScope::Project("p".into());
+    let (batch, training) = (books.meter("p", "m"), books.meter("p", "m"));
+    batch.reserve_rows(600).unwrap();
+    assert_eq!(batch.reserve_rows(401).map_err(|exceeded| exceeded.limit), Err(Limited::Budget(Money(1000))));
+    // As many seconds as can be paid.
+    assert_eq!(training.reserve_training(60), Ok(40));
+    assert!(training.reserve_training(1).is_err() && books.meter("p", "m").check_rows().is_err());
+    // Rows that could not be predicted are not paid.
+    batch.count_rows(600, 500);
+    assert_eq!(books.spent(&project), Money(0));
+    let due = batch.due().unwrap();
+    assert_eq!((due.amount.rows, due.amount.cost), (500, Money(500)));
+    batch.written(&due.amount);
+    assert_eq!((batch.due(), books.spent(&project)), (None, Money(500)));
+    training.count_training(3);
+    training.written(&training.due().unwrap().amount);
+    assert_eq!(books.spent(&project), Money(530));
+    drop((batch, training));
+    books.meter("p", "m").reserve_rows(470).unwrap();
+    assert!(books.meter("p", "m").reserve_rows(471).is_err());
+    // What is free is never refused.
+    books.set_limits(project, QuotaLimits { monthly_budget: Some(Money(1)), ..limits });
+    books.set_price("m", Some(Price::default()));
+    books.meter("p", "m").reserve_rows(1_000_000).unwrap();
+    assert_eq!(books.meter("p", "m").reserve_training(60), Ok(60));
 }
 
 #[test]
