@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use burn::tensor::Device;
+use burn_tensor::Device;
 use formats::manifest::{MANIFEST_FILE, Manifest, ManifestError, WEIGHTS_FILE, Weights, WeightsError};
 use formats::spec::{Layer, SpecError, shapes};
 use tensor::{Data, DataType, ShapeError, Tensor};
@@ -172,8 +172,8 @@ impl Network {
         // Rows do not influence each other, so the gradient of the sum holds each row's own.
         let gradients = match (row.data(), points.shape()) {
             (Data::I32(ids), &[rows, length, width]) if length == ids.len() => {
-                let at = burn::tensor::TensorData::new(values, [rows, length, width]);
-                let at = burn::tensor::Tensor::<3>::from_data(at, &device).require_grad();
+                let at = burn_tensor::TensorData::new(values, [rows, length, width]);
+                let at = burn_tensor::Tensor::<3>::from_data(at, &device).require_grad();
                 let mask = self.masks().then(|| mask(ids, rows, &device));
                 let answers = self.net.forward_embedded(&params, at.clone(), mask);
                 at.grad_remove(&mut answers.narrow(1, output, 1).sum().backward()).map(numbers)
@@ -224,12 +224,12 @@ impl Network {
 }
 
 /// Which ids count, for each of `rows` equal rows.
-fn mask(ids: &[i32], rows: usize, device: &Device) -> burn::tensor::Tensor<2> {
+fn mask(ids: &[i32], rows: usize, device: &Device) -> burn_tensor::Tensor<2> {
     let row = ids.iter().map(|id| if *id == 0 { 0.0f32 } else { 1.0 });
     let values: Vec<f32> = std::iter::repeat_n(row, rows).flatten().collect();
-    burn::tensor::Tensor::from_data(burn::tensor::TensorData::new(values, [rows, ids.len()]), device)
+    burn_tensor::Tensor::from_data(burn_tensor::TensorData::new(values, [rows, ids.len()]), device)
 }
 
-fn numbers<const D: usize>(tensor: burn::tensor::Tensor<D>) -> Result<Vec<f32>, NetworkError> {
+fn numbers<const D: usize>(tensor: burn_tensor::Tensor<D>) -> Result<Vec<f32>, NetworkError> {
     tensor.try_into_vec_as::<f32>().map_err(|e| NetworkError::Malformed(e.to_string()))
 }

@@ -3,8 +3,8 @@
 //! The weights live outside of burn so that updates, checkpoints and files need no conversion; each step
 //! hands them over as tensors, which costs a copy of a few kilobytes.
 
-use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
-use burn::tensor::{Device, Int, Tensor, TensorData, activation, module};
+use burn_tensor::ops::{ConvOptions, MaxPoolOptions};
+use burn_tensor::{Device, Int, Tensor, TensorData, activation, module};
 use formats::spec::{Activation, Initializer, Layer, Padding, SpecError, shapes};
 
 use crate::random::Random;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use burn_tensor::{Device, Gradients, Tensor, TensorData};
 use formats::spec::{EarlyStopping, Layer, Monitor, SpecError, TrainSpec};
 
 use super::plan::Plan;
