@@ -205,8 +205,9 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
         self.deserialize_any(visitor)
     }
 
+    /// Where a type that holds itself has been looked into enough, there is none.
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Ended> {
-        visitor.visit_some(self)
+        if self.place.len() >= DEPTH_MAX { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
