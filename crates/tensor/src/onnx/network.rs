@@ -155,7 +155,7 @@ impl Network {
     /// Runs the model on inputs that were checked, in its order.
     fn run_ordered(&self, ordered: &[&Tensor]) -> Result<Tensors, RunError> {
         let rows = ordered.first().map_or(1, |tensor| tensor.rows());
-        if let (Some(chain), [input], [output]) = (&self.chain, &ordered[..], &self.outputs[..])
+        if let (Some(chain), [input], [output]) = (&self.chain, ordered, &self.outputs[..])
             && let Some(values) = input.as_f32()
         {
             let data = Data::F32(chain.run(values));
