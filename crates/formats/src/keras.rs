@@ -67,10 +67,14 @@ pub struct Node {
     pub layer: usize,
     /// What it takes, each from before this node.
     pub inputs: Vec<Place>,
-    /// Truth values that say which steps of the first input count, where the archive names some.
-    pub mask: Option<Place>,
+    /// For each input, as far as the archive names some: truth values that say which steps of it count.
+    pub masks: Vec<Option<Place>>,
+    /// Which steps of an attention's query may look at which of its key, where the archive names that.
+    pub allowed: Option<Place>,
     /// Whether no step looks at a later one.
     pub causal: bool,
+    /// Whether an attention's scores are given besides.
+    pub scores: bool,
 }
 
 /// An output of a network.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::call::{Call, reference, text};
 use super::read::{self, COUNT_MAX, Source};
 use super::weights::{Budget, member, snake};
-use super::{Input, KerasError, Model, Named, Node, Output, Place, operation};
+use super::{Input, KerasError, Layer, Model, Named, Node, Output, Place, operation};
 use crate::Value;
 use crate::hdf5::{File, Group};
 use crate::spec::SpecError;
@@ -74,18 +74,22 @@ enum Applied<'v> {
 pub(super) struct Reference<'v> {
     pub(super) layer: &'v str,
     pub(super) node: usize,
+    /// Which of the values that it gives.
+    pub(super) tensor: usize,
 }
 
 /// What a layer is applied to.
 struct Taken {
     inputs: Vec<Place>,
-    mask: Option<Place>,
+    masks: Vec<Option<Place>>,
+    allowed: Option<Place>,
     causal: bool,
+    scores: bool,
 }
 
 impl Taken {
     fn one(place: Place) -> Taken {
-        Taken { inputs: vec![place], mask: None, causal: false }
+        Taken { inputs: vec![place], masks: Vec::new(), allowed: None, causal: false, scores: false }
     }
 }
 
@@ -215,7 +219,7 @@ impl Builder {
                 let mut place = *single(&network.at, inputs)?;
                 let mut name = "output".to_owned();
                 for item in items {
-                    place = self.apply_one(item, &Value::Null, Taken::one(place))?;
+                    place = *single(&item.at, &self.apply_one(item, &Value::Null, Taken::one(place))?)?;
                     name.clone_from(&item.name);
                 }
                 Ok(vec![Output { name, place }])
@@ -224,8 +228,9 @@ impl Builder {
         }
     }
 
-    /// Applies `item`, as `node` of the configuration says, to what it takes.
-    fn apply_one(&mut self, item: &Item<'_>, node: &Value, taken: Taken) -> Result<Place, SpecError> {
+    /// Applies `item`, as `node` of the configuration says, to what it takes; gives the first value of a layer, all of a
+    /// network.
+    fn apply_one(&mut self, item: &Item<'_>, node: &Value, taken: Taken) -> Result<Vec<Place>, SpecError> {
         let at = &item.at;
         self.applied += 1;
         if self.applied > NODES_MAX {
@@ -242,13 +247,27 @@ impl Builder {
             }
             Applied::Network(network) => {
                 let outputs = self.apply(network, &taken.inputs)?;
-                return single(at, &outputs).map(|output| output.place);
+                return Ok(outputs.into_iter().map(|output| output.place).collect());
             }
             Applied::Input => return Err(SpecError::new(at, "an input cannot be applied")),
         };
-        let Taken { inputs, mask, causal } = taken;
-        self.model.nodes.push(Node { layer, inputs, mask, causal });
-        Ok(self.model.inputs.len() + self.model.nodes.len() - 1)
+        Ok(vec![self.node(layer, taken)])
+    }
+
+    /// Adds an application of a layer; gives the place of its value.
+    fn node(&mut self, layer: usize, taken: Taken) -> Place {
+        let Taken { inputs, masks, allowed, causal, scores } = taken;
+        self.model.nodes.push(Node { layer, inputs, masks, allowed, causal, scores });
+        self.model.inputs.len() + self.model.nodes.len() - 1
+    }
+
+    /// What `item` gave besides the value at `place`.
+    fn part(&mut self, item: &Item<'_>, place: Place, number: usize) -> Result<Place, SpecError> {
+        if !matches!(item.applied, Applied::Layer(_)) {
+            return Err(SpecError::new(&item.at, format!("it gives no value number {number}")));
+        }
+        self.model.layers.push(Named { name: item.at.clone(), layer: Layer::Part { number } });
+        Ok(self.node(self.model.layers.len() - 1, Taken::one(place)))
     }
 
     /// Adds the nodes that the graph's outputs need, each after what it takes.
@@ -264,7 +283,7 @@ impl Builder {
         }
         let mut done: HashMap<Reference<'_>, Option<Place>> = HashMap::new();
         for ((name, _), place) in graph.inputs.iter().zip(inputs) {
-            done.insert(Reference { layer: name, node: 0 }, Some(*place));
+            done.insert(Reference { layer: name, node: 0, tensor: 0 }, Some(*place));
         }
         let mut open: Vec<Reference<'_>> =
             graph.outputs.iter().rev().map(|(_, reference)| *reference).collect();
@@ -278,11 +297,27 @@ impl Builder {
                 call.needs().filter(|need| !matches!(done.get(need), Some(Some(_)))).collect();
             if missing.is_empty() {
                 let place = |reference: &Reference<'_>| done.get(reference).copied().flatten();
-                let inputs = call.inputs.iter().filter_map(place).collect();
-                let taken = Taken { inputs, mask: call.mask.as_ref().and_then(place), causal: call.causal };
                 let item = graph.layers.get(next.layer).ok_or_else(|| lost(at, next.layer))?;
-                let place = self.apply_one(item, call.node, taken)?;
-                done.insert(next, Some(place));
+                let given = match place(&Reference { tensor: 0, ..next }) {
+                    Some(first) => vec![first],
+                    None => {
+                        let inputs = call.inputs.iter().filter_map(place).collect();
+                        let masks = call.masks.iter().map(|mask| mask.as_ref().and_then(place)).collect();
+                        let allowed = call.allowed.as_ref().and_then(place);
+                        self.apply_one(
+                            item,
+                            call.node,
+                            Taken { inputs, masks, allowed, causal: call.causal, scores: call.scores },
+                        )?
+                    }
+                };
+                for (tensor, place) in given.iter().enumerate() {
+                    done.insert(Reference { tensor, ..next }, Some(*place));
+                }
+                if next.tensor >= given.len() {
+                    let first = given.first().ok_or_else(|| lost(at, next.layer))?;
+                    done.insert(next, Some(self.part(item, *first, next.tensor)?));
+                }
                 open.pop();
             } else if done.insert(next, None).is_some() {
                 // Seen before, and still waiting for itself.
@@ -319,13 +354,13 @@ impl<'v> Graph<'v> {
     fn call(&self, at: &str, reference: Reference<'v>) -> Result<Call<'v>, SpecError> {
         let item = self.layers.get(reference.layer).ok_or_else(|| lost(at, reference.layer))?;
         let node = item.node(reference.node).ok_or_else(|| lost(at, reference.layer))?;
-        let call = Call::read(&item.at, node, matches!(item.applied, Applied::Operation(_)))?;
-        match text(item.value, "class_name") {
-            Some("Attention" | "AdditiveAttention") if call.masks => {
-                Err(SpecError::new(&item.at, "its argument `mask` is not supported"))
-            }
-            _ => Ok(call),
+        let mut call = Call::read(&item.at, node, matches!(item.applied, Applied::Operation(_)))?;
+        let attention = ["Attention", "AdditiveAttention", "MultiHeadAttention"];
+        if call.masks.len() > 1 && !text(item.value, "class_name").is_some_and(|c| attention.contains(&c)) {
+            // Of those of several inputs, merging takes no notice.
+            call.masks.clear();
         }
+        Ok(call)
     }
 }
 
@@ -407,7 +442,9 @@ fn input_of(item: &Item<'_>) -> Result<Input, SpecError> {
     let shape = row_shape(at, shape.ok_or_else(|| SpecError::new(at, "it has no `batch_shape`"))?)?;
     let integers = match text(config, "dtype") {
         None | Some("float32" | "float64" | "float16" | "bfloat16") => false,
-        Some("int8" | "int16" | "int32" | "int64" | "uint8" | "uint16" | "uint32" | "uint64") => true,
+        Some("int8" | "int16" | "int32" | "int64" | "uint8" | "uint16" | "uint32" | "uint64" | "bool") => {
+            true
+        }
         Some(other) => return Err(SpecError::new(at, format!("inputs of type `{other}` are not supported"))),
     };
     Ok(Input { name: item.name.clone(), shape, integers })

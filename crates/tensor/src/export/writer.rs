@@ -26,6 +26,8 @@ pub(super) struct Writer {
     /// Names of inputs and outputs, which nothing within may have.
     ports: HashSet<String>,
     pub(super) at: Value,
+    /// What the last layer gives besides the value.
+    pub(super) parts: Vec<Value>,
     /// What the graph holds while it is computed.
     pub(super) sizes: Sizes,
 }
@@ -67,6 +69,7 @@ impl Writer {
             graph: GraphProto::default(),
             ports: outputs.iter().map(|name| (*name).to_owned()).collect(),
             at: inputs.first().cloned().ok_or("the network has no inputs")?,
+            parts: Vec::new(),
             sizes: Sizes::default(),
         };
         for input in inputs {

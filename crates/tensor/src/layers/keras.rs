@@ -22,7 +22,8 @@ pub fn of_keras(model: &Model) -> Result<Chain, String> {
         if is_mask_of_ids(model, i + 1) {
             continue;
         }
-        if node.inputs != [last] || node.mask.is_some_and(|place| !is_mask_of_ids(model, place)) {
+        let masks = node.masks.iter().flatten();
+        if node.inputs != [last] || masks.into_iter().any(|place| !is_mask_of_ids(model, *place)) {
             return Err(format!("{} does not take what the layer before it gives", named.name));
         }
         last = i + 1;

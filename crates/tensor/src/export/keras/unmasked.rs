@@ -67,6 +67,33 @@ impl Writer {
         self.node("Where", &[&counts, &all, &zero], vec![])
     }
 
+    /// What was made of the last step that counts, `[rows, units]`; `initial`, or zeros, where none does.
+    pub(super) fn last_counted(
+        &mut self,
+        made: &str,
+        unmasked: &Unmasked,
+        initial: Option<&String>,
+    ) -> String {
+        let Some(initial) = initial else { return self.put_back(made, unmasked, false, false) };
+        let axis = self.integers("axis", &[1]);
+        let initial = self.node("Unsqueeze", &[initial, &axis], vec![]);
+        let made = self.node("Concat", &[&initial, made], vec![int("axis", 1)]);
+        let last = self.picked(&made, &unmasked.all);
+        self.node("Squeeze", &[&last, &axis], vec![])
+    }
+
+    /// 1 for each of the steps, as they are put, that does not count, else 0: `[steps, rows, 1]`.
+    pub(super) fn idle(&mut self, unmasked: &Unmasked) -> String {
+        let float = || vec![int("to", i64::from(DataType::FLOAT.0))];
+        let (places, last) = (self.places(&unmasked.mask), self.integers("axis", &[-1]));
+        let places = self.node("Unsqueeze", &[&places, &last], vec![]);
+        let all = self.node("Cast", &[&unmasked.all], float());
+        let all = self.node("Transpose", &[&all], vec![ints("perm", vec![1, 0])]);
+        let idle = self.node("GreaterOrEqual", &[&places, &all], vec![]);
+        let idle = self.node("Cast", &[&idle], float());
+        self.node("Unsqueeze", &[&idle, &last], vec![])
+    }
+
     /// The steps of `[rows, steps, features]` that `[rows, …]` names.
     fn picked(&mut self, value: &str, places: &str) -> String {
         let last = self.integers("axis", &[-1]);
