@@ -89,7 +89,7 @@ def test_contexts_within_contexts(aip, gapic):
     listed = client.list_contexts({"parent": STORE, "filter": f'parent_contexts:"{b}"'})
     assert [found.name for found in listed] == [c]
     for child, parent in [(a, c), (a, a)]:
-        with pytest.raises(exceptions.InvalidArgument, match="cannot be a child"):
+        with pytest.raises(exceptions.BadRequest, match="cannot be a child"):
             client.add_context_children(context=parent, child_contexts=[child])
     # One that is not there leaves the other out, too.
     with pytest.raises(exceptions.NotFound):
@@ -116,10 +116,10 @@ def test_what_does_not_fit_is_refused(aip, gapic):
         lambda: client.list_artifacts({"parent": STORE, "filter": 'in_context("'}),
         lambda: client.query_context_lineage_subgraph(context=artifact),
     ]:
-        with pytest.raises(exceptions.InvalidArgument):
+        with pytest.raises(exceptions.BadRequest):
             refused()
     client.add_execution_events(execution=execution, events=[{"artifact": artifact, "type_": Event.Type.INPUT}])
-    with pytest.raises(exceptions.InvalidArgument, match="as used and as made"):
+    with pytest.raises(exceptions.BadRequest, match="as used and as made"):
         client.add_execution_events(execution=execution, events=[{"artifact": artifact, "type_": Event.Type.OUTPUT}])
     assert len(client.query_execution_inputs_and_outputs(execution=execution).events) == 1
 
@@ -139,7 +139,7 @@ def test_curves_have_limits(aip, gapic):
 
     write(range(5000))
     write(range(5000, 10_000))
-    with pytest.raises(exceptions.ResourceExhausted, match="10000 points"):
+    with pytest.raises(exceptions.BadRequest, match="10000 points"):
         write([10_000])
     with pytest.raises(exceptions.NotFound):
         write([1], of="none")

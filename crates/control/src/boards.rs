@@ -166,12 +166,9 @@ impl Boards {
                 let mut curve = curve?;
                 curve.points.extend_from_slice(more);
                 if curve.points.len() > POINTS_MAX {
-                    return Err(Error::new(
-                        ErrorCode::ResourceExhausted,
-                        format!(
-                            "{name} would have more than {POINTS_MAX} points, the limit; note fewer steps"
-                        ),
-                    ));
+                    return Err(Error::precondition(format!(
+                        "{name} would have more than {POINTS_MAX} points, the limit; note fewer steps"
+                    )));
                 }
                 curves.insert(id, curve);
             }

@@ -32,7 +32,9 @@ pub(crate) fn check_name(kind: NoteKind, name: &str) -> Result<Parent> {
 
 pub(crate) fn check_content(content: &Map<String, Value>) -> Result<()> {
     let text = |field: &str| content.get(field).and_then(Value::as_str).unwrap_or_default();
-    check::display_name(text("displayName"))?;
+    if !text("displayName").is_empty() {
+        check::display_name(text("displayName"))?;
+    }
     for field in ["description", "schemaTitle", "schemaVersion", "uri"] {
         check::description(field, text(field))?;
     }

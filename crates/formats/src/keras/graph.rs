@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::call::{Call, reference, text};
 use super::read::{self, COUNT_MAX, Source};
 use super::weights::{Budget, member, snake};
-use super::{Input, KerasError, Layer, Model, Named, Node, Output, Place, operation};
+use super::{Elements, Input, KerasError, Layer, Model, Named, Node, Output, Place, operation};
 use crate::Value;
 use crate::hdf5::{File, Group};
 use crate::spec::SpecError;
@@ -20,15 +20,17 @@ const DEPTH_MAX: usize = 16;
 const RANK_MAX: usize = 8;
 
 /// Reads the network that `config` describes, with the weights in `file`.
-pub(super) fn read(config: &Value, file: &File<'_>) -> Result<Model, KerasError> {
+pub(super) fn read(config: &Value, file: &File<'_>, words: &Words<'_>) -> Result<Model, KerasError> {
     let root = file.root()?;
     let mut builder = Builder {
         model: Model { inputs: Vec::new(), layers: Vec::new(), nodes: Vec::new(), outputs: Vec::new() },
         budget: Budget(file.byte_count()),
+        words,
         listed: 0,
         applied: 0,
     };
-    let network = builder.network("the model", config, Some(&root), 0)?;
+    let place = Within { group: Some(&root), path: "", depth: 0 };
+    let network = builder.network("the model", config, &place)?;
     builder.finish(&network)?;
     Ok(builder.model)
 }
@@ -93,23 +95,34 @@ impl Taken {
     }
 }
 
-struct Builder {
+/// Gives the words that lie beside the layer at a path, if any do, or says why it cannot.
+pub(super) type Words<'w> = dyn Fn(&str) -> Result<Option<String>, KerasError> + 'w;
+
+/// Where the parts of a network are.
+struct Within<'a, 'b> {
+    group: Option<&'b Group<'a>>,
+    /// The same, as names of files have it.
+    path: &'b str,
+    depth: usize,
+}
+
+struct Builder<'w> {
     model: Model,
     budget: Budget,
+    words: &'w Words<'w>,
     /// Layers in the lists of all networks.
     listed: usize,
     /// How often something has been applied.
     applied: usize,
 }
 
-impl Builder {
-    /// Reads the layers of the network `value`, whose weights are in `group`.
+impl Builder<'_> {
+    /// Reads the layers of the network `value`, which is at `place`.
     fn network<'v>(
         &mut self,
         at: &str,
         value: &'v Value,
-        group: Option<&Group<'_>>,
-        depth: usize,
+        place: &Within<'_, '_>,
     ) -> Result<Network<'v>, SpecError> {
         let wrong = |message: String| SpecError::new(at, message);
         let class = text(value, "class_name").unwrap_or_default();
@@ -125,14 +138,16 @@ impl Builder {
             _ => return Err(wrong("its `layers` cannot be read".to_owned())),
         };
         self.listed += layers.len();
-        if depth > DEPTH_MAX || self.listed > LAYERS_MAX {
+        if place.depth > DEPTH_MAX || self.listed > LAYERS_MAX {
             return Err(wrong(format!(
                 "it is within more than {DEPTH_MAX} networks, or these have more than {LAYERS_MAX} layers, the limits"
             )));
         }
-        let weights = member(at, group, "layers")?;
+        let weights = member(at, place.group, "layers")?;
+        let path = format!("{}layers/", place.path);
+        let place = Within { group: weights.as_ref(), path: &path, depth: place.depth };
         let mut counts = HashMap::new();
-        let items = layers.iter().map(|layer| self.item(at, layer, weights.as_ref(), &mut counts, depth));
+        let items = layers.iter().map(|layer| self.item(at, layer, &place, &mut counts));
         let items = items.collect::<Result<Vec<_>, _>>()?;
         let form = match class {
             "Sequential" => sequence(at, config, items)?,
@@ -141,14 +156,13 @@ impl Builder {
         Ok(Network { at: at.to_owned(), form })
     }
 
-    /// Reads one of the layers of a network `within`, whose weights are in `group`, the nth of its class.
+    /// Reads one of the layers of a network `within`, whose layers are at `place`, the nth of its class.
     fn item<'v>(
         &mut self,
         within: &str,
         value: &'v Value,
-        group: Option<&Group<'_>>,
+        place: &Within<'_, '_>,
         counts: &mut HashMap<String, usize>,
-        depth: usize,
     ) -> Result<Item<'v>, SpecError> {
         let class = text(value, "class_name");
         let class = class.ok_or_else(|| SpecError::new(within, "a layer of it has no `class_name`"))?;
@@ -162,16 +176,16 @@ impl Builder {
             _ if module.starts_with("keras.src.ops") => Applied::Operation(class),
             "InputLayer" => Applied::Input,
             _ => {
-                let place = counts.entry(snake(class)).or_default();
-                let saved = if *place == 0 { snake(class) } else { format!("{}_{place}", snake(class)) };
-                *place += 1;
-                let own = member(&at, group, &saved)?;
+                let nth = counts.entry(snake(class)).or_default();
+                let saved = if *nth == 0 { snake(class) } else { format!("{}_{nth}", snake(class)) };
+                *nth += 1;
+                let own = member(&at, place.group, &saved)?;
+                let path = format!("{}{saved}/", place.path);
+                let own = Within { group: own.as_ref(), path: &path, depth: place.depth + 1 };
                 match class {
-                    _ if is_network(class) => {
-                        Applied::Network(Box::new(self.network(&at, value, own.as_ref(), depth + 1)?))
-                    }
+                    _ if is_network(class) => Applied::Network(Box::new(self.network(&at, value, &own)?)),
                     _ if !of_keras(module) => return Err(read::unknown(&at)),
-                    _ => Applied::Layer(self.layer(&at, class, config, own.as_ref())?),
+                    _ => Applied::Layer(self.layer(&at, class, config, &own)?),
                 }
             }
         };
@@ -183,9 +197,13 @@ impl Builder {
         at: &str,
         class: &str,
         config: &Value,
-        group: Option<&Group<'_>>,
+        place: &Within<'_, '_>,
     ) -> Result<usize, SpecError> {
-        let source = Source { at: at.to_owned(), class, config, group };
+        let looks_up = matches!(class, "StringLookup" | "IntegerLookup" | "TextVectorization");
+        let words = if looks_up { (self.words)(place.path) } else { Ok(None) };
+        let words = words.map_err(|error| SpecError::new(at, format!("its words: {error}")))?;
+        let vocabulary = words.as_deref();
+        let source = Source { at: at.to_owned(), class, config, group: place.group, vocabulary };
         let layer = read::read(&source, &mut self.budget)?;
         self.model.layers.push(Named { name: at.to_owned(), layer });
         Ok(self.model.layers.len() - 1)
@@ -339,12 +357,17 @@ impl<'v> Item<'v> {
     /// Application number `place`, as the configuration has it.
     fn node(&self, place: usize) -> Option<&'v Value> {
         let Some(Value::List(nodes)) = self.value.get("inbound_nodes") else { return None };
+        nodes.get(place)
+    }
+
+    /// `reference` to one of its applications where these are counted from 1, as those of a graph are: number 0 is the
+    /// graph as it was first made, of its own inputs.
+    fn counted_from_one<'r>(&self, reference: Reference<'r>) -> Reference<'r> {
         match &self.applied {
-            // Number 0 is the graph as it was first made, of its own inputs.
             Applied::Network(network) if matches!(network.form, Form::Graph(_)) => {
-                nodes.get(place.checked_sub(1)?)
+                Reference { node: reference.node.saturating_sub(1), ..reference }
             }
-            _ => nodes.get(place),
+            _ => reference,
         }
     }
 }
@@ -356,6 +379,13 @@ impl<'v> Graph<'v> {
         let node = item.node(reference.node).ok_or_else(|| lost(at, reference.layer))?;
         let mut call = Call::read(&item.at, node, matches!(item.applied, Applied::Operation(_)))?;
         let attention = ["Attention", "AdditiveAttention", "MultiHeadAttention"];
+        if let Value::List(_) = node {
+            // As Keras 2 writes it.
+            for input in &mut call.inputs {
+                let item = self.layers.get(input.layer);
+                *input = item.map_or(*input, |item| item.counted_from_one(*input));
+            }
+        }
         if call.masks.len() > 1 && !text(item.value, "class_name").is_some_and(|c| attention.contains(&c)) {
             // Of those of several inputs, merging takes no notice.
             call.masks.clear();
@@ -371,7 +401,7 @@ fn sequence<'v>(at: &str, config: &Value, items: Vec<Item<'v>>) -> Result<Form<'
     let input = match (inputs.first(), config.get("build_input_shape")) {
         (Some(first), _) => Some(input_of(first)?),
         (None, Some(shape)) => {
-            Some(Input { name: "input".to_owned(), shape: row_shape(at, shape)?, integers: false })
+            Some(Input { name: "input".to_owned(), shape: row_shape(at, shape)?, elements: Elements::Floats })
         }
         (None, None) => None,
     };
@@ -400,6 +430,8 @@ fn graph<'v>(at: &str, config: &'v Value, items: Vec<Item<'v>>) -> Result<Graph<
         inputs.into_iter().map(|(_, reference)| (reference.layer, named.get(reference.layer).cloned()));
     let mut outputs: Vec<(String, Reference<'_>)> = Vec::new();
     for (key, reference) in ends("output_layers")? {
+        let item = layers.get(reference.layer);
+        let reference = item.map_or(reference, |item| item.counted_from_one(reference));
         let name = key.unwrap_or(reference.layer).to_owned();
         let same = outputs
             .iter()
@@ -440,14 +472,15 @@ fn input_of(item: &Item<'_>) -> Result<Input, SpecError> {
     }
     let shape = config.get("batch_shape").or(config.get("batch_input_shape"));
     let shape = row_shape(at, shape.ok_or_else(|| SpecError::new(at, "it has no `batch_shape`"))?)?;
-    let integers = match text(config, "dtype") {
-        None | Some("float32" | "float64" | "float16" | "bfloat16") => false,
+    let elements = match text(config, "dtype") {
+        None | Some("float32" | "float64" | "float16" | "bfloat16") => Elements::Floats,
+        Some("string") => Elements::Texts,
         Some("int8" | "int16" | "int32" | "int64" | "uint8" | "uint16" | "uint32" | "uint64" | "bool") => {
-            true
+            Elements::Integers
         }
         Some(other) => return Err(SpecError::new(at, format!("inputs of type `{other}` are not supported"))),
     };
-    Ok(Input { name: item.name.clone(), shape, integers })
+    Ok(Input { name: item.name.clone(), shape, elements })
 }
 
 /// A shape without its first dimension, the batch.

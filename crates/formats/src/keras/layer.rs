@@ -1,6 +1,6 @@
 //! [`Layer`]: what one layer of a Keras network computes, with its weights.
 
-use super::{Activation, Attention, Operation};
+use super::{Activation, Attention, Lookup, Operation};
 use crate::spec::Padding;
 
 /// Numbers in a shape, the last dimension running first.
@@ -202,6 +202,15 @@ pub enum Layer {
     UnitNormalization {
         /// Which, the batch being axis 0.
         axes: Vec<i64>,
+    },
+    /// Texts or integers to their places in a vocabulary.
+    Lookup(Lookup),
+    /// Integers to numbers each of which stands for one.
+    CategoryEncoding {
+        /// How many.
+        width: usize,
+        /// Whether a row's integers are counted, not only seen; `None` gives those of each apart.
+        counted: Option<bool>,
     },
     /// Integers to rows of a table.
     Embedding {

@@ -1,7 +1,7 @@
 //! Reads one layer: its options out of the configuration, its arrays out of the weights.
 
 use super::weights::{Budget, Vars, member};
-use super::{Activation, Array, Cells, Kind, Layer, Merge, Recurrent, Window, attention};
+use super::{Activation, Array, Cells, Kind, Layer, Merge, Recurrent, Window, attention, lookup};
 use crate::Value;
 use crate::hdf5::Group;
 use crate::spec::fields::{Fields, brief, count_of, number_of};
@@ -39,11 +39,13 @@ pub(super) struct Source<'a, 'b> {
     pub(super) class: &'b str,
     pub(super) config: &'b Value,
     pub(super) group: Option<&'b Group<'a>>,
+    /// The file of words that lies beside the layer.
+    pub(super) vocabulary: Option<&'b str>,
 }
 
 /// Reads the layer at `source`.
 pub(super) fn read(source: &Source<'_, '_>, budget: &mut Budget) -> Result<Layer, SpecError> {
-    let Source { at, class, config, group } = source;
+    let Source { at, class, config, group, vocabulary } = source;
     if *class == "Lambda" || holds_code(config) {
         return Err(SpecError::new(at, CODE));
     }
@@ -232,6 +234,13 @@ pub(super) fn read(source: &Source<'_, '_>, budget: &mut Budget) -> Result<Layer
             axis: axis(&mut options)?,
         },
         "UnitNormalization" => Layer::UnitNormalization { axes: axes(&mut options)? },
+        "StringLookup" | "IntegerLookup" | "TextVectorization" => {
+            Layer::Lookup(lookup::read(class, &mut options, *vocabulary)?)
+        }
+        "CategoryEncoding" => {
+            let (width, counted) = lookup::encoding(&mut options)?;
+            Layer::CategoryEncoding { width, counted }
+        }
         "Embedding" => {
             let (rows, width) = (required(&mut options, "input_dim")?, required(&mut options, "output_dim")?);
             options.ignore(&["input_length"]);
@@ -274,7 +283,7 @@ pub(super) fn read(source: &Source<'_, '_>, budget: &mut Budget) -> Result<Layer
             }
             let own = member(at, *group, "layer")?;
             let at = format!("{at}.layer");
-            read(&Source { at, class, config, group: own.as_ref() }, vars.budget())?
+            read(&Source { at, class, config, group: own.as_ref(), vocabulary: None }, vars.budget())?
         }
         "LSTM" | "GRU" | "SimpleRNN" => {
             Layer::Recurrent(recurrent(at, class, &mut options, *group, vars.budget())?)

@@ -4,6 +4,7 @@ mod activation;
 mod attention;
 mod convolution;
 mod dot;
+mod front;
 mod merge;
 mod normalization;
 mod operation;
@@ -14,14 +15,15 @@ mod unmasked;
 
 use std::collections::HashMap;
 
-use formats::keras::{Activation, Array, Attention, Input, Kind, Layer, Model, Place};
+use formats::keras::{Activation, Array, Attention, Kind, Layer, Model, Place};
 
 use rten_onnx::onnx::DataType;
 
 use attention::Looks;
+use front::Inputs;
 
 use super::writer::{Step, Value, Writer, int};
-use crate::{Dim, Sizes};
+use crate::{Front, Sizes};
 
 /// A network whose layers and weights do not fit together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,12 +36,14 @@ pub struct KerasExportError {
 }
 
 /// A network as an ONNX file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct KerasGraph {
     /// The file.
     pub bytes: Vec<u8>,
     /// What it holds while it is computed.
     pub sizes: Sizes,
+    /// What comes before it, where texts or integers are looked up in vocabularies.
+    pub front: Option<Front>,
 }
 
 /// The most bytes of weights that layers applied several times may add up to.
@@ -52,14 +56,10 @@ const WEIGHTS_BYTES_MAX: usize = 8 << 30;
 /// If a layer does not take what those before it give, or has weights of a wrong size.
 pub fn keras(model: &Model) -> Result<KerasGraph, KerasExportError> {
     let whole = |reason: String| KerasExportError { at: "the model".to_owned(), reason };
-    let input = |input: &Input| {
-        let dim = |length: &Option<usize>| length.map_or(Dim::Any, Dim::Fixed);
-        Value::input(&input.name, input.shape.iter().map(dim).collect(), input.integers)
-    };
-    let inputs: Vec<Value> = model.inputs.iter().map(input).collect();
+    let Inputs { given, mut read, front } = front::inputs(model)?;
     let names: Vec<&str> = model.outputs.iter().map(|output| output.name.as_str()).collect();
-    let mut writer = Writer::new(&inputs, &names).map_err(whole)?;
-    let mut values = inputs;
+    let mut writer = Writer::new(&given, &names).map_err(whole)?;
+    let mut values: Vec<Value> = model.inputs.iter().map(front::value).collect();
     let mut parts: HashMap<Place, Vec<Value>> = HashMap::new();
     let mut bytes = 0usize;
     for node in &model.nodes {
@@ -73,6 +73,14 @@ pub fn keras(model: &Model) -> Result<KerasGraph, KerasExportError> {
             Call { taken, masks, allowed: mask(&node.allowed)?, causal: node.causal, scores: node.scores };
         let wrong = |reason| KerasExportError { at: named.name.clone(), reason };
         match (&named.layer, node.inputs.as_slice()) {
+            (Layer::Lookup(_), _) => {
+                let looked_up = read.remove(&values.len());
+                writer.at = looked_up
+                    .ok_or_else(|| wrong("looks up what another layer gives, not an input".to_owned()))?;
+            }
+            _ if call.taken.iter().any(|value| value.element == DataType::STRING) => {
+                return Err(wrong("takes numbers, not texts".to_owned()));
+            }
             (Layer::Part { number }, [place]) => {
                 let part = number.checked_sub(1).and_then(|part| parts.get(place)?.get(part)).cloned();
                 writer.at = part.ok_or_else(|| wrong(format!("gives no value number {number}")))?;
@@ -105,7 +113,7 @@ pub fn keras(model: &Model) -> Result<KerasGraph, KerasExportError> {
     let outputs = outputs.collect::<Option<Vec<_>>>();
     let outputs = outputs.ok_or_else(|| whole("an output of it comes from nowhere".to_owned()))?;
     let bytes = writer.finish(outputs).map_err(whole)?;
-    Ok(KerasGraph { bytes, sizes })
+    Ok(KerasGraph { bytes, sizes, front })
 }
 
 /// What a layer is applied to.
@@ -173,7 +181,7 @@ impl Writer {
         match layer {
             // Of truth values, too.
             Layer::Identity => return Ok(()),
-            Layer::Embedding { .. } => self.become_of(DataType::INT32),
+            Layer::Embedding { .. } | Layer::CategoryEncoding { .. } => self.become_of(DataType::INT32),
             _ => self.become_of(DataType::FLOAT),
         }
         match layer {
@@ -245,6 +253,7 @@ impl Writer {
                 self.last(*axis)?;
                 self.layer_normalization(gamma.as_ref(), beta.as_ref(), *epsilon)
             }
+            Layer::CategoryEncoding { width, counted } => self.category_encoding(*width, *counted),
             Layer::Embedding { table, mask_zero } => {
                 let &[rows, width] = table.shape.as_slice() else { return Err(misshapen("table", table)) };
                 self.embedding(rows, width, &table.values, *mask_zero)
@@ -268,6 +277,7 @@ impl Writer {
             | Layer::Operation(_)
             | Layer::Recurrent(_)
             | Layer::Bidirectional { .. }
+            | Layer::Lookup(_)
             | Layer::Part { .. } => Err("does not stand within another layer".to_owned()),
         }
     }
