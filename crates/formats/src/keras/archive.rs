@@ -17,8 +17,6 @@ const WEIGHTS: &str = "model.weights.h5";
 const CONFIG_BYTES_MAX: u64 = 16 << 20;
 /// The most bytes of weights read.
 const WEIGHTS_BYTES_MAX: u64 = 4 << 30;
-/// The longest vocabulary read, in bytes.
-const WORDS_BYTES_MAX: u64 = 64 << 20;
 /// Keras packs nothing, and weights hardly shrink. What grows beyond both of these is a trap.
 const GROWTH_MAX: u64 = 16;
 const GROWN_BYTES_FREE: u64 = 64 << 20;
@@ -36,7 +34,7 @@ pub(super) fn read(archive: &Archive) -> Result<Model, KerasError> {
 fn words(archive: &Archive, path: &str) -> Result<Option<String>, KerasError> {
     for name in [format!("assets/{path}vocabulary.txt"), format!("assets/{path}_lookup_layer/vocabulary.txt")]
     {
-        match unpacked(archive, &name, "vocabulary.txt", WORDS_BYTES_MAX) {
+        match unpacked(archive, &name, "vocabulary.txt", graph::WORDS_BYTES_MAX as u64) {
             Ok(bytes) => {
                 let text = String::from_utf8(bytes.into_owned());
                 return text.map(Some).map_err(|_| KerasError::Unpack("vocabulary.txt"));

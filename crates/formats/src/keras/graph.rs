@@ -14,6 +14,9 @@ use crate::spec::fields::count_of;
 /// The most layers of a network, and the most applications of them.
 const LAYERS_MAX: usize = 4096;
 pub(super) const NODES_MAX: usize = 16_384;
+/// The most layers that look up words, and bytes of all these words.
+const LOOKUPS_MAX: usize = 64;
+pub(super) const WORDS_BYTES_MAX: usize = 32 << 20;
 /// How deep networks lie within networks.
 const DEPTH_MAX: usize = 16;
 /// The most dimensions of an input.
@@ -26,6 +29,8 @@ pub(super) fn read(config: &Value, file: &File<'_>, words: &Words<'_>) -> Result
         model: Model { inputs: Vec::new(), layers: Vec::new(), nodes: Vec::new(), outputs: Vec::new() },
         budget: Budget(file.byte_count()),
         words,
+        lookups: 0,
+        words_left: WORDS_BYTES_MAX,
         listed: 0,
         applied: 0,
     };
@@ -110,6 +115,9 @@ struct Builder<'w> {
     model: Model,
     budget: Budget,
     words: &'w Words<'w>,
+    /// Layers that look up words, and how many bytes of these may still be read.
+    lookups: usize,
+    words_left: usize,
     /// Layers in the lists of all networks.
     listed: usize,
     /// How often something has been applied.
@@ -192,6 +200,22 @@ impl Builder<'_> {
         Ok(Item { name, at, value, applied })
     }
 
+    /// The words that lie beside the layer at `path`.
+    fn words_at(&mut self, at: &str, path: &str) -> Result<Option<String>, SpecError> {
+        self.lookups += 1;
+        if self.lookups > LOOKUPS_MAX {
+            let message = format!("more than {LOOKUPS_MAX} layers look up words, the limit");
+            return Err(SpecError::new(at, message));
+        }
+        let words = (self.words)(path).map_err(|error| SpecError::new(at, format!("its words: {error}")))?;
+        let left = self.words_left.checked_sub(words.as_ref().map_or(0, String::len));
+        self.words_left = left.ok_or_else(|| {
+            let message = format!("the words of all layers pass {WORDS_BYTES_MAX} bytes, the limit");
+            SpecError::new(at, message)
+        })?;
+        Ok(words)
+    }
+
     fn layer(
         &mut self,
         at: &str,
@@ -200,8 +224,7 @@ impl Builder<'_> {
         place: &Within<'_, '_>,
     ) -> Result<usize, SpecError> {
         let looks_up = matches!(class, "StringLookup" | "IntegerLookup" | "TextVectorization");
-        let words = if looks_up { (self.words)(place.path) } else { Ok(None) };
-        let words = words.map_err(|error| SpecError::new(at, format!("its words: {error}")))?;
+        let words = if looks_up { self.words_at(at, place.path)? } else { None };
         let vocabulary = words.as_deref();
         let source = Source { at: at.to_owned(), class, config, group: place.group, vocabulary };
         let layer = read::read(&source, &mut self.budget)?;
