@@ -283,6 +283,7 @@ def states():
             f"{name}_further": layers.LSTM(4, return_state=True)(steps, initial_state=[hidden, cell])[2],
             f"{name}_carried": layers.GRU(4, return_state=True)(steps, initial_state=[state])[1],
         }
+    given["explicit"] = layers.LSTM(4, return_sequences=True)(told, initial_state=[hidden, cell], mask=ids[:, :6] != 0)
     given["back"] = layers.GRU(4, return_sequences=True, go_backwards=True)(told)
     return drawn(keras.Model([told, ids, begun], given))
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::notes::check_name;
 use crate::query::Matcher;
-use crate::store::{Record, StoreError, check_etag, get, list_all, update};
+use crate::store::{Record, StoreError, get, list_all, update};
 use crate::{Error, ErrorCode, Note, NoteEvent, NoteKind, Notes, Parent, Result};
 
 /// Contexts that a note belongs to, at most.
@@ -127,7 +127,7 @@ impl Notes {
         };
         for _ in 0..ATTEMPTS_MAX {
             let note: Note = get(self.store(), name).await?;
-            check_etag(&note, etag)?;
+            note.check_etag(etag)?;
             let mut writes = vec![note.delete()];
             for kind in near {
                 for mut other in self.all(&parent, *kind).await? {

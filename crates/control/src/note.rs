@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::store::{Kind, Record};
-use crate::{Parent, Timestamp};
+use crate::{Error, ErrorCode, Parent, Result, Timestamp};
 
 /// A note. What it says is the client's; only how notes hang together is understood here.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,8 +25,28 @@ pub struct Note {
     pub create_time: Timestamp,
     /// When it last changed.
     pub update_time: Timestamp,
-    /// Changes with every write; a write that names another one is refused.
+    /// Changes with every write, also of how it hangs together with others.
     pub etag: String,
+    /// Changes with what the client wrote; a write that names another one is refused.
+    #[serde(default)]
+    pub content_etag: String,
+}
+
+impl Note {
+    /// Refuses a client's etag that is not that of what it wrote. An empty one asks for nothing.
+    pub(crate) fn check_etag(&self, given: Option<&str>) -> Result<()> {
+        match given.filter(|etag| !etag.is_empty() && *etag != self.content_etag) {
+            None => Ok(()),
+            Some(etag) => Err(Error::new(
+                ErrorCode::Aborted,
+                format!(
+                    "{} was changed since it was read (etag {etag:?} is not the present one); read it again and \
+                     repeat the change",
+                    self.name
+                ),
+            )),
+        }
+    }
 }
 
 /// That an execution used or made an artifact.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::check;
 use crate::name::fresh_id;
 use crate::note::STORE;
-use crate::store::{MetadataStore, Record, get, list_all, modify};
+use crate::store::{MetadataStore, Record, fresh_etag, get, list_all, modify};
 use crate::{Control, Error, ListQuery, Note, NoteKind, Page, Parent, Result, Timestamp, is_id};
 
 /// Notes. Get one from [`Control::notes`].
@@ -80,6 +80,7 @@ impl Notes {
             create_time: now,
             update_time: now,
             etag: String::new(),
+            content_etag: fresh_etag()?,
         };
         let write = note.insert()?;
         self.store().commit(vec![write]).await?;
@@ -117,7 +118,8 @@ impl Notes {
         etag: Option<&str>,
     ) -> Result<Note> {
         check_name(kind, name)?;
-        let changed = modify::<Note>(self.store(), name, etag, |note| {
+        let changed = modify::<Note>(self.store(), name, None, |note| {
+            note.check_etag(etag)?;
             for (field, value) in &patch {
                 match value {
                     Some(value) => note.content.insert(field.clone(), value.clone()),
@@ -125,6 +127,7 @@ impl Notes {
                 };
             }
             check_content(&note.content)?;
+            note.content_etag = fresh_etag()?;
             Ok(Vec::new())
         });
         changed.await

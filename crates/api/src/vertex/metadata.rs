@@ -272,7 +272,7 @@ fn to_wire(kind: NoteKind, note: Note) -> Value {
     }
     let own = [
         ("name", note.name.into()),
-        ("etag", note.etag.into()),
+        ("etag", note.content_etag.into()),
         ("createTime", time(note.create_time)),
         ("updateTime", time(note.update_time)),
     ];

@@ -10,7 +10,7 @@ mod record;
 mod sqlite;
 
 pub use memory::MemoryStore;
-pub(crate) use record::{Record, check_etag, get, list_all, list_of_project, modify, remove, update};
+pub(crate) use record::{Record, fresh_etag, get, list_all, list_of_project, modify, remove, update};
 pub use sqlite::SqliteStore;
 pub(crate) use sqlite::file_in;
 

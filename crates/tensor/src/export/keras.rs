@@ -139,6 +139,7 @@ impl Writer {
     /// Applies `layer`.
     fn keras_layer(&mut self, layer: &Layer, call: Call) -> Step {
         let Call { mut taken, masks, allowed, causal, scores } = call;
+        let masked = masks.first().is_some_and(Option::is_some);
         for (place, mask) in masks.into_iter().enumerate() {
             let Some(mask) = mask else { continue };
             let steps = mask.shape.len() == 1;
@@ -160,13 +161,24 @@ impl Writer {
                 let states = taken.split_off(taken.len().min(1));
                 self.at = taken.pop().ok_or("takes steps")?;
                 self.become_of(DataType::FLOAT);
-                return match layer {
+                let own = self.at.mask.clone();
+                if !states.is_empty() && !masked {
+                    // Keras gives the mask of a value to a layer that takes that alone.
+                    self.at.mask = None;
+                }
+                let sequences = match layer {
                     Layer::Bidirectional { forward, backward, merge } => {
-                        self.bidirectional(forward, backward, *merge, states)
+                        self.bidirectional(forward, backward, *merge, states)?;
+                        forward.sequences
                     }
-                    Layer::Recurrent(recurrent) => self.recurrent(recurrent, states),
-                    _ => Ok(()),
+                    Layer::Recurrent(recurrent) => {
+                        self.recurrent(recurrent, states)?;
+                        recurrent.sequences
+                    }
+                    _ => false,
                 };
+                self.at.mask = own.filter(|_| sequences);
+                return Ok(());
             }
             _ => {}
         }

@@ -157,15 +157,16 @@ impl Writer {
         if steps_wanted {
             self.apply("Transpose", &[], vec![ints("perm", vec![1, 0, 2])]);
         }
-        let state = match &unmasked {
-            _ if !layer.states => None,
-            None => Some(self.node("Squeeze", &[&last, &first], vec![])),
-            Some(unmasked) => Some(self.last_counted(&self.at.name.clone(), unmasked, initial.first())),
+        let made = self.at.name.clone();
+        let mut back = |sequences, zeros| {
+            unmasked.as_ref().map(|own| self.put_back(&made, own, initial.first(), sequences, zeros))
         };
-        if let Some(unmasked) = &unmasked {
-            let made = std::mem::take(&mut self.at.name);
-            self.at.name = self.put_back(&made, unmasked, layer.sequences, layer.zero_masked);
+        let state = layer.states.then(|| back(false, false));
+        if let Some(name) = back(layer.sequences, layer.zero_masked) {
+            self.at.name = name;
         }
+        let state =
+            state.map(|state| state.unwrap_or_else(|| self.node("Squeeze", &[&last, &first], vec![])));
         let states = state.into_iter().chain(cell);
         let states = states.map(|name| Value::floats(name, vec![Dim::Fixed(units)])).collect();
         Ok(Given { value: self.at.clone(), states })

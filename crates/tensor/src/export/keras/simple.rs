@@ -44,7 +44,6 @@ impl Writer {
         let zeros = self.node("MatMul", &[&row, &nothing], vec![]);
         let counts = steps.mask.as_ref().map(|mask| self.by_step(mask));
         let mut last = initial.first().unwrap_or(&zeros).clone();
-        let mut told = zeros.clone();
         let (mut all, axis) = (vec![String::new(); length], self.integers("axis", &[1]));
         for step in 0..length {
             let place = if layer.backwards { length - 1 - step } else { step };
@@ -53,25 +52,27 @@ impl Writer {
             let remembered = self.node("MatMul", &[&last, &recurrent], vec![]);
             let sum = self.node("Add", &[&own, &remembered], vec![]);
             let given = self.called(activation, sum);
-            (last, told) = match &counts {
-                None => (given.clone(), given),
+            let mut told = given.clone();
+            last = match &counts {
+                None => given,
                 Some(counts) => {
                     let counts = self.node("Gather", &[counts, &index], vec![int("axis", 0)]);
-                    let before = if layer.zero_masked { &zeros } else { &told };
-                    let told = self.node("Where", &[&counts, &given, before], vec![]);
-                    (self.node("Where", &[&counts, &given, &last], vec![]), told)
+                    let kept = self.node("Where", &[&counts, &given, &last], vec![]);
+                    told = match layer.zero_masked {
+                        true => self.node("Where", &[&counts, &given, &zeros], vec![]),
+                        false => kept.clone(),
+                    };
+                    kept
                 }
             };
             if let Some(own) = all.get_mut(place) {
-                own.clone_from(&told);
+                *own = told;
             }
         }
         let state = Value::floats(last, vec![Dim::Fixed(units)]);
         let states = if layer.states { vec![state.clone()] } else { Vec::new() };
         if !layer.sequences {
-            // Without states from before, what was given last is what is remembered.
-            let value = if initial.is_empty() { state } else { Value { name: told, ..state } };
-            return Ok(Given { value, states });
+            return Ok(Given { value: state, states });
         }
         let steps: Vec<String> =
             all.iter().map(|given| self.node("Unsqueeze", &[given, &axis], vec![])).collect();

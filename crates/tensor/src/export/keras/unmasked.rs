@@ -43,16 +43,26 @@ impl Writer {
     }
 
     /// What was made of the steps, `[rows, steps, units]`, in the places where they lay: in those that do not count what
-    /// was given last, zeros at first, or `zeros` in all. Without `sequences`, what was given at the end, `[rows, units]`.
+    /// was given last, `initial` or zeros at first, or `zeros` in all. Without `sequences`, what was given at the end, `[rows, units]`.
     pub(super) fn put_back(
         &mut self,
         made: &str,
         unmasked: &Unmasked,
+        initial: Option<&String>,
         sequences: bool,
         zeros: bool,
     ) -> String {
-        let pads = self.integers("pads", &[0, 1, 0, 0, 0, 0]);
-        let made = self.node("Pad", &[made, &pads], vec![]);
+        let made = match initial {
+            Some(initial) => {
+                let axis = self.integers("axis", &[1]);
+                let initial = self.node("Unsqueeze", &[initial, &axis], vec![]);
+                self.node("Concat", &[&initial, made], vec![int("axis", 1)])
+            }
+            None => {
+                let pads = self.integers("pads", &[0, 1, 0, 0, 0, 0]);
+                self.node("Pad", &[made, &pads], vec![])
+            }
+        };
         if !sequences {
             let axis = self.integers("axis", &[1]);
             let last = self.picked(&made, &unmasked.all);
@@ -65,21 +75,6 @@ impl Writer {
         let (last, zero) = (self.integers("axis", &[-1]), self.scalar("zero", 0.0));
         let counts = self.node("Unsqueeze", &[&unmasked.mask, &last], vec![]);
         self.node("Where", &[&counts, &all, &zero], vec![])
-    }
-
-    /// What was made of the last step that counts, `[rows, units]`; `initial`, or zeros, where none does.
-    pub(super) fn last_counted(
-        &mut self,
-        made: &str,
-        unmasked: &Unmasked,
-        initial: Option<&String>,
-    ) -> String {
-        let Some(initial) = initial else { return self.put_back(made, unmasked, false, false) };
-        let axis = self.integers("axis", &[1]);
-        let initial = self.node("Unsqueeze", &[initial, &axis], vec![]);
-        let made = self.node("Concat", &[&initial, made], vec![int("axis", 1)]);
-        let last = self.picked(&made, &unmasked.all);
-        self.node("Squeeze", &[&last, &axis], vec![])
     }
 
     /// 1 for each of the steps, as they are put, that does not count, else 0: `[steps, rows, 1]`.
