@@ -28,6 +28,13 @@ def test_a_script_runs_unchanged(run, tmp_path, options):
     assert found["objects"] == ["model.onnx"]
 
 
+@pytest.mark.parametrize("options", [{}, {"api_transport": "rest"}], ids=["grpc", "rest"])
+def test_an_experiment_runs_unchanged(run, options):
+    row = run("experiment.py", json.dumps(options))
+    assert row["experiment_name"] == "attempts" and row["run_name"] == "first" and row["state"] == "COMPLETE"
+    assert row["param.rate"] == 0.1 and row["metric.accuracy"] == 0.75 and row["time_series_metric.loss"] == 0.5
+
+
 def test_a_dedicated_endpoint_answers_at_its_own_address(run, tmp_path):
     found = run("dedicated.py", str(linear_onnx(tmp_path / "model")), json.dumps(ROWS))
     assert found["dns"] == "us-central1-aiplatform.googleapis.com"

@@ -74,7 +74,8 @@ class Served:
         server.serves(self.file, name)
 
     def expected(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        taken = [arrays[name] for name in networks.inputs(self.model)]
+        kinds = networks.inputs(self.model)
+        taken = [arrays[name].astype(bool) if kind.dtype == "bool" else arrays[name] for name, kind in kinds.items()]
         # Compiled as a whole, which takes less time than each operation by itself.
         given = jax.jit(self.model)(taken if len(taken) > 1 else taken[0])
         if isinstance(given, dict):

@@ -29,7 +29,9 @@ def rows(model: keras.Model, count: int = 3, seed: int = 2, length: int = 11) ->
     arrays = {}
     for name, tensor in inputs(model).items():
         shape = (count, *(length if dim is None else dim for dim in tensor.shape[1:]))
-        if "int" in tensor.dtype:
+        if tensor.dtype == "bool":
+            arrays[name] = random.integers(0, 2, shape).astype(np.int32)
+        elif "int" in tensor.dtype:
             arrays[name] = random.integers(0, 10, shape).astype(np.int32)
         else:
             arrays[name] = random.normal(size=shape).astype(np.float32)
@@ -238,6 +240,98 @@ def attention():
     return drawn(keras.Model([a, b], given))
 
 
+def allowed():
+    """Attention under masks given by hand: of steps and steps, of heads, of numbers; and its scores."""
+    x, y = keras.Input((5, 6), name="x"), keras.Input((4, 6), name="y")
+    pairs = keras.Input((5, 4), dtype="bool", name="pairs")
+    counts = keras.Input((5,), dtype="int32", name="counts")
+    ids = keras.Input((4,), dtype="int32", name="ids")
+    embedded = layers.Embedding(10, 6, mask_zero=True)(ids)
+    own, scores = layers.MultiHeadAttention(2, 3)(x, y, attention_mask=pairs, return_attention_scores=True)
+    each = keras.ops.concatenate([keras.ops.expand_dims(pairs, 1), keras.ops.expand_dims(pairs, 1)], axis=1)
+    dot, shares = layers.Attention()([x, y], return_attention_scores=True)
+    given = {
+        "own": own, "scores": scores, "dot": dot, "shares": shares,
+        "kept": layers.MultiHeadAttention(2, 3, dropout=0.1)(x, y, attention_mask=pairs),
+        "of_heads": layers.MultiHeadAttention(2, 3)(x, y, attention_mask=each),
+        "beside_masked": layers.MultiHeadAttention(2, 3)(x, embedded, attention_mask=pairs),
+        "masked": layers.Attention()([x, y], mask=[counts != 0, pairs[:, 0]]),
+        "of_values": layers.AdditiveAttention()([x, y], mask=[None, pairs[:, 1]]),
+        "named": layers.MultiHeadAttention(2, 3)(x, y, query_mask=counts != 0, value_mask=pairs[:, 2]),
+    }
+    return drawn(keras.Model([x, y, pairs, counts, ids], given))
+
+
+def states():
+    """A text in, another out: what one network remembers at its end, another begins with."""
+    told, ids = keras.Input((6, 3), name="told"), keras.Input((7,), dtype="int32", name="ids")
+    begun = keras.Input((4, 5), name="begun")
+    given = {}
+    masked = layers.Embedding(10, 5, mask_zero=True)
+    for name, steps in [("plain", told), ("masked", masked(ids))]:
+        lstm, hidden, cell = layers.LSTM(4, return_state=True)(steps)
+        gru, state = layers.GRU(4, return_state=True, return_sequences=True)(steps)
+        simple, last = layers.SimpleRNN(4, return_state=True)(steps)
+        both, *ends = layers.Bidirectional(layers.LSTM(3, return_state=True, return_sequences=True))(steps)
+        given |= {f"{name}_lstm": lstm, f"{name}_h": hidden, f"{name}_c": cell, f"{name}_gru": gru, f"{name}_state": state}
+        given |= {f"{name}_simple": simple, f"{name}_last": last, f"{name}_both": both, f"{name}_ends": layers.Concatenate()(ends)}
+        given |= {
+            f"{name}_answer": layers.LSTM(4, return_sequences=True)(begun, initial_state=[hidden, cell]),
+            f"{name}_next": layers.GRU(4)(begun, initial_state=state),
+            f"{name}_then": layers.SimpleRNN(4, return_sequences=True)(steps, initial_state=[last]),
+            f"{name}_on": layers.Bidirectional(layers.LSTM(3))(begun, initial_state=list(ends)),
+            f"{name}_further": layers.LSTM(4, return_state=True)(steps, initial_state=[hidden, cell])[2],
+            f"{name}_carried": layers.GRU(4, return_state=True)(steps, initial_state=[state])[1],
+        }
+    given["explicit"] = layers.LSTM(4, return_sequences=True)(told, initial_state=[hidden, cell], mask=ids[:, :6] != 0)
+    given["back"] = layers.GRU(4, return_sequences=True, go_backwards=True)(told)
+    return drawn(keras.Model([told, ids, begun], given))
+
+
+def several():
+    """A network with two ends within another."""
+    inner = keras.Input((5,))
+    two = keras.Model(inner, [layers.Dense(3)(inner), layers.Dense(4, activation="tanh")(inner)], name="two")
+    x, y = keras.Input((5,), name="x"), keras.Input((5,), name="y")
+    (a, b), (c, d) = two(x), two(y)
+    return drawn(keras.Model([x, y], {"first": a + c, "second": b * d, "last": layers.Concatenate()([d, c])}))
+
+
+def products():
+    """Sums of products, and what is divided by its own length."""
+    a, b = keras.Input((5,), name="a"), keras.Input((5,), name="b")
+    x, y = keras.Input((4, 5), name="x"), keras.Input((5, 6), name="y")
+    given = {
+        "vectors": layers.Dot(axes=1)([a, b]),
+        "cosine": layers.Dot(axes=-1, normalize=True)([a, b]),
+        "matrices": layers.Dot(axes=(2, 1))([x, y]),
+        "turned": layers.Dot(axes=2, normalize=True)([x, x]),
+        "sides": layers.Dot(axes=(1, 2))([y, x]),
+        "row": layers.Dot(axes=(1, 1))([a, y]),
+        "column": layers.Dot(axes=(2, 1))([x, a]),
+        "unit": layers.UnitNormalization()(x),
+        "whole": layers.UnitNormalization(axis=[1, 2])(x),
+        "rms": layers.RMSNormalization(epsilon=1e-3)(x),
+    }
+    return drawn(keras.Model([a, b, x, y], given))
+
+
+def groups():
+    x = keras.Input((6, 5, 8), name="picture")
+    first = keras.Input((8, 4, 3), name="first")
+    steps = keras.Input((None, 4), name="steps")
+    y = layers.GroupNormalization(4)(layers.Conv2D(8, 3, padding="same")(x))
+    given = {
+        "image": layers.Conv2D(3, 3)(y),
+        "each": layers.GroupNormalization(groups=-1, scale=False)(x),
+        "one": layers.GroupNormalization(groups=1, center=False, epsilon=1e-2)(x),
+        "first_axis": layers.GroupNormalization(2, axis=1)(first),
+        "of_steps": layers.GroupNormalization(2)(steps),
+        "row": layers.GroupNormalization(4)(layers.Dense(8)(layers.Flatten()(x))),
+    }
+    return drawn(keras.Model([x, first, steps], given))
+
+
 def channels_first():
     x = keras.Input((3, 10, 9))
     first = {"data_format": "channels_first"}
@@ -298,5 +392,5 @@ def operations():
 
 NETWORKS = [
     dense, activations, image, residual, steps, shared, words, graph_of_words, recurrent, masked, transformer, decoder,
-    attention, channels_first, any_size, any_length, operations,
+    attention, allowed, states, several, products, groups, channels_first, any_size, any_length, operations,
 ]

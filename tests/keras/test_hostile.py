@@ -69,10 +69,8 @@ def test_unknown_layers_and_options_are_named(server, tmp_path):
     for name, y, named in [
         ("attention", layers.MultiHeadAttention(2, 2, attention_axes=(2,))(keras.ops.expand_dims(x, 1), x[:, None]), "attention_axes"),
         ("gated", layers.MultiHeadAttention(2, 2, use_gate=True)(x, x), "use_gate"),
-        ("scores", layers.Attention()([x, x], return_attention_scores=True)[0], "return_attention_scores"),
         ("softmax", layers.Conv1D(2, 2, activation="softmax", data_format="channels_first")(x), "softmax"),
-        ("masks", layers.Attention()([x, x], mask=[x[:, :, 0] != 0, x[:, :, 1] != 0]), "`mask`"),
-        ("groups", layers.GroupNormalization(2)(x), "group_normalization"),
+        ("bent", layers.LSTM(2, activation="relu")(x), "activation"),
         ("sorted", keras.ops.sort(x), "`Sort`"),
         ("strided", x[:, ::2], "`GetItem`"),
         ("many", layers.SimpleRNN(2)(layers.ZeroPadding1D(1500)(x)), "1024"),

@@ -2,6 +2,7 @@
 
 import zipfile
 
+import keras
 import numpy as np
 import pytest
 
@@ -31,6 +32,24 @@ def test_open_dimensions_take_any_length(server, serve, make):
     name, tensor = next(iter(networks.inputs(model).items()))
     [taken] = server.ask("GET", f"/v2/models/{network.name}").json()["inputs"]
     assert (taken["name"], taken["shape"]) == (name, [-1 if dim is None else dim for dim in tensor.shape])
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_policies_are_computed_as_float32(server, serve, policy):
+    """Nearer to what the weights say than Keras rounds under the policy, and near to that."""
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = networks.image()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    network = serve(policy, model)
+    plain = networks.image()
+    plain.set_weights(model.get_weights())
+    arrays = networks.rows(model)
+    [taken] = arrays.values()
+    [told] = server.infer(network.name, arrays).values()
+    np.testing.assert_allclose(told, np.asarray(plain(taken)), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(told, np.asarray(model(taken)), atol=0.02)
 
 
 def test_a_packed_archive_is_the_same(serve, server, tmp_path):

@@ -68,6 +68,21 @@ def test_several_files_keys_and_jsonl(server, files):
     assert lines[0]["instance"]["own"] == "row 100" and "label" in lines[0]["prediction"]
 
 
+def test_images_beside_a_file_are_sent_with_it(server, files):
+    """Those that lie there; a name that nothing has is left to the row."""
+    pictures = files / "pictures"
+    (pictures / "more").mkdir(parents=True)
+    (pictures / "a.png").write_bytes(b"one")
+    (pictures / "more" / "b.jpg").write_bytes(b"two")
+    names = pa.array(["a.png", "more/b.jpg", "absent.png"])
+    tables.write(pictures / "rows.parquet", plain(3).append_column("picture", names), "plain")
+    job = server.until(server.batch(pictures / "rows.parquet", "--exclude", "picture"))
+    [uri] = job["inputConfig"]["gcsSource"]["uris"]
+    sent = (server.data / "buckets" / uri.removeprefix("gs://")).parent
+    assert (sent / "a.png").read_bytes() == b"one" and (sent / "more" / "b.jpg").read_bytes() == b"two"
+    assert not (sent / "absent.png").exists() and job["completionStats"]["successfulCount"] == "3"
+
+
 def test_a_row_that_does_not_fit_fails_alone(server, files):
     rows = plain(10).set_column(4, "length", pa.array(["1.5", "nothing"] * 5))
     tables.write(files / "bad.parquet", rows)

@@ -139,7 +139,8 @@ def test_labelled_images_measure_a_model(server, orientation, folder):
     with open(folder / "truth.csv") as table:
         rows = [json.dumps(row) for row in csv.DictReader(table)]
     server.put("labelled", "truth.jsonl", "\n".join(rows).encode())
-    for data in (folder / "truth.csv", "gs://labelled/truth.csv", "gs://labelled/truth.jsonl"):
+    (folder / "truth.jsonl").write_text("\n".join(rows))
+    for data in (folder / "truth.csv", folder / "truth.jsonl", "gs://labelled/truth.csv", "gs://labelled/truth.jsonl"):
         made = server.json("evaluate", orientation, "--data", data, "--target", "turn", "--slice-by", "kind")
         assert (made["metadata"]["rows"], made["metadata"]["skippedRows"]) == (5, 2), made["metadata"]
         labels = [spec["displayName"] for spec in made["metrics"]["confusionMatrix"]["annotationSpecs"]]

@@ -15,7 +15,7 @@ import venv
 NPM_PACKAGE = "@google-cloud/aiplatform@7.4.0"
 PYPI_PACKAGES = ["grpcio-tools==1.85.1", "googleapis-common-protos==1.76.0"]
 VERTEX = "google/cloud/aiplatform/v1"
-SERVICES = ["dataset", "endpoint", "job", "metadata", "model", "pipeline", "prediction"]
+SERVICES = ["dataset", "endpoint", "job", "metadata", "model", "pipeline", "prediction", "tensorboard"]
 TASKS = ["automl_tables", "automl_text_classification"]
 
 

@@ -24,8 +24,8 @@ use crate::store::{self, MetadataStore, SqliteStore};
 use crate::usage::JobUsage;
 use crate::web::SourceOptions;
 use crate::{
-    Catalogue, Datasets, Endpoints, Error, ErrorCode, Evaluations, Files, Job, JobKind, JobOptions, Jobs,
-    Keys, Model, Models, Notes, Operations, Principal, Result, Timestamp,
+    Boards, Catalogue, Datasets, Endpoints, Error, ErrorCode, Evaluations, Files, Job, JobKind, JobOptions,
+    Jobs, Keys, Model, Models, Notes, Operations, Principal, Result, Timestamp,
 };
 
 /// How often idle models are looked for, at most and at least.
@@ -196,6 +196,11 @@ impl Control {
     /// Named sets of labelled rows.
     pub fn datasets(&self) -> Datasets {
         Datasets::new(self.clone())
+    }
+
+    /// Curves of runs.
+    pub fn boards(&self) -> Boards {
+        Boards::new(self.clone())
     }
 
     /// What clients keep of their own work.

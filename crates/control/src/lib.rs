@@ -7,6 +7,8 @@ mod answerer;
 pub mod artifact;
 pub mod audit;
 mod batch;
+mod board;
+mod boards;
 mod catalogue;
 mod check;
 mod control;
@@ -25,6 +27,7 @@ mod job;
 mod jobs;
 mod jwt;
 mod keys;
+mod lineage;
 mod loader;
 mod model;
 mod models;
@@ -56,6 +59,8 @@ pub use answerer::{Answered, Answerer, Asked, BatchEnding, Closed, LineChecker, 
 pub use artifact::Artifacts;
 pub use audit::Audit;
 pub use batch::{BatchJob, InputFormat, InstanceFields, InstanceType, RowFormat};
+pub use board::{Board, BoardKind, CurvePoint};
+pub use boards::Boards;
 pub use catalogue::{Catalogue, CatalogueEntry};
 pub use control::{Control, Options};
 pub use dataset::{Dataset, DatasetKind};
@@ -77,13 +82,14 @@ pub use jobs::{
 };
 pub use jwt::{Algorithm, Jwt};
 pub use keys::{KeyInfo, Keys, NewKey, Secret, write_private};
+pub use lineage::Lineage;
 pub use model::{
     ContainerSpec, ExampleSource, ExplanationMethod, ExplanationSpec, Model, ServingStatus, Version,
 };
 pub use models::{AliasChange, ArtifactSource, ModelPatch, Models, UploadModel};
 pub use name::{ModelName, NameError, Parent, VersionRef, is_id};
 pub use network::{Network, NetworkError};
-pub use note::{Note, NoteKind};
+pub use note::{Note, NoteEvent, NoteKind};
 pub use notes::Notes;
 pub use oidc::Oidc;
 pub use operation::{Operation, OperationKind, OperationResult};

@@ -7,22 +7,22 @@ use serde_json::{Map, Value};
 use crate::check;
 use crate::name::fresh_id;
 use crate::note::STORE;
-use crate::store::{MetadataStore, Record, get, list_all, modify, remove};
+use crate::store::{MetadataStore, Record, fresh_etag, get, list_all, modify};
 use crate::{Control, Error, ListQuery, Note, NoteKind, Page, Parent, Result, Timestamp, is_id};
 
 /// Notes. Get one from [`Control::notes`].
 #[derive(Clone)]
 pub struct Notes {
-    control: Control,
+    pub(crate) control: Control,
 }
 
-/// Checks that `name` is that of a note of this kind.
-fn check_name(kind: NoteKind, name: &str) -> Result<()> {
-    let (_, rest) = Parent::split(name)?;
+/// The project and location of `name`, which must be that of a note of this kind.
+pub(crate) fn check_name(kind: NoteKind, name: &str) -> Result<Parent> {
+    let (parent, rest) = Parent::split(name)?;
     let id =
         rest.strip_prefix(STORE).and_then(|rest| rest.strip_prefix('/')?.strip_prefix(kind.collection()));
     if id.and_then(|id| id.strip_prefix('/')).is_some_and(is_id) {
-        return Ok(());
+        return Ok(parent);
     }
     Err(Error::invalid(format!(
         "{name:?} is none of projects/{{project}}/locations/{{location}}/{STORE}/{}/{{id}}",
@@ -30,9 +30,11 @@ fn check_name(kind: NoteKind, name: &str) -> Result<()> {
     )))
 }
 
-fn check_content(content: &Map<String, Value>) -> Result<()> {
+pub(crate) fn check_content(content: &Map<String, Value>) -> Result<()> {
     let text = |field: &str| content.get(field).and_then(Value::as_str).unwrap_or_default();
-    check::display_name(text("displayName"))?;
+    if !text("displayName").is_empty() {
+        check::display_name(text("displayName"))?;
+    }
     for field in ["description", "schemaTitle", "schemaVersion", "uri"] {
         check::description(field, text(field))?;
     }
@@ -48,7 +50,7 @@ impl Notes {
         Notes { control }
     }
 
-    fn store(&self) -> &dyn MetadataStore {
+    pub(crate) fn store(&self) -> &dyn MetadataStore {
         self.control.store()
     }
 
@@ -70,7 +72,16 @@ impl Notes {
         };
         let now = Timestamp::now();
         let name = format!("{}/{id}", kind.scope(parent));
-        let mut note = Note { name, content, create_time: now, update_time: now, etag: String::new() };
+        let mut note = Note {
+            name,
+            content,
+            contexts: Vec::new(),
+            events: Vec::new(),
+            create_time: now,
+            update_time: now,
+            etag: String::new(),
+            content_etag: fresh_etag()?,
+        };
         let write = note.insert()?;
         self.store().commit(vec![write]).await?;
         Ok(note)
@@ -107,7 +118,8 @@ impl Notes {
         etag: Option<&str>,
     ) -> Result<Note> {
         check_name(kind, name)?;
-        let changed = modify::<Note>(self.store(), name, etag, |note| {
+        let changed = modify::<Note>(self.store(), name, None, |note| {
+            note.check_etag(etag)?;
             for (field, value) in &patch {
                 match value {
                     Some(value) => note.content.insert(field.clone(), value.clone()),
@@ -115,18 +127,10 @@ impl Notes {
                 };
             }
             check_content(&note.content)?;
+            note.content_etag = fresh_etag()?;
             Ok(Vec::new())
         });
         changed.await
-    }
-
-    /// Forgets the note `name`.
-    ///
-    /// # Errors
-    /// If there is none, or `etag` is given and is not the present one.
-    pub async fn delete(&self, kind: NoteKind, name: &str, etag: Option<&str>) -> Result<()> {
-        check_name(kind, name)?;
-        remove::<Note>(self.store(), name, etag, |_| Ok(Vec::new())).await.map(drop)
     }
 }
 

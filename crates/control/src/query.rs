@@ -64,6 +64,25 @@ struct Cursor {
     name: String,
 }
 
+/// A filter by itself; an empty one lets everything through.
+pub(crate) struct Matcher(Option<Filter>);
+
+impl Matcher {
+    /// # Errors
+    /// If the filter is malformed.
+    pub(crate) fn parse(filter: &str) -> Result<Matcher> {
+        Filter::parse(filter).map(Matcher)
+    }
+
+    /// Whether an item with these fields is meant.
+    ///
+    /// # Errors
+    /// If the filter names an unknown field.
+    pub(crate) fn matches(&self, fields: &serde_json::Value) -> Result<bool> {
+        self.0.as_ref().map_or(Ok(true), |filter| filter.matches(fields))
+    }
+}
+
 impl ListQuery {
     /// The page of `items` that is asked for. `scope` says which list this is, so that a token of another
     /// one is refused; `view` gives an item's name and its fields as filters and orders see them.

@@ -9,6 +9,7 @@ mod attention;
 mod call;
 mod graph;
 mod layer;
+mod lookup;
 mod operation;
 mod read;
 mod weights;
@@ -18,6 +19,7 @@ use std::path::Path;
 pub use activation::Activation;
 pub use attention::{Attention, Heads, Projection};
 pub use layer::{Array, Cells, Kind, Layer, Merge, Recurrent, Sides, Window};
+pub use lookup::{Encoded, Lookup, Split, Words};
 pub use operation::{Item, Operation, Sum};
 
 use crate::hdf5::Hdf5Error;
@@ -44,8 +46,19 @@ pub struct Input {
     pub name: String,
     /// One row of it; `None` is a dimension of any length.
     pub shape: Vec<Option<usize>>,
-    /// Whether it holds integers.
-    pub integers: bool,
+    /// What it holds.
+    pub elements: Elements,
+}
+
+/// What an input holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Elements {
+    /// Numbers.
+    Floats,
+    /// Whole numbers.
+    Integers,
+    /// Texts.
+    Texts,
 }
 
 /// A layer and what the archive calls it.
@@ -67,10 +80,14 @@ pub struct Node {
     pub layer: usize,
     /// What it takes, each from before this node.
     pub inputs: Vec<Place>,
-    /// Truth values that say which steps of the first input count, where the archive names some.
-    pub mask: Option<Place>,
+    /// For each input, as far as the archive names some: truth values that say which steps of it count.
+    pub masks: Vec<Option<Place>>,
+    /// Which steps of an attention's query may look at which of its key, where the archive names that.
+    pub allowed: Option<Place>,
     /// Whether no step looks at a later one.
     pub causal: bool,
+    /// Whether an attention's scores are given besides.
+    pub scores: bool,
 }
 
 /// An output of a network.

@@ -23,5 +23,9 @@ pub enum KerasLoadError {
 /// Loads the archive at `path`.
 pub(crate) fn load(path: &Path) -> Result<OnnxModel, KerasLoadError> {
     let graph = keras(&Model::open(path)?)?;
-    Ok(OnnxModel::from_bytes(graph.bytes)?.holding(graph.sizes))
+    let model = OnnxModel::from_bytes(graph.bytes)?.holding(graph.sizes);
+    Ok(match graph.front {
+        Some(front) => model.reading(front),
+        None => model,
+    })
 }

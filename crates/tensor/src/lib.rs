@@ -3,6 +3,7 @@
 pub mod export;
 pub mod features;
 pub mod layers;
+mod lookup;
 mod ml;
 mod onnx;
 mod signature;
@@ -10,6 +11,7 @@ mod sizes;
 mod tensor;
 pub mod vision;
 
+pub use lookup::Front;
 pub use onnx::{Lane, LibraryError, LoadError, LoadLimits, OnnxModel, RunError, open_onnxruntime};
 pub use signature::{Dim, Signature, TensorSpec};
 pub use sizes::Sizes;

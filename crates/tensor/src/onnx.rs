@@ -28,11 +28,13 @@ use std::path::Path;
 use rten_onnx::onnx::DataType as Element;
 
 use crate::ml::{self, Evaluator};
-use crate::{Signature, Sizes, Tensor, Tensors};
+use crate::{Front, Signature, Sizes, Tensor, Tensors};
 use foreign::{Foreign, Source};
 use network::Network;
 
 pub(crate) use inspect::{Extent, Inspection, Port as InspectedPort, initializer_texts};
+
+pub(crate) use ports::check as check_inputs;
 
 pub use error::{LoadError, RunError};
 pub use foreign::{LibraryError, open_onnxruntime};
@@ -60,6 +62,8 @@ impl Default for LoadLimits {
 pub struct OnnxModel {
     engine: Engine,
     sizes: Sizes,
+    /// What comes before the graph, and what the two together take and give.
+    front: Option<(Front, Signature)>,
 }
 
 /// What computes a graph.
@@ -152,13 +156,20 @@ impl OnnxModel {
     }
 
     fn of(engine: Engine) -> OnnxModel {
-        OnnxModel { engine, sizes: Sizes::default() }
+        OnnxModel { engine, sizes: Sizes::default(), front: None }
     }
 
     /// The model, known to hold values of these sizes. Who runs it sees to it that they do not become too large.
     #[must_use]
     pub fn holding(self, sizes: Sizes) -> OnnxModel {
         OnnxModel { sizes, ..self }
+    }
+
+    /// The model, of which some inputs are looked up in vocabularies before the graph takes them.
+    #[must_use]
+    pub fn reading(self, front: Front) -> OnnxModel {
+        let signature = Signature { inputs: front.inputs.clone(), outputs: self.signature().outputs.clone() };
+        OnnxModel { front: Some((front, signature)), ..self }
     }
 
     /// The values that it is known to hold.
@@ -182,6 +193,9 @@ impl OnnxModel {
 
     /// What the model takes and gives.
     pub fn signature(&self) -> &Signature {
+        if let Some((_, signature)) = &self.front {
+            return signature;
+        }
         match &self.engine {
             Engine::Network(network) => network.signature(),
             Engine::Foreign(foreign) => foreign.signature(),
@@ -244,6 +258,14 @@ impl OnnxModel {
     /// # Errors
     /// If the inputs are not those of the signature, or the model fails on them.
     pub fn run(&self, inputs: &[(String, Tensor)]) -> Result<Tensors, RunError> {
+        match &self.front {
+            Some((front, _)) => self.compute(&front.read(inputs, self.is_batched())?),
+            None => self.compute(inputs),
+        }
+    }
+
+    /// Runs the graph.
+    fn compute(&self, inputs: &[(String, Tensor)]) -> Result<Tensors, RunError> {
         match &self.engine {
             Engine::Network(network) => network.run(inputs),
             Engine::Foreign(foreign) => foreign.run(inputs),

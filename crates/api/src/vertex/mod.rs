@@ -9,6 +9,7 @@
 //! description but would have no effect answers 501 with its name, but for those listed in [`fields`].
 
 mod batch;
+mod boards;
 mod convert;
 mod datasets;
 mod embed;

@@ -180,9 +180,23 @@ fn response(rpc: &Rpc, kind: OperationKind, result: &OperationResult) -> (&'stat
 /// # Errors
 /// If the description lacks a type: a defect.
 pub(super) fn deleted(rpc: &Rpc, target: &str) -> Result<Value, Fault> {
-    let metadata = any(&message(&rpc.schema, "DeleteOperationMetadata")?, json!({}));
-    let empty = any(&message(&rpc.schema, "google.protobuf.Empty")?, json!({}));
+    done(rpc, target, "DeleteOperationMetadata", "google.protobuf.Empty", json!({}))
+}
+
+/// An operation on `target` that is done, with `metadata` of this type and a response of that.
+///
+/// # Errors
+/// If the description lacks a type: a defect.
+pub(super) fn done(
+    rpc: &Rpc,
+    target: &str,
+    metadata: &str,
+    kind: &str,
+    response: Value,
+) -> Result<Value, Fault> {
+    let metadata = any(&message(&rpc.schema, metadata)?, json!({}));
+    let response = any(&message(&rpc.schema, kind)?, response);
     Ok(
-        json!({"name": format!("{target}/operations/deleted"), "metadata": metadata, "done": true, "response": empty}),
+        json!({"name": format!("{target}/operations/done"), "metadata": metadata, "done": true, "response": response}),
     )
 }

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use super::fields;
 use super::schema::{Binding, BodyRule, Procedure, Schema, SchemaError, canonical, put_text, sendable};
 use super::{
-    PROTOCOL, batch, datasets, endpoints, evaluations, explain, grpc, metadata, models, operations,
+    PROTOCOL, batch, boards, datasets, endpoints, evaluations, explain, grpc, metadata, models, operations,
     pipeline_jobs, pipelines, predict, pull, raw,
 };
 use crate::Fault;
@@ -143,6 +143,7 @@ pub(super) fn routes(dialects: Dialects) -> Result<Vec<Route>, SchemaError> {
         evaluations::served(),
         datasets::served(),
         metadata::served(),
+        boards::served(),
         pipelines::served(),
         pipeline_jobs::served(),
         operations::served(),

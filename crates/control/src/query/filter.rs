@@ -150,6 +150,17 @@ impl Parser {
             return Err(malformed("a field's name is missing"));
         };
         let path = path(&parts)?;
+        // `in_context("…")`, as Google writes it for metadata, is `in_context:"…"`.
+        if path == ["in_context"] && self.tokens.next_if_eq(&Token::Open).is_some() {
+            let Some(Token::Word(value)) = self.tokens.next() else {
+                return Err(malformed("the context's name is missing"));
+            };
+            if self.tokens.next_if_eq(&Token::Close).is_none() {
+                return Err(malformed("a closing `)` is missing behind the context's name"));
+            }
+            let value = value.into_iter().map(|(Part::Bare(text) | Part::Quoted(text))| text).collect();
+            return Ok(Test { path, operator: Operator::Has, value });
+        }
         let Some(Token::Operator(operator)) = self.tokens.next() else {
             return Err(malformed(format_args!(
                 "after {:?} one of = != < <= > >= : is missing",

@@ -10,7 +10,7 @@ mod record;
 mod sqlite;
 
 pub use memory::MemoryStore;
-pub(crate) use record::{Record, get, list_all, list_of_project, modify, remove, update};
+pub(crate) use record::{Record, fresh_etag, get, list_all, list_of_project, modify, remove, update};
 pub use sqlite::SqliteStore;
 pub(crate) use sqlite::file_in;
 
@@ -52,6 +52,10 @@ pub enum Kind {
     FileUse,
     /// A [`crate::Note`]; its parent is its store and collection.
     Note,
+    /// A [`crate::Board`]; its parent is what it lies in, and the collection.
+    Board,
+    /// The points of a curve; its parent is the curve.
+    Curve,
     /// A [`crate::QuotaLimits`]; its name is a [`crate::QuotaScope`], its parent is empty.
     Quota,
     /// A [`crate::Price`]; its name is a model's, its parent is empty.
@@ -78,6 +82,8 @@ impl Kind {
             Kind::File => "file",
             Kind::FileUse => "file_use",
             Kind::Note => "note",
+            Kind::Board => "board",
+            Kind::Curve => "curve",
             Kind::Quota => "quota",
             Kind::Price => "price",
             Kind::JobUsage => "job_usage",

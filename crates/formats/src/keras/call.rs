@@ -5,16 +5,21 @@ use crate::Value;
 use crate::spec::SpecError;
 use crate::spec::fields::{brief, count_of};
 
-/// Arguments that are values, in the order in which attention takes them.
-const NAMED: [&str; 4] = ["inputs", "query", "value", "key"];
+/// Arguments that are values, in the order in which attention and recurrent layers take them.
+const NAMED: [&str; 5] = ["inputs", "query", "value", "key", "initial_state"];
+/// Masks of attention's value and key. Of a query, Keras takes the mask that it has itself, whatever is given.
+const MASKS: [(&str, usize); 2] = [("value_mask", 1), ("key_mask", 2)];
 
 /// One application of a layer.
 pub(super) struct Call<'v> {
     pub(super) inputs: Vec<Reference<'v>>,
-    pub(super) mask: Option<Reference<'v>>,
-    /// Whether there are masks for several inputs, of which merging takes no notice.
-    pub(super) masks: bool,
+    /// For each input, as far as there are any.
+    pub(super) masks: Vec<Option<Reference<'v>>>,
+    /// Which steps of a query may look at which of a key.
+    pub(super) allowed: Option<Reference<'v>>,
     pub(super) causal: bool,
+    /// Whether an attention's scores are wanted besides.
+    pub(super) scores: bool,
     /// The configuration's own words.
     pub(super) node: &'v Value,
 }
@@ -23,7 +28,8 @@ impl<'v> Call<'v> {
     /// The call that `node` describes, of the layer at `at`; among the arguments of an `operation` there are others
     /// than values.
     pub(super) fn read(at: &str, node: &'v Value, operation: bool) -> Result<Call<'v>, SpecError> {
-        let mut call = Call { inputs: Vec::new(), mask: None, masks: false, causal: false, node };
+        let mut call =
+            Call { inputs: Vec::new(), masks: Vec::new(), allowed: None, causal: false, scores: false, node };
         if let Value::List(_) = node {
             older(at, node, &mut call.inputs)?;
             return Ok(call);
@@ -41,19 +47,29 @@ impl<'v> Call<'v> {
             }
         }
         for (name, value) in options {
+            let wrong = || SpecError::new(at, format!("its argument `{name}` is not supported"));
             match (name.as_str(), value) {
                 (_, Value::Null) | ("training", _) => {}
                 (name, _) if NAMED.contains(&name) => {}
-                ("return_attention_scores", Value::Bool(false)) => {}
+                ("return_attention_scores", Value::Bool(scores)) => call.scores = *scores,
                 ("use_causal_mask", Value::Bool(causal)) => call.causal = *causal,
-                ("mask", Value::List(masks)) => call.masks = masks.iter().any(|mask| *mask != Value::Null),
-                ("mask", value) => {
-                    let wrong = || SpecError::new(at, "its argument `mask` is not supported");
-                    call.mask = Some(tensor(value).ok_or_else(wrong)?);
+                ("mask", Value::List(masks)) => {
+                    let mask = |mask: &'v Value| match mask {
+                        Value::Null => Ok(None),
+                        mask => tensor(mask).map(Some).ok_or_else(wrong),
+                    };
+                    call.masks = masks.iter().map(mask).collect::<Result<_, _>>()?;
                 }
-                (name, _) => {
-                    return Err(SpecError::new(at, format!("its argument `{name}` is not supported")));
-                }
+                ("mask", value) => call.masks = vec![Some(tensor(value).ok_or_else(wrong)?)],
+                ("attention_mask", value) => call.allowed = Some(tensor(value).ok_or_else(wrong)?),
+                ("query_mask", _) => {}
+                (name, value) => match MASKS.iter().find(|(mask, _)| *mask == name) {
+                    Some((_, place)) => {
+                        call.masks.resize(call.masks.len().max(place + 1), None);
+                        call.masks[*place] = Some(tensor(value).ok_or_else(wrong)?);
+                    }
+                    None => return Err(wrong()),
+                },
             }
         }
         if call.inputs.is_empty() {
@@ -63,16 +79,20 @@ impl<'v> Call<'v> {
     }
 
     pub(super) fn needs(&self) -> impl Iterator<Item = Reference<'v>> {
-        self.inputs.iter().chain(&self.mask).copied()
+        self.inputs.iter().chain(self.masks.iter().flatten()).chain(&self.allowed).copied()
     }
 }
 
-/// `[layer, node, tensor]`, where the tensor is the layer's only one.
+/// The most values that a layer gives.
+const TENSORS_MAX: usize = 64;
+
+/// `[layer, node, tensor]`
 pub(super) fn reference(list: &[Value]) -> Option<Reference<'_>> {
     match list {
-        [Value::Text(layer), Value::Number(node), Value::Number(tensor), ..] if *tensor == 0.0 => {
+        [Value::Text(layer), Value::Number(node), Value::Number(tensor), ..] => {
             let node = count_of("", &Value::Number(*node), 0, NODES_MAX).ok()?;
-            Some(Reference { layer, node })
+            let tensor = count_of("", &Value::Number(*tensor), 0, TENSORS_MAX).ok()?;
+            Some(Reference { layer, node, tensor })
         }
         _ => None,
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::call::{Call, reference, text};
 use super::read::{self, COUNT_MAX, Source};
 use super::weights::{Budget, member, snake};
-use super::{Input, KerasError, Model, Named, Node, Output, Place, operation};
+use super::{Elements, Input, KerasError, Layer, Model, Named, Node, Output, Place, operation};
 use crate::Value;
 use crate::hdf5::{File, Group};
 use crate::spec::SpecError;
@@ -14,21 +14,28 @@ use crate::spec::fields::count_of;
 /// The most layers of a network, and the most applications of them.
 const LAYERS_MAX: usize = 4096;
 pub(super) const NODES_MAX: usize = 16_384;
+/// The most layers that look up words, and bytes of all these words.
+const LOOKUPS_MAX: usize = 64;
+pub(super) const WORDS_BYTES_MAX: usize = 32 << 20;
 /// How deep networks lie within networks.
 const DEPTH_MAX: usize = 16;
 /// The most dimensions of an input.
 const RANK_MAX: usize = 8;
 
 /// Reads the network that `config` describes, with the weights in `file`.
-pub(super) fn read(config: &Value, file: &File<'_>) -> Result<Model, KerasError> {
+pub(super) fn read(config: &Value, file: &File<'_>, words: &Words<'_>) -> Result<Model, KerasError> {
     let root = file.root()?;
     let mut builder = Builder {
         model: Model { inputs: Vec::new(), layers: Vec::new(), nodes: Vec::new(), outputs: Vec::new() },
         budget: Budget(file.byte_count()),
+        words,
+        lookups: 0,
+        words_left: WORDS_BYTES_MAX,
         listed: 0,
         applied: 0,
     };
-    let network = builder.network("the model", config, Some(&root), 0)?;
+    let place = Within { group: Some(&root), path: "", depth: 0 };
+    let network = builder.network("the model", config, &place)?;
     builder.finish(&network)?;
     Ok(builder.model)
 }
@@ -74,38 +81,56 @@ enum Applied<'v> {
 pub(super) struct Reference<'v> {
     pub(super) layer: &'v str,
     pub(super) node: usize,
+    /// Which of the values that it gives.
+    pub(super) tensor: usize,
 }
 
 /// What a layer is applied to.
 struct Taken {
     inputs: Vec<Place>,
-    mask: Option<Place>,
+    masks: Vec<Option<Place>>,
+    allowed: Option<Place>,
     causal: bool,
+    scores: bool,
 }
 
 impl Taken {
     fn one(place: Place) -> Taken {
-        Taken { inputs: vec![place], mask: None, causal: false }
+        Taken { inputs: vec![place], masks: Vec::new(), allowed: None, causal: false, scores: false }
     }
 }
 
-struct Builder {
+/// Gives the words that lie beside the layer at a path, if any do, or says why it cannot.
+pub(super) type Words<'w> = dyn Fn(&str) -> Result<Option<String>, KerasError> + 'w;
+
+/// Where the parts of a network are.
+struct Within<'a, 'b> {
+    group: Option<&'b Group<'a>>,
+    /// The same, as names of files have it.
+    path: &'b str,
+    depth: usize,
+}
+
+struct Builder<'w> {
     model: Model,
     budget: Budget,
+    words: &'w Words<'w>,
+    /// Layers that look up words, and how many bytes of these may still be read.
+    lookups: usize,
+    words_left: usize,
     /// Layers in the lists of all networks.
     listed: usize,
     /// How often something has been applied.
     applied: usize,
 }
 
-impl Builder {
-    /// Reads the layers of the network `value`, whose weights are in `group`.
+impl Builder<'_> {
+    /// Reads the layers of the network `value`, which is at `place`.
     fn network<'v>(
         &mut self,
         at: &str,
         value: &'v Value,
-        group: Option<&Group<'_>>,
-        depth: usize,
+        place: &Within<'_, '_>,
     ) -> Result<Network<'v>, SpecError> {
         let wrong = |message: String| SpecError::new(at, message);
         let class = text(value, "class_name").unwrap_or_default();
@@ -121,14 +146,16 @@ impl Builder {
             _ => return Err(wrong("its `layers` cannot be read".to_owned())),
         };
         self.listed += layers.len();
-        if depth > DEPTH_MAX || self.listed > LAYERS_MAX {
+        if place.depth > DEPTH_MAX || self.listed > LAYERS_MAX {
             return Err(wrong(format!(
                 "it is within more than {DEPTH_MAX} networks, or these have more than {LAYERS_MAX} layers, the limits"
             )));
         }
-        let weights = member(at, group, "layers")?;
+        let weights = member(at, place.group, "layers")?;
+        let path = format!("{}layers/", place.path);
+        let place = Within { group: weights.as_ref(), path: &path, depth: place.depth };
         let mut counts = HashMap::new();
-        let items = layers.iter().map(|layer| self.item(at, layer, weights.as_ref(), &mut counts, depth));
+        let items = layers.iter().map(|layer| self.item(at, layer, &place, &mut counts));
         let items = items.collect::<Result<Vec<_>, _>>()?;
         let form = match class {
             "Sequential" => sequence(at, config, items)?,
@@ -137,14 +164,13 @@ impl Builder {
         Ok(Network { at: at.to_owned(), form })
     }
 
-    /// Reads one of the layers of a network `within`, whose weights are in `group`, the nth of its class.
+    /// Reads one of the layers of a network `within`, whose layers are at `place`, the nth of its class.
     fn item<'v>(
         &mut self,
         within: &str,
         value: &'v Value,
-        group: Option<&Group<'_>>,
+        place: &Within<'_, '_>,
         counts: &mut HashMap<String, usize>,
-        depth: usize,
     ) -> Result<Item<'v>, SpecError> {
         let class = text(value, "class_name");
         let class = class.ok_or_else(|| SpecError::new(within, "a layer of it has no `class_name`"))?;
@@ -158,20 +184,36 @@ impl Builder {
             _ if module.starts_with("keras.src.ops") => Applied::Operation(class),
             "InputLayer" => Applied::Input,
             _ => {
-                let place = counts.entry(snake(class)).or_default();
-                let saved = if *place == 0 { snake(class) } else { format!("{}_{place}", snake(class)) };
-                *place += 1;
-                let own = member(&at, group, &saved)?;
+                let nth = counts.entry(snake(class)).or_default();
+                let saved = if *nth == 0 { snake(class) } else { format!("{}_{nth}", snake(class)) };
+                *nth += 1;
+                let own = member(&at, place.group, &saved)?;
+                let path = format!("{}{saved}/", place.path);
+                let own = Within { group: own.as_ref(), path: &path, depth: place.depth + 1 };
                 match class {
-                    _ if is_network(class) => {
-                        Applied::Network(Box::new(self.network(&at, value, own.as_ref(), depth + 1)?))
-                    }
+                    _ if is_network(class) => Applied::Network(Box::new(self.network(&at, value, &own)?)),
                     _ if !of_keras(module) => return Err(read::unknown(&at)),
-                    _ => Applied::Layer(self.layer(&at, class, config, own.as_ref())?),
+                    _ => Applied::Layer(self.layer(&at, class, config, &own)?),
                 }
             }
         };
         Ok(Item { name, at, value, applied })
+    }
+
+    /// The words that lie beside the layer at `path`.
+    fn words_at(&mut self, at: &str, path: &str) -> Result<Option<String>, SpecError> {
+        self.lookups += 1;
+        if self.lookups > LOOKUPS_MAX {
+            let message = format!("more than {LOOKUPS_MAX} layers look up words, the limit");
+            return Err(SpecError::new(at, message));
+        }
+        let words = (self.words)(path).map_err(|error| SpecError::new(at, format!("its words: {error}")))?;
+        let left = self.words_left.checked_sub(words.as_ref().map_or(0, String::len));
+        self.words_left = left.ok_or_else(|| {
+            let message = format!("the words of all layers pass {WORDS_BYTES_MAX} bytes, the limit");
+            SpecError::new(at, message)
+        })?;
+        Ok(words)
     }
 
     fn layer(
@@ -179,9 +221,12 @@ impl Builder {
         at: &str,
         class: &str,
         config: &Value,
-        group: Option<&Group<'_>>,
+        place: &Within<'_, '_>,
     ) -> Result<usize, SpecError> {
-        let source = Source { at: at.to_owned(), class, config, group };
+        let looks_up = matches!(class, "StringLookup" | "IntegerLookup" | "TextVectorization");
+        let words = if looks_up { self.words_at(at, place.path)? } else { None };
+        let vocabulary = words.as_deref();
+        let source = Source { at: at.to_owned(), class, config, group: place.group, vocabulary };
         let layer = read::read(&source, &mut self.budget)?;
         self.model.layers.push(Named { name: at.to_owned(), layer });
         Ok(self.model.layers.len() - 1)
@@ -215,7 +260,7 @@ impl Builder {
                 let mut place = *single(&network.at, inputs)?;
                 let mut name = "output".to_owned();
                 for item in items {
-                    place = self.apply_one(item, &Value::Null, Taken::one(place))?;
+                    place = *single(&item.at, &self.apply_one(item, &Value::Null, Taken::one(place))?)?;
                     name.clone_from(&item.name);
                 }
                 Ok(vec![Output { name, place }])
@@ -224,8 +269,9 @@ impl Builder {
         }
     }
 
-    /// Applies `item`, as `node` of the configuration says, to what it takes.
-    fn apply_one(&mut self, item: &Item<'_>, node: &Value, taken: Taken) -> Result<Place, SpecError> {
+    /// Applies `item`, as `node` of the configuration says, to what it takes; gives the first value of a layer, all of a
+    /// network.
+    fn apply_one(&mut self, item: &Item<'_>, node: &Value, taken: Taken) -> Result<Vec<Place>, SpecError> {
         let at = &item.at;
         self.applied += 1;
         if self.applied > NODES_MAX {
@@ -242,13 +288,27 @@ impl Builder {
             }
             Applied::Network(network) => {
                 let outputs = self.apply(network, &taken.inputs)?;
-                return single(at, &outputs).map(|output| output.place);
+                return Ok(outputs.into_iter().map(|output| output.place).collect());
             }
             Applied::Input => return Err(SpecError::new(at, "an input cannot be applied")),
         };
-        let Taken { inputs, mask, causal } = taken;
-        self.model.nodes.push(Node { layer, inputs, mask, causal });
-        Ok(self.model.inputs.len() + self.model.nodes.len() - 1)
+        Ok(vec![self.node(layer, taken)])
+    }
+
+    /// Adds an application of a layer; gives the place of its value.
+    fn node(&mut self, layer: usize, taken: Taken) -> Place {
+        let Taken { inputs, masks, allowed, causal, scores } = taken;
+        self.model.nodes.push(Node { layer, inputs, masks, allowed, causal, scores });
+        self.model.inputs.len() + self.model.nodes.len() - 1
+    }
+
+    /// What `item` gave besides the value at `place`.
+    fn part(&mut self, item: &Item<'_>, place: Place, number: usize) -> Result<Place, SpecError> {
+        if !matches!(item.applied, Applied::Layer(_)) {
+            return Err(SpecError::new(&item.at, format!("it gives no value number {number}")));
+        }
+        self.model.layers.push(Named { name: item.at.clone(), layer: Layer::Part { number } });
+        Ok(self.node(self.model.layers.len() - 1, Taken::one(place)))
     }
 
     /// Adds the nodes that the graph's outputs need, each after what it takes.
@@ -264,7 +324,7 @@ impl Builder {
         }
         let mut done: HashMap<Reference<'_>, Option<Place>> = HashMap::new();
         for ((name, _), place) in graph.inputs.iter().zip(inputs) {
-            done.insert(Reference { layer: name, node: 0 }, Some(*place));
+            done.insert(Reference { layer: name, node: 0, tensor: 0 }, Some(*place));
         }
         let mut open: Vec<Reference<'_>> =
             graph.outputs.iter().rev().map(|(_, reference)| *reference).collect();
@@ -278,11 +338,27 @@ impl Builder {
                 call.needs().filter(|need| !matches!(done.get(need), Some(Some(_)))).collect();
             if missing.is_empty() {
                 let place = |reference: &Reference<'_>| done.get(reference).copied().flatten();
-                let inputs = call.inputs.iter().filter_map(place).collect();
-                let taken = Taken { inputs, mask: call.mask.as_ref().and_then(place), causal: call.causal };
                 let item = graph.layers.get(next.layer).ok_or_else(|| lost(at, next.layer))?;
-                let place = self.apply_one(item, call.node, taken)?;
-                done.insert(next, Some(place));
+                let given = match place(&Reference { tensor: 0, ..next }) {
+                    Some(first) => vec![first],
+                    None => {
+                        let inputs = call.inputs.iter().filter_map(place).collect();
+                        let masks = call.masks.iter().map(|mask| mask.as_ref().and_then(place)).collect();
+                        let allowed = call.allowed.as_ref().and_then(place);
+                        self.apply_one(
+                            item,
+                            call.node,
+                            Taken { inputs, masks, allowed, causal: call.causal, scores: call.scores },
+                        )?
+                    }
+                };
+                for (tensor, place) in given.iter().enumerate() {
+                    done.insert(Reference { tensor, ..next }, Some(*place));
+                }
+                if next.tensor >= given.len() {
+                    let first = given.first().ok_or_else(|| lost(at, next.layer))?;
+                    done.insert(next, Some(self.part(item, *first, next.tensor)?));
+                }
                 open.pop();
             } else if done.insert(next, None).is_some() {
                 // Seen before, and still waiting for itself.
@@ -304,12 +380,17 @@ impl<'v> Item<'v> {
     /// Application number `place`, as the configuration has it.
     fn node(&self, place: usize) -> Option<&'v Value> {
         let Some(Value::List(nodes)) = self.value.get("inbound_nodes") else { return None };
+        nodes.get(place)
+    }
+
+    /// `reference` to one of its applications where these are counted from 1, as those of a graph are: number 0 is the
+    /// graph as it was first made, of its own inputs.
+    fn counted_from_one<'r>(&self, reference: Reference<'r>) -> Reference<'r> {
         match &self.applied {
-            // Number 0 is the graph as it was first made, of its own inputs.
             Applied::Network(network) if matches!(network.form, Form::Graph(_)) => {
-                nodes.get(place.checked_sub(1)?)
+                Reference { node: reference.node.saturating_sub(1), ..reference }
             }
-            _ => nodes.get(place),
+            _ => reference,
         }
     }
 }
@@ -319,13 +400,20 @@ impl<'v> Graph<'v> {
     fn call(&self, at: &str, reference: Reference<'v>) -> Result<Call<'v>, SpecError> {
         let item = self.layers.get(reference.layer).ok_or_else(|| lost(at, reference.layer))?;
         let node = item.node(reference.node).ok_or_else(|| lost(at, reference.layer))?;
-        let call = Call::read(&item.at, node, matches!(item.applied, Applied::Operation(_)))?;
-        match text(item.value, "class_name") {
-            Some("Attention" | "AdditiveAttention") if call.masks => {
-                Err(SpecError::new(&item.at, "its argument `mask` is not supported"))
+        let mut call = Call::read(&item.at, node, matches!(item.applied, Applied::Operation(_)))?;
+        let attention = ["Attention", "AdditiveAttention", "MultiHeadAttention"];
+        if let Value::List(_) = node {
+            // As Keras 2 writes it.
+            for input in &mut call.inputs {
+                let item = self.layers.get(input.layer);
+                *input = item.map_or(*input, |item| item.counted_from_one(*input));
             }
-            _ => Ok(call),
         }
+        if call.masks.len() > 1 && !text(item.value, "class_name").is_some_and(|c| attention.contains(&c)) {
+            // Of those of several inputs, merging takes no notice.
+            call.masks.clear();
+        }
+        Ok(call)
     }
 }
 
@@ -336,7 +424,7 @@ fn sequence<'v>(at: &str, config: &Value, items: Vec<Item<'v>>) -> Result<Form<'
     let input = match (inputs.first(), config.get("build_input_shape")) {
         (Some(first), _) => Some(input_of(first)?),
         (None, Some(shape)) => {
-            Some(Input { name: "input".to_owned(), shape: row_shape(at, shape)?, integers: false })
+            Some(Input { name: "input".to_owned(), shape: row_shape(at, shape)?, elements: Elements::Floats })
         }
         (None, None) => None,
     };
@@ -365,6 +453,8 @@ fn graph<'v>(at: &str, config: &'v Value, items: Vec<Item<'v>>) -> Result<Graph<
         inputs.into_iter().map(|(_, reference)| (reference.layer, named.get(reference.layer).cloned()));
     let mut outputs: Vec<(String, Reference<'_>)> = Vec::new();
     for (key, reference) in ends("output_layers")? {
+        let item = layers.get(reference.layer);
+        let reference = item.map_or(reference, |item| item.counted_from_one(reference));
         let name = key.unwrap_or(reference.layer).to_owned();
         let same = outputs
             .iter()
@@ -405,12 +495,15 @@ fn input_of(item: &Item<'_>) -> Result<Input, SpecError> {
     }
     let shape = config.get("batch_shape").or(config.get("batch_input_shape"));
     let shape = row_shape(at, shape.ok_or_else(|| SpecError::new(at, "it has no `batch_shape`"))?)?;
-    let integers = match text(config, "dtype") {
-        None | Some("float32" | "float64" | "float16" | "bfloat16") => false,
-        Some("int8" | "int16" | "int32" | "int64" | "uint8" | "uint16" | "uint32" | "uint64") => true,
+    let elements = match text(config, "dtype") {
+        None | Some("float32" | "float64" | "float16" | "bfloat16") => Elements::Floats,
+        Some("string") => Elements::Texts,
+        Some("int8" | "int16" | "int32" | "int64" | "uint8" | "uint16" | "uint32" | "uint64" | "bool") => {
+            Elements::Integers
+        }
         Some(other) => return Err(SpecError::new(at, format!("inputs of type `{other}` are not supported"))),
     };
-    Ok(Input { name: item.name.clone(), shape, integers })
+    Ok(Input { name: item.name.clone(), shape, elements })
 }
 
 /// A shape without its first dimension, the batch.

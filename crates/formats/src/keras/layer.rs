@@ -1,6 +1,6 @@
 //! [`Layer`]: what one layer of a Keras network computes, with its weights.
 
-use super::{Activation, Attention, Operation};
+use super::{Activation, Attention, Lookup, Operation};
 use crate::spec::Padding;
 
 /// Numbers in a shape, the last dimension running first.
@@ -176,6 +176,42 @@ pub enum Layer {
         /// The axis that is normalised; must turn out to be the last.
         axis: i64,
     },
+    /// The channels of each of some groups brought to mean 0 and variance 1 over all cells, then `gamma * x + beta`.
+    GroupNormalization {
+        /// How many groups.
+        groups: usize,
+        /// Scale of each channel; absent is 1.
+        gamma: Option<Array>,
+        /// Shift of each channel; absent is 0.
+        beta: Option<Array>,
+        /// Added to the variance.
+        epsilon: f32,
+        /// The axis of the channels: the last, or the first.
+        axis: i64,
+    },
+    /// `gamma * x / sqrt(mean(x * x) + epsilon)` over the last axis.
+    RmsNormalization {
+        /// Scale of each channel.
+        gamma: Array,
+        /// Added to the mean.
+        epsilon: f32,
+        /// The axis that is normalised; must turn out to be the last.
+        axis: i64,
+    },
+    /// Rows along some axes brought to length 1.
+    UnitNormalization {
+        /// Which, the batch being axis 0.
+        axes: Vec<i64>,
+    },
+    /// Texts or integers to their places in a vocabulary.
+    Lookup(Lookup),
+    /// Integers to numbers each of which stands for one.
+    CategoryEncoding {
+        /// How many.
+        width: usize,
+        /// Whether a row's integers are counted, not only seen; `None` gives those of each apart.
+        counted: Option<bool>,
+    },
     /// Integers to rows of a table.
     Embedding {
         /// `[rows, width]`
@@ -199,7 +235,19 @@ pub enum Layer {
         /// Along which axis, the batch being axis 0.
         axis: i64,
     },
-    /// Steps seen one after the other.
+    /// Products of two values, summed along an axis of each.
+    Dot {
+        /// Which axes, the batch being axis 0.
+        axes: [i64; 2],
+        /// Whether both are brought to length 1 along these before.
+        normalize: bool,
+    },
+    /// What the layer that gives the value gives besides.
+    Part {
+        /// Which, the value itself being number 0.
+        number: usize,
+    },
+    /// Steps seen one after the other, perhaps with what is remembered from before them.
     Recurrent(Recurrent),
     /// Steps seen from both ends.
     Bidirectional {
@@ -271,6 +319,8 @@ pub struct Recurrent {
     pub sequences: bool,
     /// Whether it begins with the last step.
     pub backwards: bool,
+    /// Whether it also gives what it remembers at the end.
+    pub states: bool,
     /// Whether it gives zeros where a step is masked, instead of what it gave before.
     pub zero_masked: bool,
 }

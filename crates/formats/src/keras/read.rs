@@ -1,11 +1,10 @@
 //! Reads one layer: its options out of the configuration, its arrays out of the weights.
 
 use super::weights::{Budget, Vars, member};
-use super::{Activation, Array, Cells, Kind, Layer, Merge, Recurrent, Window, attention};
+use super::{Activation, Array, Cells, Kind, Layer, Merge, Recurrent, Window, attention, lookup};
 use crate::Value;
 use crate::hdf5::Group;
 use crate::spec::fields::{Fields, brief, count_of, number_of};
-use crate::spec::keras::check_dtype;
 use crate::spec::{Padding, SpecError};
 
 /// The largest count of anything in a configuration.
@@ -40,11 +39,13 @@ pub(super) struct Source<'a, 'b> {
     pub(super) class: &'b str,
     pub(super) config: &'b Value,
     pub(super) group: Option<&'b Group<'a>>,
+    /// The file of words that lies beside the layer.
+    pub(super) vocabulary: Option<&'b str>,
 }
 
 /// Reads the layer at `source`.
 pub(super) fn read(source: &Source<'_, '_>, budget: &mut Budget) -> Result<Layer, SpecError> {
-    let Source { at, class, config, group } = source;
+    let Source { at, class, config, group, vocabulary } = source;
     if *class == "Lambda" || holds_code(config) {
         return Err(SpecError::new(at, CODE));
     }
@@ -215,6 +216,31 @@ pub(super) fn read(source: &Source<'_, '_>, budget: &mut Budget) -> Result<Layer
                 axis: axis(&mut options)?,
             }
         }
+        "GroupNormalization" => {
+            let (scale, center) = (flag(&mut options, "scale", true)?, flag(&mut options, "center", true)?);
+            let (gamma, beta) = (vars.take_if(scale, "gamma")?, vars.take_if(center, "beta")?);
+            let groups = match options.take("groups") {
+                None => 32,
+                // Each channel is a group of its own.
+                Some(Value::Number(-1.0)) => 0,
+                Some(value) => count_of(&options.at("groups"), value, 1, COUNT_MAX)?,
+            };
+            let epsilon = number(&mut options, "epsilon", 1e-3)?;
+            Layer::GroupNormalization { groups, gamma, beta, epsilon, axis: axis(&mut options)? }
+        }
+        "RMSNormalization" => Layer::RmsNormalization {
+            gamma: vars.take("scale")?,
+            epsilon: number(&mut options, "epsilon", 1e-6)?,
+            axis: axis(&mut options)?,
+        },
+        "UnitNormalization" => Layer::UnitNormalization { axes: axes(&mut options)? },
+        "StringLookup" | "IntegerLookup" | "TextVectorization" => {
+            Layer::Lookup(lookup::read(class, &mut options, *vocabulary)?)
+        }
+        "CategoryEncoding" => {
+            let (width, counted) = lookup::encoding(&mut options)?;
+            Layer::CategoryEncoding { width, counted }
+        }
         "Embedding" => {
             let (rows, width) = (required(&mut options, "input_dim")?, required(&mut options, "output_dim")?);
             options.ignore(&["input_length"]);
@@ -235,6 +261,18 @@ pub(super) fn read(source: &Source<'_, '_>, budget: &mut Budget) -> Result<Layer
         "Maximum" => Layer::Merge(Merge::Maximum),
         "Minimum" => Layer::Merge(Merge::Minimum),
         "Concatenate" => Layer::Concatenate { axis: axis(&mut options)? },
+        "Dot" => {
+            let normalize = flag(&mut options, "normalize", false)?;
+            let axes = match options.take("axes").and_then(list).as_deref() {
+                Some(&[one]) => [one, one],
+                Some(&[one, other]) => [one, other],
+                _ => return Err(options.error("axes", "expected one or two whole numbers")),
+            };
+            if axes.iter().any(|axis| axis.fract() != 0.0 || axis.abs() >= 64.0) {
+                return Err(options.error("axes", "expected one or two whole numbers"));
+            }
+            Layer::Dot { axes: axes.map(|axis| axis as i64), normalize }
+        }
         "TimeDistributed" => {
             let inner = options.require("layer")?;
             let (class, config) = (inner.get("class_name"), inner.get("config"));
@@ -245,7 +283,7 @@ pub(super) fn read(source: &Source<'_, '_>, budget: &mut Budget) -> Result<Layer
             }
             let own = member(at, *group, "layer")?;
             let at = format!("{at}.layer");
-            read(&Source { at, class, config, group: own.as_ref() }, vars.budget())?
+            read(&Source { at, class, config, group: own.as_ref(), vocabulary: None }, vars.budget())?
         }
         "LSTM" | "GRU" | "SimpleRNN" => {
             Layer::Recurrent(recurrent(at, class, &mut options, *group, vars.budget())?)
@@ -262,8 +300,32 @@ fn options<'a>(at: &str, config: &'a Value) -> Result<Fields<'a>, SpecError> {
     let mut options = Fields::keras(at, config)?;
     options.ignore(&["name", "trainable", "autocast", "seed", "build_config", "batch_input_shape"]);
     options.ignore_ending(&["_initializer", "_regularizer", "_constraint"]);
-    check_dtype(&mut options)?;
+    policy(&mut options)?;
     Ok(options)
+}
+
+/// Takes the policy of types. Those that are mixed keep weights in float32, and with these everything is computed here:
+/// as Keras does on another policy, and closer than it rounds under its own.
+fn policy(options: &mut Fields<'_>) -> Result<(), SpecError> {
+    let at = options.at("dtype");
+    let Some(value) = options.take("dtype") else { return Ok(()) };
+    let name = match value {
+        Value::Text(name) => name.as_str(),
+        policy => match policy.get("config").and_then(|c| c.get("name")) {
+            Some(Value::Text(name)) => name.as_str(),
+            _ => "",
+        },
+    };
+    match name {
+        "float32" | "string" | "mixed_float16" | "mixed_bfloat16" => Ok(()),
+        other => Err(SpecError::new(
+            at,
+            format!(
+                "`{other}` is not supported; networks compute in float32, also those of \
+                                            the policies mixed_float16 and mixed_bfloat16"
+            ),
+        )),
+    }
 }
 
 /// Whether a configuration has a lambda of Python's in it. Its depth is limited by whoever read it.
@@ -304,7 +366,6 @@ fn recurrent(
     ]);
     options.ignore(&["use_cudnn"]);
     options.only("stateful", &[Value::Bool(false)])?;
-    options.only("return_state", &[Value::Bool(false)])?;
     let activation = match class {
         "SimpleRNN" => activation(options, "activation")?,
         _ => Activation::Tanh,
@@ -341,6 +402,7 @@ fn recurrent(
         bias,
         sequences: flag(options, "return_sequences", false)?,
         backwards: flag(options, "go_backwards", false)?,
+        states: flag(options, "return_state", false)?,
         zero_masked: flag(options, "zero_output_for_mask", false)?,
     })
 }
@@ -373,7 +435,8 @@ fn bidirectional(
         Ok(recurrent)
     };
     let (forward, backward) = (side("layer", "forward_layer")?, side("backward_layer", "backward_layer")?);
-    if forward.backwards || !backward.backwards || forward.sequences != backward.sequences {
+    let alike = forward.sequences == backward.sequences && forward.states == backward.states;
+    if forward.backwards || !backward.backwards || !alike {
         return Err(SpecError::new(at, "its two layers do not mirror each other"));
     }
     Ok(Layer::Bidirectional { forward, backward, merge })
@@ -497,14 +560,18 @@ fn integers(options: &mut Fields<'_>, name: &'static str) -> Result<Vec<i64>, Sp
 
 /// The axis option: one whole number, by default the last axis.
 fn axis(options: &mut Fields<'_>) -> Result<i64, SpecError> {
-    let at = options.at("axis");
-    match options.take("axis").map(list) {
-        None => Ok(-1),
-        Some(Some(list)) if list.len() == 1 && list[0].fract() == 0.0 && list[0].abs() < 64.0 => {
-            Ok(list[0] as i64)
-        }
-        Some(_) => Err(SpecError::new(at, "expected one whole number")),
+    match axes(options)?.as_slice() {
+        &[axis] => Ok(axis),
+        _ => Err(options.error("axis", "expected one whole number")),
     }
+}
+
+/// The axis option: whole numbers, by default the last axis alone.
+fn axes(options: &mut Fields<'_>) -> Result<Vec<i64>, SpecError> {
+    let Some(value) = options.take("axis") else { return Ok(vec![-1]) };
+    let whole = |n: &f64| (n.fract() == 0.0 && n.abs() < 64.0).then_some(*n as i64);
+    let axes = list(value).and_then(|list| list.iter().map(whole).collect::<Option<Vec<_>>>());
+    axes.ok_or_else(|| options.error("axis", "expected whole numbers"))
 }
 
 /// The numbers of an option, absent or not: one, a list, or an array as Keras writes it.

@@ -29,7 +29,7 @@ fn read(config: &str) -> Result<Model, String> {
     bytes.extend(b"OHDR\x02\x00\x00");
     bytes.extend([0; 9]);
     let config = serde_json::from_str(config).unwrap();
-    graph::read(&config, &File::new(&bytes).unwrap()).map_err(|e| e.to_string())
+    graph::read(&config, &File::new(&bytes).unwrap(), &|_| Ok(None)).map_err(|e| e.to_string())
 }
 
 fn sequential(layers: &str) -> Result<Model, String> {
@@ -76,7 +76,7 @@ fn a_graph_becomes_nodes_in_an_order_that_can_be_computed() {
         ("a", "Flatten", &["x"]),
     ];
     let model = functional(layers, "sum").unwrap();
-    assert_eq!(model.inputs, [Input { name: "x".into(), shape: vec![Some(4)], integers: false }]);
+    assert_eq!(model.inputs, [Input { name: "x".into(), shape: vec![Some(4)], elements: Elements::Floats }]);
     let taken: Vec<_> = model.nodes.iter().map(|node| node.inputs.clone()).collect();
     assert_eq!(taken, [vec![0], vec![1], vec![2, 1]]);
     assert_eq!(model.outputs, [Output { name: "sum".into(), place: 3 }]);
@@ -91,7 +91,7 @@ fn a_sequence_without_an_input_has_the_shape_that_it_was_built_with() {
     let model = read(&config(r#""build_input_shape": [null, 2, 3],"#)).unwrap();
     assert_eq!(
         model.inputs,
-        [Input { name: "input".into(), shape: vec![Some(2), Some(3)], integers: false }]
+        [Input { name: "input".into(), shape: vec![Some(2), Some(3)], elements: Elements::Floats }]
     );
     assert!(read(&config("")).unwrap_err().contains("no inputs: call it"));
 }

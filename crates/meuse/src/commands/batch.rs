@@ -21,8 +21,8 @@ const RESULTS: &str = "meuse-results";
 pub struct Batch {
     /// The model; the default version unless one is named (NAME@3)
     pub model: ModelRef,
-    /// CSV, JSONL or Parquet: a file on this machine, or URIs (gs://…, also with * at the end); or a folder of images, whose
-    /// URI ends in /
+    /// CSV, JSONL or Parquet: a file on this machine, the images that it names beside it, or URIs (gs://…, also with * at
+    /// the end); or a folder of images, whose URI ends in /
     #[arg(long, required = true, value_name = "URI|PATH")]
     pub input: Vec<String>,
     /// Where predictions go: a URI (gs://…), or a directory on this machine

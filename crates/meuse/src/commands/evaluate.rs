@@ -16,7 +16,7 @@ use crate::show::{Output, RowBar, Table, percent, thousands};
 pub struct Evaluate {
     /// The model; the default version unless one is named (NAME@3)
     pub model: ModelRef,
-    /// Labelled rows, CSV, JSONL or Parquet: a file on this machine, a CSV file's images beside it, or a URI (gs://…)
+    /// Labelled rows, CSV, JSONL or Parquet: a file on this machine, its images beside it, or a URI (gs://…)
     #[arg(long, required = true, value_name = "FILE")]
     pub data: Vec<String>,
     /// Column with the truth [default: the one that the model was trained on]

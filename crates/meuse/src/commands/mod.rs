@@ -19,6 +19,7 @@ pub mod pull;
 pub mod quota;
 pub(crate) mod rows;
 pub mod serve;
+mod tables;
 pub mod train;
 pub mod undeploy;
 pub mod usage;

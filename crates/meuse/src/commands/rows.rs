@@ -7,6 +7,7 @@ use std::path::Path;
 use formats::rows::{CsvDecoder, Limits, RowBlock};
 use serde_json::{Map, Value, json};
 
+use super::tables::texts;
 use crate::client::{Client, is_uri};
 use crate::failure::{Failure, Result, on_file};
 
@@ -31,52 +32,27 @@ pub(crate) fn header(path: &Path) -> Result<Vec<String>> {
     }
 }
 
-/// The names of files in `column` of a CSV file, each once: not addresses, and not files in base64.
+/// The names of files in `column` of a table, each once: not addresses, and not files in base64.
 pub(crate) fn files_named(path: &Path, column: &str) -> Result<BTreeSet<String>> {
-    let mut file = std::fs::File::open(path).map_err(on_file(path, "reading"))?;
-    let mut decoder = CsvDecoder::new(Limits::default());
-    let mut buffer = vec![0; 64 << 10];
     let mut names = BTreeSet::new();
-    loop {
-        let n = file.read(&mut buffer).map_err(on_file(path, "reading"))?;
-        match n {
-            0 => decoder.finish(),
-            _ => decoder.push(buffer.get(..n).unwrap_or_default()),
+    texts(path, None, |name, cell| {
+        if name == column && is_file_name(cell) {
+            names.insert(cell.to_owned());
         }
-        while let Some(block) =
-            decoder.take(1024).map_err(|e| Failure::new(format!("{}: {e}", path.display())))?
-        {
-            let at = block.column(column).unwrap_or(usize::MAX);
-            let cells = (0..block.rows()).map(|row| block.cell(row, at));
-            names.extend(cells.filter(|cell| is_file_name(cell)).map(str::to_owned));
-        }
-        if n == 0 {
-            return Ok(names);
-        }
-    }
+    })?;
+    Ok(names)
 }
 
-/// The columns whose cell in the first row of a CSV file names an image file that lies beside it.
-pub(crate) fn image_columns(path: &Path) -> Result<Vec<String>> {
-    let (mut file, mut decoder) =
-        (std::fs::File::open(path).map_err(on_file(path, "reading"))?, CsvDecoder::new(Limits::default()));
-    let mut buffer = vec![0; 64 << 10];
+/// The columns whose cell in the first row of a table names an image file that lies beside it.
+pub(crate) fn image_columns(path: &Path) -> Result<BTreeSet<String>> {
     let directory = path.parent().unwrap_or(Path::new(""));
-    loop {
-        let n = file.read(&mut buffer).map_err(on_file(path, "reading"))?;
-        match n {
-            0 => decoder.finish(),
-            _ => decoder.push(buffer.get(..n).unwrap_or_default()),
+    let mut columns = BTreeSet::new();
+    texts(path, Some(1), |column, cell| {
+        if is_file_name(cell) && directory.join(cell).is_file() {
+            columns.insert(column.to_owned());
         }
-        if let Some(block) = decoder.take(1).map_err(|e| Failure::new(format!("{}: {e}", path.display())))? {
-            let lies = |cell: &str| is_file_name(cell) && directory.join(cell).is_file();
-            let columns = block.names().iter().enumerate().filter(|(at, _)| lies(block.cell(0, *at)));
-            return Ok(columns.map(|(_, name)| name.clone()).collect());
-        }
-        if n == 0 {
-            return Ok(Vec::new());
-        }
-    }
+    })?;
+    Ok(columns)
 }
 
 /// Whether a cell names an image file that lies beside the table.
@@ -85,8 +61,8 @@ fn is_file_name(cell: &str) -> bool {
     !cell.contains("://") && [".png", ".jpg", ".jpeg", ".webp"].iter().any(|ending| lower.ends_with(ending))
 }
 
-/// Makes a file readable for the server, as [`Client::reachable`] does; of a local CSV file also the images beside it that
-/// its rows name. A local directory is given as a folder's address, with a `/` at its end.
+/// Makes a file readable for the server, as [`Client::reachable`] does; of a local table also the images beside it that its
+/// rows name. A local directory is given as a folder's address, with a `/` at its end.
 ///
 /// # Errors
 /// If a file cannot be read or the server refuses.
@@ -97,14 +73,12 @@ pub(crate) async fn reachable(client: &Client, path_or_uri: &str) -> Result<Stri
         let folder = !is_uri(path_or_uri);
         return Ok(if folder { format!("{uri}/") } else { uri });
     }
-    if path_or_uri.to_ascii_lowercase().ends_with(".csv") {
-        let directory = path.parent().unwrap_or(Path::new(""));
-        for column in image_columns(path)? {
-            // What is not there becomes a failed row.
-            for name in files_named(path, &column)?.into_iter().filter(|name| directory.join(name).is_file())
-            {
-                client.put_beside(&uri, &name, &directory.join(&name)).await?;
-            }
+    let directory = path.parent().unwrap_or(Path::new(""));
+    // What is no table, the server says better.
+    for column in image_columns(path).unwrap_or_default() {
+        // What is not there becomes a failed row.
+        for name in files_named(path, &column)?.into_iter().filter(|name| directory.join(name).is_file()) {
+            client.put_beside(&uri, &name, &directory.join(&name)).await?;
         }
     }
     Ok(uri)

@@ -180,19 +180,16 @@ impl Training<'_> {
     }
 }
 
-/// Puts the image files that the rows of a CSV file name beside the rows.
-async fn put_images(client: &Client, csv: &Path, uri: &str, spec: &Value) -> Result<()> {
-    if !is_csv(csv) {
-        return Ok(());
-    }
+/// Puts the image files that the rows of a table name beside the rows.
+async fn put_images(client: &Client, table: &Path, uri: &str, spec: &Value) -> Result<()> {
     let features = spec.get("features").map(|features| match features {
         Value::Array(list) => list.iter().collect(),
         one => vec![one],
     });
     let columns = features.into_iter().flatten().filter_map(|f| f.get("image").and_then(Value::as_str));
-    let directory = csv.parent().unwrap_or(Path::new(""));
+    let directory = table.parent().unwrap_or(Path::new(""));
     for column in columns {
-        for name in super::rows::files_named(csv, column)? {
+        for name in super::rows::files_named(table, column)? {
             client.put_beside(uri, &name, &directory.join(&name)).await?;
         }
     }

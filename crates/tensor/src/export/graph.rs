@@ -27,7 +27,8 @@ pub struct ExportError {
 pub fn sequential(input_shape: &[usize], layers: &[Layer]) -> Result<Vec<u8>, ExportError> {
     let ids = matches!(layers.first(), Some(Layer::Embedding { .. }));
     let whole = |reason| ExportError { layer: layers.len().saturating_sub(1), reason };
-    let input = Value::input("input", fixed(input_shape), ids);
+    let element = if ids { DataType::INT32 } else { DataType::FLOAT };
+    let input = Value::input("input", fixed(input_shape), element);
     let mut writer = Writer::new(&[input], &["output"]).map_err(whole)?;
     for (i, layer) in layers.iter().enumerate() {
         writer.layer(layer, i == 0).map_err(|reason| ExportError { layer: i, reason })?;

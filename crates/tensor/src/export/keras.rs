@@ -3,19 +3,27 @@
 mod activation;
 mod attention;
 mod convolution;
+mod dot;
+mod front;
 mod merge;
+mod normalization;
 mod operation;
 mod recurrent;
 mod shape;
 mod simple;
 mod unmasked;
 
-use formats::keras::{Activation, Array, Attention, Input, Kind, Layer, Model};
+use std::collections::HashMap;
+
+use formats::keras::{Activation, Array, Attention, Kind, Layer, Model, Place};
 
 use rten_onnx::onnx::DataType;
 
-use super::writer::{Step, Value, Writer, float, int};
-use crate::{Dim, Sizes};
+use attention::Looks;
+use front::Inputs;
+
+use super::writer::{Step, Value, Writer, int};
+use crate::{Front, Sizes};
 
 /// A network whose layers and weights do not fit together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,12 +36,14 @@ pub struct KerasExportError {
 }
 
 /// A network as an ONNX file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct KerasGraph {
     /// The file.
     pub bytes: Vec<u8>,
     /// What it holds while it is computed.
     pub sizes: Sizes,
+    /// What comes before it, where texts or integers are looked up in vocabularies.
+    pub front: Option<Front>,
 }
 
 /// The most bytes of weights that layers applied several times may add up to.
@@ -46,23 +56,40 @@ const WEIGHTS_BYTES_MAX: usize = 8 << 30;
 /// If a layer does not take what those before it give, or has weights of a wrong size.
 pub fn keras(model: &Model) -> Result<KerasGraph, KerasExportError> {
     let whole = |reason: String| KerasExportError { at: "the model".to_owned(), reason };
-    let input = |input: &Input| {
-        let dim = |length: &Option<usize>| length.map_or(Dim::Any, Dim::Fixed);
-        Value::input(&input.name, input.shape.iter().map(dim).collect(), input.integers)
-    };
-    let inputs: Vec<Value> = model.inputs.iter().map(input).collect();
+    let Inputs { given, mut read, front } = front::inputs(model)?;
     let names: Vec<&str> = model.outputs.iter().map(|output| output.name.as_str()).collect();
-    let mut writer = Writer::new(&inputs, &names).map_err(whole)?;
-    let mut values = inputs;
+    let mut writer = Writer::new(&given, &names).map_err(whole)?;
+    let mut values: Vec<Value> = model.inputs.iter().map(front::value).collect();
+    let mut parts: HashMap<Place, Vec<Value>> = HashMap::new();
     let mut bytes = 0usize;
     for node in &model.nodes {
         let missing = || whole("a node of it stands before what it takes".to_owned());
         let named = model.layers.get(node.layer).ok_or_else(missing)?;
         let of = |place: &usize| values.get(*place).cloned();
         let taken = node.inputs.iter().map(of).collect::<Option<Vec<_>>>().ok_or_else(missing)?;
-        let mask = node.mask.map(|place| of(&place).ok_or_else(missing)).transpose()?;
+        let mask = |mask: &Option<Place>| mask.map(|place| of(&place).ok_or_else(missing)).transpose();
+        let masks = node.masks.iter().map(mask).collect::<Result<Vec<_>, _>>()?;
+        let call =
+            Call { taken, masks, allowed: mask(&node.allowed)?, causal: node.causal, scores: node.scores };
         let wrong = |reason| KerasExportError { at: named.name.clone(), reason };
-        writer.keras_layer(&named.layer, taken, mask, node.causal).map_err(wrong)?;
+        match (&named.layer, node.inputs.as_slice()) {
+            (Layer::Lookup(_), _) => {
+                let looked_up = read.remove(&values.len());
+                writer.at = looked_up
+                    .ok_or_else(|| wrong("looks up what another layer gives, not an input".to_owned()))?;
+            }
+            _ if call.taken.iter().any(|value| value.element == DataType::STRING) => {
+                return Err(wrong("takes numbers, not texts".to_owned()));
+            }
+            (Layer::Part { number }, [place]) => {
+                let part = number.checked_sub(1).and_then(|part| parts.get(place)?.get(part)).cloned();
+                writer.at = part.ok_or_else(|| wrong(format!("gives no value number {number}")))?;
+            }
+            (layer, _) => writer.keras_layer(layer, call).map_err(wrong)?,
+        }
+        if !writer.parts.is_empty() {
+            parts.insert(values.len(), std::mem::take(&mut writer.parts));
+        }
         bytes = bytes.saturating_add(weight_bytes(&named.layer));
         if bytes > WEIGHTS_BYTES_MAX {
             return Err(wrong(format!(
@@ -86,31 +113,73 @@ pub fn keras(model: &Model) -> Result<KerasGraph, KerasExportError> {
     let outputs = outputs.collect::<Option<Vec<_>>>();
     let outputs = outputs.ok_or_else(|| whole("an output of it comes from nowhere".to_owned()))?;
     let bytes = writer.finish(outputs).map_err(whole)?;
-    Ok(KerasGraph { bytes, sizes })
+    Ok(KerasGraph { bytes, sizes, front })
+}
+
+/// What a layer is applied to.
+pub(super) struct Call {
+    taken: Vec<Value>,
+    /// For each value taken, as far as there are any: which steps of it count.
+    masks: Vec<Option<Value>>,
+    /// Which steps of an attention's query may look at which of its key.
+    allowed: Option<Value>,
+    /// Whether none looks at a later one.
+    causal: bool,
+    /// Whether an attention's scores are wanted besides.
+    scores: bool,
+}
+
+impl Call {
+    fn of(taken: Vec<Value>) -> Call {
+        Call { taken, masks: Vec::new(), allowed: None, causal: false, scores: false }
+    }
 }
 
 impl Writer {
-    /// Applies `layer` to `taken`; `mask` says which steps of a single one count, where the archive names that.
-    fn keras_layer(
-        &mut self,
-        layer: &Layer,
-        mut taken: Vec<Value>,
-        mask: Option<Value>,
-        causal: bool,
-    ) -> Step {
-        if let Some(mask) = mask {
-            let [only] = taken.as_mut_slice() else { return Err("takes no mask".to_owned()) };
-            if mask.element != DataType::BOOL {
-                return Err("has a mask that is not made of truth values".to_owned());
-            }
-            only.mask = Some(mask.name);
+    /// Applies `layer`.
+    fn keras_layer(&mut self, layer: &Layer, call: Call) -> Step {
+        let Call { mut taken, masks, allowed, causal, scores } = call;
+        let masked = masks.first().is_some_and(Option::is_some);
+        for (place, mask) in masks.into_iter().enumerate() {
+            let Some(mask) = mask else { continue };
+            let steps = mask.shape.len() == 1;
+            let value = taken.get_mut(place).filter(|_| steps).ok_or("takes no such mask")?;
+            value.mask = Some(self.truths(mask).name);
         }
         match layer {
-            Layer::Attention(attention) => return self.attention(attention, taken, causal),
+            Layer::Attention(attention) => {
+                let looks = Looks { allowed, causal, scores };
+                return self.attention(attention, taken, looks);
+            }
             _ if causal => return Err("takes no `use_causal_mask`".to_owned()),
+            _ if allowed.is_some() => return Err("takes no `attention_mask`".to_owned()),
             Layer::Merge(merge) => return self.merge(*merge, taken),
+            Layer::Dot { axes, normalize } => return self.dot(*axes, *normalize, taken),
             Layer::Concatenate { axis } => return self.concatenate(*axis, taken),
             Layer::Operation(operation) => return self.operation(operation, taken),
+            Layer::Recurrent(_) | Layer::Bidirectional { .. } => {
+                let states = taken.split_off(taken.len().min(1));
+                self.at = taken.pop().ok_or("takes steps")?;
+                self.become_of(DataType::FLOAT);
+                let own = self.at.mask.clone();
+                if !states.is_empty() && !masked {
+                    // Keras gives the mask of a value to a layer that takes that alone.
+                    self.at.mask = None;
+                }
+                let sequences = match layer {
+                    Layer::Bidirectional { forward, backward, merge } => {
+                        self.bidirectional(forward, backward, *merge, states)?;
+                        forward.sequences
+                    }
+                    Layer::Recurrent(recurrent) => {
+                        self.recurrent(recurrent, states)?;
+                        recurrent.sequences
+                    }
+                    _ => false,
+                };
+                self.at.mask = own.filter(|_| sequences);
+                return Ok(());
+            }
             _ => {}
         }
         let several = taken.len();
@@ -124,7 +193,7 @@ impl Writer {
         match layer {
             // Of truth values, too.
             Layer::Identity => return Ok(()),
-            Layer::Embedding { .. } => self.become_of(DataType::INT32),
+            Layer::Embedding { .. } | Layer::CategoryEncoding { .. } => self.become_of(DataType::INT32),
             _ => self.become_of(DataType::FLOAT),
         }
         match layer {
@@ -196,17 +265,32 @@ impl Writer {
                 self.last(*axis)?;
                 self.layer_normalization(gamma.as_ref(), beta.as_ref(), *epsilon)
             }
+            Layer::CategoryEncoding { width, counted } => self.category_encoding(*width, *counted),
             Layer::Embedding { table, mask_zero } => {
                 let &[rows, width] = table.shape.as_slice() else { return Err(misshapen("table", table)) };
                 self.embedding(rows, width, &table.values, *mask_zero)
             }
-            Layer::Recurrent(recurrent) => self.recurrent(recurrent),
-            Layer::Bidirectional { forward, backward, merge } => {
-                self.bidirectional(forward, backward, *merge)
+            Layer::GroupNormalization { axis: 1, .. } if self.at.shape.len() > 1 => {
+                self.channels_first(&on_the_last_axis(layer))
             }
-            Layer::Merge(_) | Layer::Concatenate { .. } | Layer::Attention(_) | Layer::Operation(_) => {
-                Err("takes several values".to_owned())
+            Layer::GroupNormalization { groups, gamma, beta, epsilon, axis } => {
+                self.last(*axis)?;
+                self.group_normalization(*groups, gamma.as_ref(), beta.as_ref(), *epsilon)
             }
+            Layer::RmsNormalization { gamma, epsilon, axis } => {
+                self.last(*axis)?;
+                self.rms_normalization(gamma, *epsilon)
+            }
+            Layer::UnitNormalization { axes } => self.unit_normalization(axes),
+            Layer::Merge(_)
+            | Layer::Dot { .. }
+            | Layer::Concatenate { .. }
+            | Layer::Attention(_)
+            | Layer::Operation(_)
+            | Layer::Recurrent(_)
+            | Layer::Bidirectional { .. }
+            | Layer::Lookup(_)
+            | Layer::Part { .. } => Err("does not stand within another layer".to_owned()),
         }
     }
 
@@ -247,18 +331,14 @@ impl Writer {
         }
     }
 
-    fn layer_normalization(&mut self, gamma: Option<&Array>, beta: Option<&Array>, epsilon: f32) -> Step {
+    /// `value` as truth values: whether its elements are not 0.
+    fn truths(&mut self, value: Value) -> Value {
+        let before = std::mem::replace(&mut self.at, value);
         self.lay_channels_last();
-        let channels = self.channels()?;
-        let scale = match gamma {
-            Some(gamma) => self.weights("gamma", &[channels], &gamma.values)?,
-            None => self.weights("gamma", &[channels], &vec![1.0; channels])?,
-        };
-        let shift = beta.map(|beta| self.weights("beta", &[channels], &beta.values)).transpose()?;
-        let mut operands = vec![scale.as_str()];
-        operands.extend(shift.as_deref());
-        self.apply("LayerNormalization", &operands, vec![int("axis", -1), float("epsilon", epsilon)]);
-        Ok(())
+        if self.at.element != DataType::BOOL {
+            self.differs(0.0);
+        }
+        std::mem::replace(&mut self.at, before)
     }
 
     /// Refuses an axis, the batch being axis 0, that is not the last.
@@ -293,7 +373,7 @@ fn over_the_last_axis(layer: &Layer) -> bool {
 /// The same normalisation along the last axis.
 fn on_the_last_axis(layer: &Layer) -> Layer {
     let mut layer = layer.clone();
-    if let Layer::BatchNormalization { axis, .. } = &mut layer {
+    if let Layer::BatchNormalization { axis, .. } | Layer::GroupNormalization { axis, .. } = &mut layer {
         *axis = -1;
     }
     layer

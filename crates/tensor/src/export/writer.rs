@@ -1,7 +1,7 @@
 //! [`Writer`]: an ONNX graph under construction.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use rten_onnx::onnx::{
     AttributeProto, AttributeType, DataType, Dimension, GraphProto, ModelProto, NodeProto,
@@ -26,6 +26,8 @@ pub(super) struct Writer {
     /// Names of inputs and outputs, which nothing within may have.
     ports: HashSet<String>,
     pub(super) at: Value,
+    /// What the last layer gives besides the value.
+    pub(super) parts: Vec<Value>,
     /// What the graph holds while it is computed.
     pub(super) sizes: Sizes,
 }
@@ -49,8 +51,7 @@ pub(super) type Step = Result<(), String>;
 
 impl Value {
     /// An input of a network.
-    pub(super) fn input(name: &str, shape: Vec<Dim>, integers: bool) -> Value {
-        let element = if integers { DataType::INT32 } else { DataType::FLOAT };
+    pub(super) fn input(name: &str, shape: Vec<Dim>, element: DataType) -> Value {
         Value { element, ..Value::floats(name.to_owned(), shape) }
     }
 
@@ -67,6 +68,7 @@ impl Writer {
             graph: GraphProto::default(),
             ports: outputs.iter().map(|name| (*name).to_owned()).collect(),
             at: inputs.first().cloned().ok_or("the network has no inputs")?,
+            parts: Vec::new(),
             sizes: Sizes::default(),
         };
         for input in inputs {
@@ -242,8 +244,14 @@ impl Writer {
 
     /// The model that gives these values under these names.
     pub(super) fn finish(mut self, outputs: Vec<(&str, Value)>) -> Result<Vec<u8>, String> {
+        let mut told: HashMap<String, &str> = HashMap::new();
         for (name, value) in outputs {
             self.at = value;
+            // One value may be several outputs.
+            if let Some(other) = told.get(&self.at.name) {
+                self.at.name = (*other).to_owned();
+            }
+            let value = self.at.name.clone();
             self.lay_channels_last();
             if self.at.element == DataType::BOOL {
                 self.become_of(DataType::INT32);
@@ -251,6 +259,9 @@ impl Writer {
             let own = self.graph.node.iter().any(|node| node.output.contains(&self.at.name));
             if !own || self.ports.contains(&self.at.name) {
                 self.apply("Identity", &[], vec![]);
+            }
+            if self.at.name == value {
+                told.insert(value, name);
             }
             self.rename(name);
             self.graph.output.push(value_info(name, &self.at.shape, self.at.element));

@@ -1,6 +1,6 @@
 //! [`of_keras`]: an archive's network as a chain of plain layers.
 
-use formats::keras::{self, Kind, Model, Operation, Window};
+use formats::keras::{self, Elements, Kind, Model, Operation, Window};
 
 use super::Chain;
 use crate::export::{Activation, Layer};
@@ -22,7 +22,8 @@ pub fn of_keras(model: &Model) -> Result<Chain, String> {
         if is_mask_of_ids(model, i + 1) {
             continue;
         }
-        if node.inputs != [last] || node.mask.is_some_and(|place| !is_mask_of_ids(model, place)) {
+        let masks = node.masks.iter().flatten();
+        if node.inputs != [last] || masks.into_iter().any(|place| !is_mask_of_ids(model, *place)) {
             return Err(format!("{} does not take what the layer before it gives", named.name));
         }
         last = i + 1;
@@ -32,7 +33,8 @@ pub fn of_keras(model: &Model) -> Result<Chain, String> {
     if output.place != last {
         return Err("its output is not what its last layer gives".to_owned());
     }
-    if input.integers != matches!(layers.first(), Some(Layer::Embedding { .. })) && input.integers {
+    let integers = input.elements == Elements::Integers;
+    if integers && !matches!(layers.first(), Some(Layer::Embedding { .. })) {
         return Err("it takes integers that are not looked up in a table".to_owned());
     }
     Ok(Chain { input_shape, layers })

@@ -233,7 +233,7 @@ pub(super) fn share_a_batch<'a>(signature: &Signature, name: impl Fn(&str) -> Op
 }
 
 /// The tensors given, in the order of the model's inputs, if they are what the model takes.
-pub(super) fn check<'a>(
+pub(crate) fn check<'a>(
     specs: &[&TensorSpec],
     given: &'a [(String, Tensor)],
     batched: bool,

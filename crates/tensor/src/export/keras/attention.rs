@@ -13,19 +13,30 @@ struct Taken {
     query: Value,
     key: Value,
     value: Value,
+    looks: Looks,
+}
+
+/// Which steps of a query look at which of a key.
+pub(super) struct Looks {
+    /// Those that may, where it is said; of each head, where there is a dimension more.
+    pub(super) allowed: Option<Value>,
+    /// Whether none looks at a later one.
+    pub(super) causal: bool,
+    /// Whether the scores are given besides. Keras takes another way there.
+    pub(super) scores: bool,
 }
 
 impl Writer {
-    /// Applies `attention` to the query, the value and, where it is another, the key; where it is `causal`, no step looks
-    /// at a later one.
-    pub(super) fn attention(&mut self, attention: &Attention, taken: Vec<Value>, causal: bool) -> Step {
+    /// Applies `attention` to the query, the value and, where it is another, the key.
+    pub(super) fn attention(&mut self, attention: &Attention, taken: Vec<Value>, mut looks: Looks) -> Step {
         let count = taken.len();
         let mut taken = taken.into_iter().map(|value| self.steps(value)).collect::<Result<Vec<_>, _>>()?;
         let key = if count == 3 { taken.pop() } else { taken.get(1).cloned() };
         let (Some(key), Ok([query, value])) = (key, <[Value; 2]>::try_from(taken)) else {
             return Err(format!("takes a query, a value and perhaps a key, not {count} values"));
         };
-        let taken = Taken { query, key, value };
+        looks.allowed = looks.allowed.map(|allowed| self.truths(allowed));
+        let taken = Taken { query, key, value, looks };
         let each = match attention {
             Attention::Heads(heads) => heads.query.kernel.shape.get(1).map(|heads| Dim::Fixed(*heads)),
             Attention::Dot { .. } => None,
@@ -34,19 +45,23 @@ impl Writer {
         let scores = [taken.query.shape[0], taken.key.shape[0], each.unwrap_or(Dim::Fixed(1))];
         row_elements(&scores)?;
         self.sizes.add(&scores);
-        let (name, width) = match attention {
-            Attention::Heads(heads) => self.heads(&taken, heads, causal)?,
+        let (name, width, shares) = match attention {
+            Attention::Heads(heads) => self.heads(&taken, heads)?,
+            _ if taken.looks.allowed.is_some() => return Err("takes no `attention_mask`".to_owned()),
             Attention::Dot { scale } => {
                 let key = self.node("Transpose", &[&taken.key.name], vec![ints("perm", vec![0, 2, 1])]);
                 let scores = self.node("MatMul", &[&taken.query.name, &key], vec![]);
                 let scores = self.times(scores, &[*scale])?;
-                self.plain(&taken, scores, causal)
+                self.plain(&taken, scores)
             }
             Attention::Additive { inner, outer } => {
                 let scores = self.additive(&taken, *inner, outer)?;
-                self.plain(&taken, scores, causal)
+                self.plain(&taken, scores)
             }
         };
+        let heads = each.filter(|_| matches!(attention, Attention::Heads(_)));
+        let shape = heads.into_iter().chain([taken.query.shape[0], taken.key.shape[0]]);
+        self.parts = vec![Value::floats(shares, shape.collect())];
         let shape = vec![taken.query.shape[0], width];
         row_elements(&shape)?;
         self.at = Value { mask: taken.query.mask, ..Value::floats(name, shape) };
@@ -67,8 +82,7 @@ impl Writer {
         &mut self,
         taken: &Taken,
         Heads { query, key, value, output, blank }: &Heads,
-        causal: bool,
-    ) -> Result<(String, Dim), String> {
+    ) -> Result<(String, Dim, String), String> {
         let &[_, _, width] = query.kernel.shape.as_slice() else { return Err("has no heads".to_owned()) };
         let &[heads, own, outputs] = output.kernel.shape.as_slice() else {
             return Err("has no heads".to_owned());
@@ -88,16 +102,20 @@ impl Writer {
                 allowed = Some(self.both(allowed, mask));
             }
         }
-        if causal {
+        if taken.looks.causal {
             let earlier = self.earlier(taken);
             allowed = Some(self.both(allowed, earlier));
+        }
+        if let Some(given) = &taken.looks.allowed {
+            let given = self.of_each_head(given, heads)?;
+            allowed = Some(self.both(allowed, given));
         }
         if let Some(allowed) = &allowed {
             let far = self.scalar("far", -FAR);
             scores = self.node("Where", &[allowed, &scores, &far], vec![]);
         }
         let mut shares = self.node("Softmax", &[&scores], vec![int("axis", -1)]);
-        if let Some(allowed) = allowed.filter(|_| *blank) {
+        if let Some(allowed) = allowed.filter(|_| *blank || taken.looks.scores) {
             let zero = self.scalar("zero", 0.0);
             shares = self.node("Where", &[&allowed, &shares, &zero], vec![]);
         }
@@ -107,7 +125,22 @@ impl Writer {
         let dims = self.integers("shape", &[0, 0, joined as i64]);
         let mixed = self.node("Reshape", &[&mixed, &dims], vec![]);
         let name = self.weighted(&mixed, output, joined, outputs)?;
-        Ok((name, Dim::Fixed(outputs)))
+        Ok((name, Dim::Fixed(outputs), shares))
+    }
+
+    /// Which steps may look at which, for each of `heads`.
+    fn of_each_head(&mut self, allowed: &Value, heads: usize) -> Result<String, String> {
+        match allowed.shape.as_slice() {
+            [_, _] => {
+                let axis = self.integers("axis", &[1]);
+                Ok(self.node("Unsqueeze", &[&allowed.name, &axis], vec![]))
+            }
+            [Dim::Fixed(of), _, _] if *of == 1 || *of == heads => Ok(allowed.name.clone()),
+            other => Err(format!(
+                "takes an `attention_mask` of [steps of the query, steps of the key], not {}",
+                shown(other)
+            )),
+        }
     }
 
     /// `value` weighted for each head, its dimensions batch, steps, heads and width in the order `perm`.
@@ -167,13 +200,13 @@ impl Writer {
     }
 
     /// What scores `[query's steps, key's steps]` take of the value.
-    fn plain(&mut self, taken: &Taken, mut scores: String, causal: bool) -> (String, Dim) {
+    fn plain(&mut self, taken: &Taken, mut scores: String) -> (String, Dim, String) {
         let mut allowed = None;
         if let Some(mask) = &taken.value.mask {
             let axis = self.integers("axis", &[1]);
             allowed = Some(self.node("Unsqueeze", &[mask, &axis], vec![]));
         }
-        if causal {
+        if taken.looks.causal {
             let earlier = self.earlier(taken);
             allowed = Some(self.both(allowed, earlier));
         }
@@ -189,7 +222,7 @@ impl Writer {
             let counts = self.node("Unsqueeze", &[mask, &last], vec![]);
             mixed = self.node("Where", &[&counts, &mixed, &zero], vec![]);
         }
-        (mixed, taken.value.shape[1])
+        (mixed, taken.value.shape[1], shares)
     }
 
     /// Which of the key's steps are none of a later time than the query's, `[query's steps, key's steps]`.

@@ -4,6 +4,7 @@ use formats::keras::{Item, Merge, Operation, Sum};
 use rten_onnx::onnx::DataType;
 
 use super::super::writer::{Step, Value, Writer, int, length, row_elements, shown};
+use super::Call;
 use super::merge::stretched;
 use crate::Dim;
 
@@ -14,7 +15,7 @@ impl Writer {
             value.mask = None;
         }
         match operation {
-            Operation::As(layer) => return self.keras_layer(layer, taken, None, false),
+            Operation::As(layer) => return self.keras_layer(layer, Call::of(taken)),
             Operation::Divide => return self.pair("Div", DataType::FLOAT, taken),
             Operation::And => return self.pair("And", DataType::BOOL, taken),
             Operation::Or => return self.pair("Or", DataType::BOOL, taken),
@@ -190,7 +191,7 @@ impl Writer {
     }
 
     /// Whether the value's elements are others than `number`.
-    fn differs(&mut self, number: f32) {
+    pub(super) fn differs(&mut self, number: f32) {
         self.become_of(DataType::FLOAT);
         let number = self.scalar("number", number);
         self.apply("Equal", &[&number], vec![]);
@@ -199,7 +200,7 @@ impl Writer {
     }
 
     /// Which dimension of a row is meant, of as many `more` as there are, where the batch is axis 0.
-    fn place(&self, axis: i64, more: usize) -> Result<usize, String> {
+    pub(super) fn place(&self, axis: i64, more: usize) -> Result<usize, String> {
         let rank = self.at.shape.len() + more;
         let place = if axis < 0 { axis + rank as i64 } else { axis - 1 };
         usize::try_from(place)

@@ -5,6 +5,9 @@ use formats::keras::{Array, Cells, Merge, Recurrent};
 use super::super::writer::{Step, Value, Writer, int, ints, row_elements, string};
 use crate::Dim;
 
+/// What opens or shuts a gate entirely, whatever else it sees.
+const SHUT: f32 = 1e4;
+
 /// The steps that a layer sees.
 pub(super) struct Steps {
     /// The first dimension before the batch.
@@ -15,13 +18,26 @@ pub(super) struct Steps {
     pub(super) mask: Option<String>,
 }
 
+/// What one direction makes of steps.
+pub(super) struct Given {
+    /// Every step, or the last.
+    pub(super) value: Value,
+    /// What is remembered at the end, if that was wanted.
+    pub(super) states: Vec<Value>,
+}
+
 impl Writer {
-    pub(super) fn recurrent(&mut self, layer: &Recurrent) -> Step {
-        if layer.backwards && layer.sequences {
-            return Err("gives steps from the last to the first, which is not supported".to_owned());
-        }
+    /// `initial` is what is remembered from before the first step, if anything is.
+    pub(super) fn recurrent(&mut self, layer: &Recurrent, initial: Vec<Value>) -> Step {
+        let initial = self.remembered(layer, initial)?;
         let steps = self.steps_first()?;
-        self.at = self.direction(layer, &steps)?;
+        let Given { value, states } = self.direction(layer, &steps, &initial)?;
+        (self.at, self.parts) = (value, states);
+        if layer.backwards && layer.sequences {
+            let (start, end) = (self.integers("start", &[-1]), self.integers("end", &[i64::MIN]));
+            let (axis, step) = (self.integers("axis", &[1]), self.integers("step", &[-1]));
+            self.apply("Slice", &[&start, &end, &axis, &step], vec![]);
+        }
         self.at.mask = steps.mask.filter(|_| layer.sequences);
         Ok(())
     }
@@ -31,15 +47,41 @@ impl Writer {
         forward: &Recurrent,
         backward: &Recurrent,
         merge: Option<Merge>,
+        mut initial: Vec<Value>,
     ) -> Step {
+        let second = initial.split_off(initial.len() / 2);
+        let (first, second) = (self.remembered(forward, initial)?, self.remembered(backward, second)?);
         let steps = self.steps_first()?;
-        let both = vec![self.direction(forward, &steps)?, self.direction(backward, &steps)?];
+        let (first, second) =
+            (self.direction(forward, &steps, &first)?, self.direction(backward, &steps, &second)?);
+        let both = vec![first.value, second.value];
+        self.parts = first.states.into_iter().chain(second.states).collect();
         match merge {
             None => self.concatenate(-1, both)?,
             Some(merge) => self.merge(merge, both)?,
         }
         self.at.mask = steps.mask.filter(|_| forward.sequences);
         Ok(())
+    }
+
+    /// What is remembered from before the first step, which must be nothing or all that the layer remembers.
+    fn remembered(&mut self, layer: &Recurrent, initial: Vec<Value>) -> Result<Vec<String>, String> {
+        let units = layer.recurrent.shape.first().copied().unwrap_or_default();
+        let wanted = if layer.cells == Cells::Lstm { 2 } else { 1 };
+        if !initial.is_empty() && initial.len() != wanted
+            || initial.iter().any(|state| state.shape != [Dim::Fixed(units)])
+        {
+            return Err(format!("takes {wanted} states of {units} numbers"));
+        }
+        let before = self.at.clone();
+        let plain = |state| {
+            self.at = state;
+            self.become_plain();
+            self.at.name.clone()
+        };
+        let names = initial.into_iter().map(plain).collect();
+        self.at = before;
+        Ok(names)
     }
 
     fn steps_first(&mut self) -> Result<Steps, String> {
@@ -51,7 +93,7 @@ impl Writer {
     }
 
     /// What one direction makes of the steps.
-    fn direction(&mut self, layer: &Recurrent, steps: &Steps) -> Result<Value, String> {
+    fn direction(&mut self, layer: &Recurrent, steps: &Steps, initial: &[String]) -> Result<Given, String> {
         let &[length, Dim::Fixed(inputs)] = steps.value.shape.as_slice() else {
             return Err("takes [steps, features]".to_owned());
         };
@@ -61,45 +103,73 @@ impl Writer {
         let (op, gates): (&str, &[usize]) = match layer.cells {
             Cells::Lstm => ("LSTM", &[0, 3, 1, 2]),
             Cells::Gru => ("GRU", &[0, 1, 2]),
-            Cells::Simple { activation } => return self.step_by_step(layer, activation, steps),
+            Cells::Simple { activation } => return self.step_by_step(layer, activation, steps, initial),
         };
         row_elements(&[length, Dim::Fixed(wide)])?;
         let unmasked = steps.mask.as_ref().map(|mask| self.unmasked(&steps.rows, mask, layer.backwards));
-        let seen = unmasked.as_ref().map_or(steps.value.name.as_str(), |unmasked| unmasked.steps.as_str());
-        let kernel = gate_rows(&layer.kernel, units, gates);
+        let mut seen = unmasked.as_ref().map_or(&steps.value.name, |unmasked| &unmasked.steps).clone();
+        let (mut kernel, mut inputs) = (gate_rows(&layer.kernel, units, gates), inputs);
+        if let Some(unmasked) = unmasked.as_ref().filter(|_| layer.states && layer.cells == Cells::Lstm) {
+            // What is remembered stays as it is over steps that do not count, which lie behind the others.
+            let mut longer = layer.kernel.clone();
+            let shut = [-SHUT, SHUT, 0.0, 0.0];
+            longer.values.extend(shut.iter().flat_map(|gate| std::iter::repeat_n(*gate, units)));
+            kernel = gate_rows(&longer, units, gates);
+            inputs += 1;
+            let idle = self.idle(unmasked);
+            seen = self.node("Concat", &[&seen, &idle], vec![int("axis", 2)]);
+        }
         let recurrent = gate_rows(&layer.recurrent, units, gates);
         let kernel = self.weights("kernel", &[1, wide, inputs], &kernel)?;
         let recurrent = self.weights("recurrent", &[1, wide, units], &recurrent)?;
-        let mut operands = vec![seen, kernel.as_str(), recurrent.as_str()];
+        let mut operands = vec![seen.as_str(), kernel.as_str(), recurrent.as_str()];
         let bias = layer.bias.as_ref();
         let bias = bias.map(|bias| self.weights("bias", &[1, 2 * wide], &biases(bias, units, gates)));
         let bias = bias.transpose()?;
         operands.extend(bias.as_deref());
+        let first = self.integers("axis", &[0]);
+        let states: Vec<String> =
+            initial.iter().map(|state| self.node("Unsqueeze", &[state, &first], vec![])).collect();
+        if !states.is_empty() {
+            // No lengths of rows stand before these.
+            operands.resize(5, "");
+            operands.extend(states.iter().map(String::as_str));
+        }
         let reverse = layer.backwards && unmasked.is_none();
         let direction = if reverse { "reverse" } else { "forward" };
         let mut attributes = vec![int("hidden_size", units as i64), string("direction", direction)];
         if layer.cells == Cells::Gru {
             attributes.push(int("linear_before_reset", 1));
         }
-        let mut given = self.node_of(2, op, &operands, attributes).into_iter();
+        let cells = layer.states && layer.cells == Cells::Lstm;
+        let mut given = self.node_of(if cells { 3 } else { 2 }, op, &operands, attributes).into_iter();
         let (all, last) = (given.next().unwrap_or_default(), given.next().unwrap_or_default());
+        let cell = given.next().map(|cell| self.node("Squeeze", &[&cell, &first], vec![]));
         let shape = if layer.sequences { vec![length, Dim::Fixed(units)] } else { vec![Dim::Fixed(units)] };
         // Of the dimension for directions there is one.
         let steps_wanted = layer.sequences || unmasked.is_some();
         let (name, axis) = match steps_wanted {
             true => (all, self.integers("axis", &[1])),
-            false => (last, self.integers("axis", &[0])),
+            false => (last.clone(), first.clone()),
         };
         self.at = Value::floats(name, shape);
         self.apply("Squeeze", &[&axis], vec![]);
         if steps_wanted {
             self.apply("Transpose", &[], vec![ints("perm", vec![1, 0, 2])]);
         }
-        if let Some(unmasked) = &unmasked {
-            let made = std::mem::take(&mut self.at.name);
-            self.at.name = self.put_back(&made, unmasked, layer.sequences, layer.zero_masked);
+        let made = self.at.name.clone();
+        let mut back = |sequences, zeros| {
+            unmasked.as_ref().map(|own| self.put_back(&made, own, initial.first(), sequences, zeros))
+        };
+        let state = layer.states.then(|| back(false, false));
+        if let Some(name) = back(layer.sequences, layer.zero_masked) {
+            self.at.name = name;
         }
-        Ok(self.at.clone())
+        let state =
+            state.map(|state| state.unwrap_or_else(|| self.node("Squeeze", &[&last, &first], vec![])));
+        let states = state.into_iter().chain(cell);
+        let states = states.map(|name| Value::floats(name, vec![Dim::Fixed(units)])).collect();
+        Ok(Given { value: self.at.clone(), states })
     }
 }
 

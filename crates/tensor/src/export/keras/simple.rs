@@ -3,7 +3,7 @@
 use formats::keras::{Activation, Recurrent};
 
 use super::super::writer::{Value, Writer, int, ints, length, row_elements};
-use super::recurrent::Steps;
+use super::recurrent::{Given, Steps};
 use crate::Dim;
 
 /// The most steps that are written out.
@@ -16,7 +16,8 @@ impl Writer {
         layer: &Recurrent,
         activation: Activation,
         steps: &Steps,
-    ) -> Result<Value, String> {
+        initial: &[String],
+    ) -> Result<Given, String> {
         let &[steps_dim, Dim::Fixed(inputs)] = steps.value.shape.as_slice() else {
             return Err("takes [steps, features]".to_owned());
         };
@@ -42,7 +43,7 @@ impl Writer {
         let nothing = self.weights("nothing", &[inputs, units], &vec![0.0; inputs * units])?;
         let zeros = self.node("MatMul", &[&row, &nothing], vec![]);
         let counts = steps.mask.as_ref().map(|mask| self.by_step(mask));
-        let mut last = zeros.clone();
+        let mut last = initial.first().unwrap_or(&zeros).clone();
         let (mut all, axis) = (vec![String::new(); length], self.integers("axis", &[1]));
         for step in 0..length {
             let place = if layer.backwards { length - 1 - step } else { step };
@@ -68,15 +69,16 @@ impl Writer {
                 *own = told;
             }
         }
+        let state = Value::floats(last, vec![Dim::Fixed(units)]);
+        let states = if layer.states { vec![state.clone()] } else { Vec::new() };
         if !layer.sequences {
-            self.at = Value::floats(last, vec![Dim::Fixed(units)]);
-            return Ok(self.at.clone());
+            return Ok(Given { value: state, states });
         }
         let steps: Vec<String> =
             all.iter().map(|given| self.node("Unsqueeze", &[given, &axis], vec![])).collect();
         let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
-        self.at = Value::floats(self.node("Concat", &steps, vec![int("axis", 1)]), shape);
-        Ok(self.at.clone())
+        let value = Value::floats(self.node("Concat", &steps, vec![int("axis", 1)]), shape);
+        Ok(Given { value, states })
     }
 
     /// Which steps count, `[steps, rows, 1]`.

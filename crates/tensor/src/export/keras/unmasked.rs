@@ -43,16 +43,26 @@ impl Writer {
     }
 
     /// What was made of the steps, `[rows, steps, units]`, in the places where they lay: in those that do not count what
-    /// was given last, zeros at first, or `zeros` in all. Without `sequences`, what was given at the end, `[rows, units]`.
+    /// was given last, `initial` or zeros at first, or `zeros` in all. Without `sequences`, what was given at the end, `[rows, units]`.
     pub(super) fn put_back(
         &mut self,
         made: &str,
         unmasked: &Unmasked,
+        initial: Option<&String>,
         sequences: bool,
         zeros: bool,
     ) -> String {
-        let pads = self.integers("pads", &[0, 1, 0, 0, 0, 0]);
-        let made = self.node("Pad", &[made, &pads], vec![]);
+        let made = match initial {
+            Some(initial) => {
+                let axis = self.integers("axis", &[1]);
+                let initial = self.node("Unsqueeze", &[initial, &axis], vec![]);
+                self.node("Concat", &[&initial, made], vec![int("axis", 1)])
+            }
+            None => {
+                let pads = self.integers("pads", &[0, 1, 0, 0, 0, 0]);
+                self.node("Pad", &[made, &pads], vec![])
+            }
+        };
         if !sequences {
             let axis = self.integers("axis", &[1]);
             let last = self.picked(&made, &unmasked.all);
@@ -65,6 +75,18 @@ impl Writer {
         let (last, zero) = (self.integers("axis", &[-1]), self.scalar("zero", 0.0));
         let counts = self.node("Unsqueeze", &[&unmasked.mask, &last], vec![]);
         self.node("Where", &[&counts, &all, &zero], vec![])
+    }
+
+    /// 1 for each of the steps, as they are put, that does not count, else 0: `[steps, rows, 1]`.
+    pub(super) fn idle(&mut self, unmasked: &Unmasked) -> String {
+        let float = || vec![int("to", i64::from(DataType::FLOAT.0))];
+        let (places, last) = (self.places(&unmasked.mask), self.integers("axis", &[-1]));
+        let places = self.node("Unsqueeze", &[&places, &last], vec![]);
+        let all = self.node("Cast", &[&unmasked.all], float());
+        let all = self.node("Transpose", &[&all], vec![ints("perm", vec![1, 0])]);
+        let idle = self.node("GreaterOrEqual", &[&places, &all], vec![]);
+        let idle = self.node("Cast", &[&idle], float());
+        self.node("Unsqueeze", &[&idle, &last], vec![])
     }
 
     /// The steps of `[rows, steps, features]` that `[rows, …]` names.
