@@ -145,6 +145,13 @@ impl Tracer<'_> {
         Tracer { trace: self.trace, place }
     }
 
+    /// Reads what is at `name` within. A type may refuse what it was given after that was read.
+    fn read<'de, T: DeserializeSeed<'de>>(&mut self, name: &'static str, seed: T) -> Result<T::Value, Ended> {
+        let tracer = self.within(name);
+        let place = tracer.place.clone();
+        Tracer::located(place, seed.deserialize(tracer))
+    }
+
     /// Says where it ended, unless it was further within.
     fn located<T>(place: Place, result: Result<T, Ended>) -> Result<T, Ended> {
         result.map_err(|ended| if ended.at.is_empty() { Ended { at: place, ..ended } } else { ended })
@@ -281,7 +288,7 @@ impl<'de> SeqAccess<'de> for Items<'_> {
             return Ok(None);
         }
         self.left -= 1;
-        seed.deserialize(self.tracer.within(ITEM)).map(Some)
+        self.tracer.read(ITEM, seed).map(Some)
     }
 }
 
@@ -310,7 +317,7 @@ impl<'de> MapAccess<'de> for Entries<'_> {
             return Err(de::Error::custom("nothing is left"));
         };
         self.fields = rest;
-        seed.deserialize(self.tracer.within(name))
+        self.tracer.read(name, seed)
     }
 }
 
