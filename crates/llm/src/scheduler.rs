@@ -367,15 +367,15 @@ impl Scheduler {
         let mut continued: HashMap<u64, usize> = HashMap::new();
         while let Some(&id) = self.running.get(index).filter(|_| *budget > 0) {
             let sequence = &self.sequences[&id];
-            if turn.newcomer().is_some_and(|newcomer| newcomer.holds(sequence)) {
-                let before = continued.entry(sequence.salt).or_default();
-                *before += 1;
-                if *before > FEW_ANSWERS {
-                    index += 1;
-                    continue;
-                }
-            }
             if sequence.is_background() == background && sequence.remaining() == 1 {
+                if turn.newcomer().is_some_and(|newcomer| newcomer.holds(sequence)) {
+                    let before = continued.entry(sequence.salt).or_default();
+                    *before += 1;
+                    if *before > FEW_ANSWERS {
+                        index += 1;
+                        continue;
+                    }
+                }
                 if !self.make_room(id, plan) {
                     continue; // It was itself the last: `index` is now past the end.
                 }

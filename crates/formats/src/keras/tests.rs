@@ -152,8 +152,9 @@ fn calls_say_what_is_taken_and_how() {
         applied("Add", "keras.layers", r#"{"args": [], "kwargs": {"value": $x, "query": $x, "mask": null}}"#);
     assert_eq!(named.unwrap().nodes[0].inputs, [0, 0]);
     for (kwargs, reason) in [
-        (r#""return_attention_scores": true"#, "`return_attention_scores` is not supported"),
-        (r#""attention_mask": $x"#, "`attention_mask` is not supported"),
+        (r#""return_attention_scores": 3"#, "`return_attention_scores` is not supported"),
+        (r#""attention_mask": true"#, "`attention_mask` is not supported"),
+        (r#""wiggle": $x"#, "`wiggle` is not supported"),
         (r#""mask": 3"#, "`mask` is not supported"),
     ] {
         let node = format!(r#"{{"args": [[$x, $x]], "kwargs": {{{kwargs}}}}}"#);
@@ -203,7 +204,7 @@ fn what_is_not_honoured_is_refused_by_name() {
             r#"{"class_name": "Flatten", "config": {"data_format": "channels"}}"#,
             "`channels` is not supported",
         ),
-        (r#"{"class_name": "Flatten", "config": {"dtype": "mixed_float16"}}"#, "`mixed_float16`"),
+        (r#"{"class_name": "Flatten", "config": {"dtype": "float16"}}"#, "`float16` is not supported"),
         (r#"{"class_name": "Dense", "config": {"units": 1e12}}"#, "units: expected a whole number"),
         (r#"{"class_name": "Dense", "config": {"units": 3}}"#, "its kernel is not among the weights"),
     ] {

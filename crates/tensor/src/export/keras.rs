@@ -153,6 +153,7 @@ impl Writer {
             }
             _ if causal => return Err("takes no `use_causal_mask`".to_owned()),
             _ if allowed.is_some() => return Err("takes no `attention_mask`".to_owned()),
+            _ if scores => return Err("takes no `return_attention_scores`".to_owned()),
             Layer::Merge(merge) => return self.merge(*merge, taken),
             Layer::Dot { axes, normalize } => return self.dot(*axes, *normalize, taken),
             Layer::Concatenate { axis } => return self.concatenate(*axis, taken),
