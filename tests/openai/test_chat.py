@@ -227,6 +227,8 @@ def test_who_leaves_is_not_answered_further(server, client, smol):
 def test_the_engine_is_counted(server, client, smol):
     before = server.figure("generation_tokens_total", smol)
     answer = client.chat.completions.create(model=smol, messages=GRAVITY, max_tokens=5)
+    # The engine's figures are shown step by step, the last one just after the answer.
+    running_falls(server, smol)
     assert server.figure("generation_tokens_total", smol) - before == answer.usage.completion_tokens
     for name in ("num_requests_waiting", "kv_cache_usage_perc", "prefix_cache_queries_total", "prompt_tokens_total", "time_to_first_token_seconds_count", "inter_token_latency_seconds_count", "e2e_request_latency_seconds_count"):
         assert server.figure(name, smol) >= 0
