@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::note::snake_case;
+use crate::note::client_view;
 use crate::store::{Kind, Record};
 use crate::{Error, Parent, Result, Timestamp, is_id};
 
@@ -123,12 +123,7 @@ impl Record for Board {
 
     /// The client's fields beside our own, as filters name them: `display_name`.
     fn view(&self) -> Value {
-        let mut view: Map<String, Value> =
-            FIELDS.iter().map(|field| ((*field).to_owned(), Value::Null)).collect();
-        view.extend(self.content.iter().map(|(name, value)| (snake_case(name), value.clone())));
-        view.insert("name".to_owned(), self.name.clone().into());
-        view.insert("create_time".to_owned(), self.create_time.to_string().into());
-        view.insert("update_time".to_owned(), self.update_time.to_string().into());
+        let view = client_view(&FIELDS, &self.content, &self.name, self.create_time, self.update_time);
         Value::Object(view)
     }
 }

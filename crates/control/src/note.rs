@@ -118,20 +118,32 @@ impl Record for Note {
 
     /// The client's fields beside our own, as filters name them: `schema_title`.
     fn view(&self) -> Value {
-        let mut view: Map<String, Value> =
-            FIELDS.iter().map(|field| ((*field).to_owned(), Value::Null)).collect();
-        view.extend(self.content.iter().map(|(name, value)| (snake_case(name), value.clone())));
+        let mut view = client_view(&FIELDS, &self.content, &self.name, self.create_time, self.update_time);
         for field in ["parent_contexts", "in_context"] {
             view.insert(field.to_owned(), self.contexts.clone().into());
         }
-        view.insert("name".to_owned(), self.name.clone().into());
-        view.insert("create_time".to_owned(), self.create_time.to_string().into());
-        view.insert("update_time".to_owned(), self.update_time.to_string().into());
         Value::Object(view)
     }
 }
 
-pub(crate) fn snake_case(name: &str) -> String {
+/// What a client wrote beside our own fields, all as filters name them. Of `fields`, those that it left out are there too.
+pub(crate) fn client_view(
+    fields: &[&str],
+    content: &Map<String, Value>,
+    name: &str,
+    created: Timestamp,
+    updated: Timestamp,
+) -> Map<String, Value> {
+    let mut view: Map<String, Value> =
+        fields.iter().map(|field| ((*field).to_owned(), Value::Null)).collect();
+    view.extend(content.iter().map(|(name, value)| (snake_case(name), value.clone())));
+    view.insert("name".to_owned(), name.into());
+    view.insert("create_time".to_owned(), created.to_string().into());
+    view.insert("update_time".to_owned(), updated.to_string().into());
+    view
+}
+
+fn snake_case(name: &str) -> String {
     let mut snake = String::with_capacity(name.len() + 4);
     for letter in name.chars() {
         if letter.is_ascii_uppercase() {

@@ -1,7 +1,5 @@
 //! Tensorboards: the curves that clients keep of their runs, numbers by steps.
 
-use std::future::Future;
-
 use control::{Board, BoardKind, CurvePoint};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -11,17 +9,11 @@ use super::metadata::{object, patch};
 use super::models::take_text;
 use super::operations;
 use super::rpc::{Rpc, Served, page, procedure, read_value};
+use super::words::{self, with};
 use crate::Fault;
 use crate::http::Permission::{Read, Write};
 
-/// The words of one kind: of the field in a request, of that with its id, of the list in a reply.
-#[derive(Clone, Copy)]
-struct Words {
-    kind: BoardKind,
-    field: &'static str,
-    id: &'static str,
-    list: &'static str,
-}
+type Words = words::Words<BoardKind>;
 
 const TENSORBOARD: Words =
     Words { kind: BoardKind::Tensorboard, field: "tensorboard", id: "", list: "tensorboards" };
@@ -93,15 +85,6 @@ pub(super) fn served() -> Vec<Served> {
     let kinds =
         [of(TENSORBOARD, boards), of(EXPERIMENT, experiments), of(RUN, runs), of(TIME_SERIES, series)];
     kinds.into_iter().flatten().chain(points).collect()
-}
-
-/// `answer` for the kind that `words` are of.
-fn with<F, Fut>(words: Words, answer: F) -> impl Fn(Rpc) -> Fut + Send + Sync + 'static
-where
-    F: Fn(Rpc, Words) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<Value, Fault>> + Send + 'static,
-{
-    move |rpc| answer(rpc, words)
 }
 
 async fn create(mut rpc: Rpc, words: Words) -> Result<Value, Fault> {

@@ -2,7 +2,6 @@
 //! contexts, and how these hang together.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 
 use control::{Lineage, Note, NoteEvent, NoteKind, Parent, Timestamp};
 use serde::Deserialize;
@@ -11,20 +10,14 @@ use serde_json::{Map, Value, json};
 use super::convert::{mask, time};
 use super::models::take_text;
 use super::rpc::{Rpc, Served, page, procedure, read_value};
+use super::words::{self, with};
 use crate::http::Permission::{Read, Write};
 use crate::{Code, Fault};
 
 /// The store that every project has.
 const STORE: &str = "metadataStores/default";
 
-/// The words of one kind: of the field in a request, of that with its id, of the list in a reply.
-#[derive(Clone, Copy)]
-struct Words {
-    kind: NoteKind,
-    field: &'static str,
-    id: &'static str,
-    list: &'static str,
-}
+type Words = words::Words<NoteKind>;
 
 const ARTIFACT: Words =
     Words { kind: NoteKind::Artifact, field: "artifact", id: "artifactId", list: "artifacts" };
@@ -81,15 +74,6 @@ pub(super) fn served() -> Vec<Served> {
     ];
     let notes = [of(ARTIFACT, artifacts), of(EXECUTION, executions), of(CONTEXT, contexts)];
     stores.into_iter().chain(notes.into_iter().flatten()).chain(together).collect()
-}
-
-/// `answer` for the kind that `words` are of.
-fn with<F, Fut>(words: Words, answer: F) -> impl Fn(Rpc) -> Fut + Send + Sync + 'static
-where
-    F: Fn(Rpc, Words) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<Value, Fault>> + Send + 'static,
-{
-    move |rpc| answer(rpc, words)
 }
 
 /// The project and location whose store `name` is.

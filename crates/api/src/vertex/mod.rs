@@ -33,6 +33,7 @@ mod rpc;
 mod schema;
 mod tasks;
 mod tensors;
+mod words;
 
 pub(crate) use self::batch::answerer;
 use http::StatusCode;

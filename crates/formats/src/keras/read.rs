@@ -5,6 +5,7 @@ use super::{Activation, Array, Cells, Kind, Layer, Merge, Recurrent, Window, att
 use crate::Value;
 use crate::hdf5::Group;
 use crate::spec::fields::{Fields, brief, count_of, number_of};
+use crate::spec::keras::dtype;
 use crate::spec::{Padding, SpecError};
 
 /// The largest count of anything in a configuration.
@@ -307,24 +308,15 @@ fn options<'a>(at: &str, config: &'a Value) -> Result<Fields<'a>, SpecError> {
 /// Takes the policy of types. Those that are mixed keep weights in float32, and with these everything is computed here:
 /// as Keras does on another policy, and closer than it rounds under its own.
 fn policy(options: &mut Fields<'_>) -> Result<(), SpecError> {
-    let at = options.at("dtype");
-    let Some(value) = options.take("dtype") else { return Ok(()) };
-    let name = match value {
-        Value::Text(name) => name.as_str(),
-        policy => match policy.get("config").and_then(|c| c.get("name")) {
-            Some(Value::Text(name)) => name.as_str(),
-            _ => "",
-        },
-    };
-    match name {
-        "float32" | "string" | "mixed_float16" | "mixed_bfloat16" => Ok(()),
-        other => Err(SpecError::new(
-            at,
-            format!(
-                "`{other}` is not supported; networks compute in float32, also those of \
-                                            the policies mixed_float16 and mixed_bfloat16"
-            ),
-        )),
+    match dtype(options) {
+        None | Some("float32" | "string" | "mixed_float16" | "mixed_bfloat16") => Ok(()),
+        Some(other) => {
+            let message = format!(
+                "`{other}` is not supported; networks compute in float32, also those of the policies mixed_float16 \
+                 and mixed_bfloat16"
+            );
+            Err(SpecError::new(options.at("dtype"), message))
+        }
     }
 }
 

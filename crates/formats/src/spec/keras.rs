@@ -115,19 +115,24 @@ fn snake(class: &str) -> Option<&'static str> {
 
 /// Networks compute in float32: any other policy is refused. A string input belongs to a text step.
 pub(crate) fn check_dtype(config: &mut Fields<'_>) -> Result<(), SpecError> {
-    let at = config.at("dtype");
-    let Some(value) = config.take("dtype") else { return Ok(()) };
-    let name = match value {
+    match dtype(config) {
+        None | Some("float32" | "string") => Ok(()),
+        Some(other) => {
+            let message = format!("`{other}` is not supported; networks compute in float32");
+            Err(SpecError::new(config.at("dtype"), message))
+        }
+    }
+}
+
+/// Takes the policy of types that a configuration names, if it does; one that has no name is called nothing.
+pub(crate) fn dtype<'v>(config: &mut Fields<'v>) -> Option<&'v str> {
+    config.take("dtype").map(|value| match value {
         Value::Text(name) => name.as_str(),
         policy => match policy.get("config").and_then(|c| c.get("name")) {
             Some(Value::Text(name)) => name.as_str(),
             _ => "",
         },
-    };
-    match name {
-        "float32" | "string" => Ok(()),
-        other => Err(SpecError::new(at, format!("`{other}` is not supported; networks compute in float32"))),
-    }
+    })
 }
 
 fn compile(at: String, value: &Value) -> Result<Compile, SpecError> {
