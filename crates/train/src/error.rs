@@ -5,6 +5,7 @@ use formats::spec::SpecError;
 use tensor::export::ExportError;
 
 use crate::RowSourceError;
+use crate::network::PassError;
 
 /// Why a training gave no model.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +64,9 @@ pub enum TrainError {
         /// As asked for.
         learning_rate: f64,
     },
+    /// A batch did not get through the network.
+    #[error("a batch did not get through the network: {0}")]
+    Pass(#[from] PassError),
     /// The caller asked to end.
     #[error("the training was stopped")]
     Stopped,

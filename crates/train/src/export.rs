@@ -5,7 +5,7 @@ use formats::spec::{Activation, Layer};
 use tensor::export;
 
 use crate::TrainError;
-use crate::network::{Net, Param};
+use crate::network::Net;
 
 /// Writes `manifest`, and the network as ONNX and as weights.
 pub(crate) fn files(manifest: &Manifest, net: &Net) -> Result<Vec<(String, Vec<u8>)>, TrainError> {
@@ -26,44 +26,27 @@ pub(crate) fn name(layer: usize, weight: &str) -> String {
 fn weights(net: &Net) -> Result<Weights, TrainError> {
     let mut weights = Weights::default();
     for param in &net.params {
-        let (shape, values) = keras_layout(param);
-        weights.push(name(param.layer, param.name), shape, values)?;
+        weights.push(name(param.layer, param.name), param.shape.clone(), param.values.clone())?;
     }
     Ok(weights)
 }
 
-/// A kernel `[filters, channels, height, width]` as `[height, width, channels, filters]`.
-fn keras_layout(param: &Param) -> (Vec<usize>, Vec<f32>) {
-    let [f, c, h, w] = match *param.shape.as_slice() {
-        [f, c, h, w] => [f, c, h, w],
-        _ => return (param.shape.clone(), param.values.clone()),
-    };
-    let mut values = Vec::with_capacity(param.values.len());
-    for y in 0..h {
-        for x in 0..w {
-            for channel in 0..c {
-                values.extend((0..f).map(|filter| param.values[((filter * c + channel) * h + y) * w + x]));
-            }
-        }
-    }
-    (vec![h, w, c, f], values)
+/// A kernel `[filters, channels, height, width]` as Keras has it, `[height, width, channels, filters]` of these sizes.
+pub(crate) fn filters_last([h, w, c, f]: [usize; 4], values: &[f32]) -> Vec<f32> {
+    let at = |[y, x, channel, filter]: [usize; 4]| ((filter * c + channel) * h + y) * w + x;
+    turned([h, w, c, f], values, at)
 }
 
-/// A kernel in Keras' layout as `[filters, channels, height, width]`.
-pub(crate) fn burn_layout(shape: &[usize], values: &[f32]) -> Vec<f32> {
-    let [h, w, c, f] = match *shape {
-        [h, w, c, f] => [h, w, c, f],
-        _ => return values.to_vec(),
-    };
-    let mut turned = Vec::with_capacity(values.len());
-    for filter in 0..f {
-        for channel in 0..c {
-            for y in 0..h {
-                turned.extend((0..w).map(|x| values[((y * w + x) * c + channel) * f + filter]));
-            }
-        }
-    }
-    turned
+/// A kernel `[height, width, channels, filters]` of these sizes as `[filters, channels, height, width]`.
+fn filters_first([h, w, c, f]: [usize; 4], values: &[f32]) -> Vec<f32> {
+    let at = |[filter, channel, y, x]: [usize; 4]| ((y * w + x) * c + channel) * f + filter;
+    turned([f, c, h, w], values, at)
+}
+
+/// An array of `sizes` whose numbers are where `at` says.
+fn turned([a, b, c, d]: [usize; 4], values: &[f32], at: impl Fn([usize; 4]) -> usize) -> Vec<f32> {
+    let place = |n: usize| [n / d / c / b, n / d / c % b, n / d % c, n % d];
+    (0..a * b * c * d).filter_map(|n| values.get(at(place(n))).copied()).collect()
 }
 
 /// The layers with their weights, as the ONNX writer takes them.
@@ -95,7 +78,10 @@ fn one(net: &Net, i: usize, layer: &Layer, input: &[usize]) -> Option<export::La
         Layer::Conv2d { filters, kernel_size, strides, padding, activation, .. } => export::Layer::Conv2d {
             filters: *filters,
             kernel_size: *kernel_size,
-            kernel: all("kernel"),
+            kernel: filters_first(
+                [kernel_size[0], kernel_size[1], input.last().copied().unwrap_or(1), *filters],
+                &all("kernel"),
+            ),
             bias: find("bias"),
             strides: *strides,
             padding: *padding,

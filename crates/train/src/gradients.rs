@@ -2,13 +2,16 @@
 
 use std::path::Path;
 
-use burn_tensor::Device;
 use formats::manifest::{MANIFEST_FILE, Manifest, ManifestError, WEIGHTS_FILE, Weights, WeightsError};
 use formats::spec::{Layer, SpecError, shapes};
 use tensor::{Data, DataType, ShapeError, Tensor};
 
-use crate::export::{burn_layout, name};
-use crate::network::{Batch, Mode, Net};
+use kernels::OutOfMemory;
+
+use crate::export::name;
+use crate::network::{Batch, Mode, Net, PassError, Wanted};
+use crate::passes::embedding;
+use crate::products::Products;
 
 /// A trained network. Read-only: calls from several threads do not disturb each other.
 #[derive(Debug)]
@@ -63,9 +66,18 @@ pub enum NetworkError {
     /// A network made elsewhere has something that networks trained here have not.
     #[error("{0} is not what networks trained here have")]
     Unknown(&'static str),
+    /// The inputs did not get through the network.
+    #[error("the inputs did not get through the network: {0}")]
+    Pass(#[from] PassError),
     /// The result has not the shape it should have, which does not happen.
     #[error("the gradients are malformed: {0}")]
     Malformed(String),
+}
+
+impl From<OutOfMemory> for NetworkError {
+    fn from(error: OutOfMemory) -> Self {
+        NetworkError::Pass(error.into())
+    }
 }
 
 impl From<ShapeError> for NetworkError {
@@ -99,7 +111,7 @@ impl Network {
             let declared = manifest.layers[param.layer].weights(&shapes[param.layer]);
             let shape = declared.into_iter().find(|(name, _)| *name == param.name).map(|(_, shape)| shape);
             let shape = shape.unwrap_or_default();
-            param.values = burn_layout(&shape, weights.get(&name(param.layer, param.name), &shape)?);
+            param.values = weights.get(&name(param.layer, param.name), &shape)?.to_vec();
         }
         Ok(Network { net, outputs: manifest.task.outputs() })
     }
@@ -114,7 +126,6 @@ impl Network {
     /// # Errors
     /// If the inputs have another type or shape.
     pub fn predict(&self, inputs: &Tensor) -> Result<Tensor, NetworkError> {
-        let device = Device::flex();
         self.check(inputs)?;
         let batch = match inputs.data() {
             Data::F32(values) => Batch::Numbers(values.clone()),
@@ -124,9 +135,8 @@ impl Network {
         if inputs.rows() == 0 {
             return Ok(Tensor::new(vec![0, self.outputs], Data::F32(Vec::new()))?);
         }
-        let params = self.net.bind(&device, false);
-        let output = self.net.run(&params, batch, Mode::Inference, &device).output;
-        Ok(Tensor::new(vec![inputs.rows(), self.outputs], Data::F32(numbers(output)?))?)
+        let pass = self.net.run(batch, Mode::Inference, &mut Products::new()?)?;
+        Ok(Tensor::new(vec![inputs.rows(), self.outputs], Data::F32(pass.output().to_vec()))?)
     }
 
     /// Where on the way of a row gradients can be taken: the row itself where it holds numbers, and the vectors of
@@ -167,26 +177,19 @@ impl Network {
         if points.rows() == 0 {
             return Ok(points.clone());
         }
-        let device = Device::flex().autodiff();
-        let params = self.net.bind(&device, false);
-        // Rows do not influence each other, so the gradient of the sum holds each row's own.
-        let gradients = match (row.data(), points.shape()) {
-            (Data::I32(ids), &[rows, length, width]) if length == ids.len() => {
-                let at = burn_tensor::TensorData::new(values, [rows, length, width]);
-                let at = burn_tensor::Tensor::<3>::from_data(at, &device).require_grad();
-                let mask = self.masks().then(|| mask(ids, rows, &device));
-                let answers = self.net.forward_embedded(&params, at.clone(), mask);
-                at.grad_remove(&mut answers.narrow(1, output, 1).sum().backward()).map(numbers)
+        let batch = match (row.data(), points.shape()) {
+            (Data::I32(ids), &[rows, length, _]) if length == ids.len() => {
+                Batch::Vectors(values, self.masks().then(|| embedding::mask(ids).repeat(rows)))
             }
-            (Data::F32(_), shape) if shape.get(1..) == row.shape().get(1..) => {
-                let at = self.net.rows(values, &device).require_grad();
-                let answers = self.net.forward(&params, at.clone(), Mode::Inference).output;
-                at.grad_remove(&mut answers.narrow(1, output, 1).sum().backward()).map(numbers)
-            }
+            (Data::F32(_), shape) if shape.get(1..) == row.shape().get(1..) => Batch::Numbers(values),
             _ => return Err(self.refuse(points)),
         };
-        // None for a network that ignores its input.
-        let gradients = gradients.unwrap_or_else(|| Ok(vec![0.0; points.data().len()]))?;
+        let mut products = Products::new()?;
+        let pass = self.net.run(batch, Mode::Derivation, &mut products)?;
+        // Rows do not influence each other: each has the gradient of its own answer.
+        let mut gradient = vec![0.0; pass.output().len()];
+        gradient.iter_mut().skip(output).step_by(self.outputs).for_each(|g| *g = 1.0);
+        let gradients = self.net.back(&pass, gradient, Wanted::Input, &mut products)?;
         Ok(Tensor::new(points.shape().to_vec(), Data::F32(gradients))?)
     }
 
@@ -221,15 +224,4 @@ impl Network {
             found: inputs.shape().to_vec(),
         }
     }
-}
-
-/// Which ids count, for each of `rows` equal rows.
-fn mask(ids: &[i32], rows: usize, device: &Device) -> burn_tensor::Tensor<2> {
-    let row = ids.iter().map(|id| if *id == 0 { 0.0f32 } else { 1.0 });
-    let values: Vec<f32> = std::iter::repeat_n(row, rows).flatten().collect();
-    burn_tensor::Tensor::from_data(burn_tensor::TensorData::new(values, [rows, ids.len()]), device)
-}
-
-fn numbers<const D: usize>(tensor: burn_tensor::Tensor<D>) -> Result<Vec<f32>, NetworkError> {
-    tensor.try_into_vec_as::<f32>().map_err(|e| NetworkError::Malformed(e.to_string()))
 }

@@ -4,6 +4,7 @@ use formats::spec::{Activation, Initializer, Layer, shapes};
 use tensor::export;
 use tensor::layers::Chain;
 
+use crate::export::filters_last;
 use crate::gradients::{Network, NetworkError};
 use crate::network::Net;
 
@@ -35,7 +36,10 @@ impl Network {
             if values.len() != param.values.len() {
                 return Err(NetworkError::Malformed(format!("layer {} has other weights", param.layer)));
             }
-            param.values = values;
+            param.values = match *param.shape.as_slice() {
+                [h, w, c, f] => filters_last([h, w, c, f], &values),
+                _ => values,
+            };
         }
         let shapes = shapes(&chain.input_shape, &layers)?;
         let outputs = shapes.last().map_or(0, |shape| shape.iter().product());

@@ -101,6 +101,7 @@ fn refused(error: TrainError) -> Error {
             Err(source) => Error::internal("reading the rows", source),
         },
         TrainError::Unwritable(_) => Error::internal("writing the trained model", error),
+        TrainError::Pass(_) => Error::internal("training the model", error),
         other => Error::invalid(other.to_string()),
     }
 }

@@ -208,6 +208,18 @@ fn one_who_asks_little_finds_a_place_and_most_of_the_steps() {
 }
 
 #[test]
+fn the_few_answers_that_go_on_are_those_whose_token_is_due() {
+    let (mut scheduler, _) = flooded(Limits { sequence_tokens_max: 4000, ..limits(4000) }, 20);
+    let behind = scheduler.running[0];
+    scheduler.append(behind, 5);
+    scheduler.add(NewSequence { salt: 1, ..prompt(&[1, 2]) }).unwrap();
+    let due: Vec<_> = scheduler.running[1..=FEW_ANSWERS].to_vec();
+    let plan = scheduler.schedule();
+    let ran = plan.runs.iter().filter(|run| scheduler.sequence(run.sequence).unwrap().salt == 7);
+    assert_eq!(ran.map(|run| run.sequence).collect::<Vec<_>>(), due);
+}
+
+#[test]
 fn a_step_of_a_flood_may_be_given_up_for_who_comes_and_not_the_step_after() {
     let (mut scheduler, _) = flooded(Limits { sequence_tokens_max: 4000, ..limits(4000) }, 20);
     let (served, computed) = (scheduler.served[&7], |scheduler: &Scheduler| -> Vec<usize> {

@@ -9,7 +9,7 @@ pub enum Layer {
     Dense {
         /// Width of the output.
         units: usize,
-        /// `[inputs, units]`, row-major: as Keras and burn keep it.
+        /// `[inputs, units]`, row-major: as Keras keeps it.
         kernel: Vec<f32>,
         /// `[units]`
         bias: Option<Vec<f32>>,
@@ -22,7 +22,7 @@ pub enum Layer {
         filters: usize,
         /// Height and width of the kernel.
         kernel_size: [usize; 2],
-        /// `[filters, channels, kernel height, kernel width]`, row-major: as burn and PyTorch keep it.
+        /// `[filters, channels, kernel height, kernel width]`, row-major: as PyTorch keeps it.
         /// Keras keeps `[height, width, channels, filters]`.
         kernel: Vec<f32>,
         /// `[filters]`

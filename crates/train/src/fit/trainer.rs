@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use burn_tensor::{Device, Gradients, Tensor, TensorData};
 use formats::spec::{EarlyStopping, Layer, Monitor, SpecError, TrainSpec};
 
 use super::plan::Plan;
 use super::stop;
 use crate::features::Input;
 use crate::head::Sums;
-use crate::network::{Batch, Bound, Forward, Mode, Net, Param};
+use crate::network::{Batch, Mode, Net, Param, PassError, Wanted};
 use crate::optimizer::Stepper;
+use crate::products::Products;
 use crate::random::Random;
 use crate::{Epoch, Flow, TrainError};
 
@@ -26,7 +26,7 @@ pub(super) struct Trainer<'a> {
     input: &'a Input,
     net: Net,
     stepper: Stepper,
-    device: Device,
+    products: Products,
     /// Order of rows.
     order: Random,
     /// Which units drop out.
@@ -34,6 +34,8 @@ pub(super) struct Trainer<'a> {
     /// Buffers of a batch.
     answers: (Vec<u32>, Vec<f32>),
     gradient: Vec<f32>,
+    /// By each weight array.
+    gradients: Vec<Vec<f32>>,
     /// When it was last asked whether to go on.
     asked: Instant,
 }
@@ -49,9 +51,10 @@ impl<'a> Trainer<'a> {
             spec,
             plan,
             input,
-            net,
             stepper,
-            device: Device::flex().autodiff(),
+            products: Products::new().map_err(PassError::from)?,
+            gradients: net.gradients(),
+            net,
             order: Random::new(spec.seed, 3),
             dropout: Random::new(spec.seed, 4),
             answers: Default::default(),
@@ -133,26 +136,21 @@ impl<'a> Trainer<'a> {
     /// One step on a batch.
     fn step(&mut self, rows: &[usize]) -> Result<Sums, TrainError> {
         let batch = self.batch(rows);
-        let bound = self.net.bind(&self.device, true);
-        let mode = Mode::Training(&mut self.dropout);
-        let Forward { output, statistics } = self.net.run(&bound, batch, mode, &self.device);
-        let outputs = values(output.clone())?;
+        let pass = self.net.run(batch, Mode::Training(&mut self.dropout), &mut self.products)?;
         let answers = self.plan.gather(rows, &mut self.answers);
         let Plan { head, width, weights, .. } = self.plan;
-        let sums = head.measure(&outputs, *width, answers, weights, &mut self.gradient);
-        // The gradient of `sum(output * g)` by the output is `g`: the loss itself stays out of the graph.
-        let seed = TensorData::new(self.gradient.clone(), [rows.len(), *width]);
-        let seed = Tensor::<2>::from_data(seed, &self.device);
-        let mut gradients = (output * seed).sum().backward();
+        let sums = head.measure(pass.output(), *width, answers, weights, &mut self.gradient);
+        let wanted = Wanted::Weights(&mut self.gradients);
+        self.net.back(&pass, self.gradient.clone(), wanted, &mut self.products).map_err(PassError::from)?;
         self.stepper.begin();
-        for (i, (param, bound)) in self.net.params.iter_mut().zip(&bound).enumerate() {
-            if let Some(gradient) = own_gradient(bound, &mut gradients)? {
-                self.stepper.update(i, &mut param.values, &gradient);
+        for (i, (param, gradient)) in self.net.params.iter_mut().zip(&self.gradients).enumerate() {
+            if param.learns() {
+                self.stepper.update(i, &mut param.values, gradient);
             }
         }
-        for (layer, mean, variance) in statistics {
-            self.follow(layer, "moving_mean", &values(mean)?);
-            self.follow(layer, "moving_variance", &values(variance)?);
+        for (layer, mean, variance) in pass.statistics() {
+            self.follow(layer, "moving_mean", mean);
+            self.follow(layer, "moving_variance", variance);
         }
         Ok(sums)
     }
@@ -171,14 +169,12 @@ impl<'a> Trainer<'a> {
     }
 
     fn validate(&mut self, rows: &[usize], check: &mut dyn FnMut() -> Flow) -> Result<Sums, TrainError> {
-        let device = Device::flex();
-        let bound = self.net.bind(&device, false);
         let mut sums = Sums::default();
         for rows in rows.chunks(VALIDATION_ROWS) {
-            let output = self.net.run(&bound, self.batch(rows), Mode::Logits, &device).output;
-            let outputs = values(output)?;
+            let pass = self.net.run(self.batch(rows), Mode::Logits, &mut self.products)?;
             let answers = self.plan.gather(rows, &mut self.answers);
-            sums.add(self.plan.head.measure(&outputs, self.plan.width, answers, &[], &mut self.gradient));
+            let Plan { head, width, .. } = self.plan;
+            sums.add(head.measure(pass.output(), *width, answers, &[], &mut self.gradient));
             self.ask(check)?;
         }
         Ok(sums)
@@ -250,17 +246,4 @@ impl Patience {
         self.waited += 1;
         self.waited >= self.stopping.patience
     }
-}
-
-/// The gradient of a weight array; `None` for one that does not learn, or that the output does not see.
-fn own_gradient(bound: &Bound, gradients: &mut Gradients) -> Result<Option<Vec<f32>>, TrainError> {
-    match bound {
-        Bound::D1(t) => t.grad_remove(gradients).map(values).transpose(),
-        Bound::D2(t) => t.grad_remove(gradients).map(values).transpose(),
-        Bound::D4(t) => t.grad_remove(gradients).map(values).transpose(),
-    }
-}
-
-fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, TrainError> {
-    tensor.try_into_vec_as::<f32>().map_err(|e| TrainError::Unwritable(e.to_string()))
 }
