@@ -62,14 +62,15 @@ fn gradients_by_weights_are_slopes() {
         gradients.iter_mut().for_each(|sums| sums.fill(9.0));
         net.back(&pass, seed, Wanted::Weights(&mut gradients), &mut products).unwrap();
         for (number, param) in net.params.iter().enumerate().filter(|(_, param)| param.learns()) {
-            for at in 0..param.values.len() {
+            assert_eq!(gradients[number].len(), param.values.len());
+            for (at, gradient) in gradients[number].iter().enumerate() {
                 let moved = |by: f32| {
                     let mut net = net.clone();
                     net.params[number].values[at] += by;
                     weighed(&net, batch(), Mode::Training(&mut Random::new(1, 2)))
                 };
                 let slope = (moved(STEP) - moved(-STEP)) / (2.0 * f64::from(STEP));
-                let gradient = f64::from(gradients[number][at]);
+                let gradient = f64::from(*gradient);
                 let close = (slope - gradient).abs() < 4e-3 + 0.02 * gradient.abs();
                 assert!(close, "{} {} of layer {}: {slope} {gradient}", param.name, at, param.layer);
             }
