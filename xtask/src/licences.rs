@@ -10,51 +10,28 @@ use crate::runner;
 
 /// One line for each package whose licence is not allowed.
 pub(crate) fn faults(root: &Path) -> Result<Vec<String>, String> {
-    let policy = Policy::read(&root.join("deny.toml"))?;
+    let allowed = allowed(&root.join("deny.toml"))?;
     let mut tree = Command::new("cargo");
     tree.current_dir(root).args(["tree", "--workspace", "--locked", "--edges", "normal,build"]);
     tree.args(["--prefix", "none", "--format", "{p}|{l}"]);
     let mut faults = BTreeSet::new();
     for line in runner::output(&mut tree)?.lines() {
         let Some((package, licence)) = line.trim_end_matches(" (*)").split_once('|') else { continue };
-        let name = package.split_whitespace().next().unwrap_or_default();
-        if !accepts(licence, &policy.allowed_for(name)) {
+        if !accepts(licence, &allowed) {
             faults.insert(format!("{package}: licence `{licence}` is not allowed in deny.toml"));
         }
     }
     Ok(faults.into_iter().collect())
 }
 
-/// What `[licenses]` in deny.toml allows.
-struct Policy {
-    allowed: Vec<String>,
-    /// By crate.
-    exceptions: Vec<(String, Vec<String>)>,
-}
-
-impl Policy {
-    /// Reads as much of TOML as deny.toml uses: the list `allow = [ … ]`, then `exceptions = [ … ]` with a
-    /// `{ crate = "…", allow = ["…"] }` a line.
-    fn read(path: &Path) -> Result<Policy, String> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
-        let section = text.split_once("[licenses]").map(|(_, section)| section).unwrap_or_default();
-        let Some((list, rest)) = section.split_once("allow = [").and_then(|(_, rest)| rest.split_once("\n]"))
-        else {
-            return Err(format!("{} has no `allow` list in `[licenses]`", path.display()));
-        };
-        let exceptions = rest.lines().filter_map(|line| line.trim().strip_prefix("{ crate = \""));
-        let exceptions = exceptions.filter_map(|line| line.split_once("\", allow = ["));
-        Ok(Policy {
-            allowed: quoted(list),
-            exceptions: exceptions.map(|(name, allowed)| (name.to_owned(), quoted(allowed))).collect(),
-        })
-    }
-
-    fn allowed_for(&self, package: &str) -> Vec<String> {
-        let exceptions = self.exceptions.iter().filter(|(name, _)| name == package);
-        self.allowed.iter().chain(exceptions.flat_map(|(_, allowed)| allowed)).cloned().collect()
-    }
+/// The list `allow = [ … ]` of `[licenses]`: as much of TOML is read as deny.toml uses.
+fn allowed(path: &Path) -> Result<Vec<String>, String> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    let section = text.split_once("[licenses]").map(|(_, section)| section).unwrap_or_default();
+    let list = section.split_once("allow = [").and_then(|(_, rest)| rest.split_once("\n]"));
+    list.map(|(list, _)| quoted(list))
+        .ok_or_else(|| format!("{} has no `allow` list in `[licenses]`", path.display()))
 }
 
 fn quoted(list: &str) -> Vec<String> {
