@@ -26,7 +26,7 @@ pub enum Command {
     Quickstart(crate::quickstart::Quickstart),
     /// Train a model on a CSV file and register it as a version
     Train(commands::train::Train),
-    /// Register a model that was made elsewhere (ONNX, Keras, GGUF) as a version
+    /// Register a model that was made elsewhere (ONNX, Keras, GGUF, an encoder's directory) as a version
     Import(commands::import::Import),
     /// Fetch a model by its name or address and register it as a version; list what there is
     Pull(commands::pull::Pull),

@@ -40,7 +40,7 @@ pub struct Explain {
     #[arg(long, value_name = "FILE")]
     pub heatmap: Option<PathBuf>,
     /// How: Shapley values by sampling (any model); gradients along the way from nothing to the instance
-    /// (networks trained here); leave-one-out, or its fast approximation hidden (language models)
+    /// (networks trained here, and others of such layers); leave-one-out, or its fast approximation hidden (language models)
     /// [default: the version's own; leave-one-out for a language model]
     #[arg(long, value_enum)]
     pub method: Option<Method>,

@@ -52,7 +52,7 @@ pub struct Serve {
     /// MiB that one model may take [default: what the machine has available]
     #[arg(long, value_name = "MIB", default_value_t = 0, hide_default_value = true)]
     pub model_memory: u64,
-    /// A model that nobody asks for so long, such as 15m, gives its memory back until somebody does (encoders keep it)
+    /// A model that nobody asks for so long, such as 15m, gives its memory back until somebody does
     /// [default: never]
     #[arg(long, value_name = "TIME", value_parser = crate::time::span)]
     pub unload_idle: Option<jiff::SignedDuration>,
