@@ -233,11 +233,16 @@ impl Batcher {
         brief && self.work.is_ready() && hands_over()
     }
 
-    /// Runs the next batch right here, if the model threads have room for it.
+    /// Runs the next batch right here, if the model threads have room for it. Where it is the only one in the process that
+    /// runs so, another async thread looks after all else meanwhile; else this one's place is handed over, which costs
+    /// two more turns of threads.
     fn run_in_place(self: &Arc<Self>) {
-        let Some(_leave) = self.pool.leave() else { return self.submit() };
+        let Some(leave) = self.pool.leave() else { return self.submit() };
         let Some(batch) = self.take() else { return };
-        tokio::task::block_in_place(|| self.run_batch(batch));
+        match leave.first && another_looks_on() {
+            true => self.run_batch(batch),
+            false => tokio::task::block_in_place(|| self.run_batch(batch)),
+        }
         if self.finish() {
             self.submit();
         }
@@ -480,6 +485,17 @@ impl Ticket {
 /// Whether the tasks of this thread can go on elsewhere while it computes.
 fn hands_over() -> bool {
     Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)
+}
+
+/// Whether there is another thread of the runtime, which then is awake and looks after what arrives.
+fn another_looks_on() -> bool {
+    let Some(runtime) = Handle::try_current().ok().filter(|runtime| runtime.metrics().num_workers() > 1)
+    else {
+        return false;
+    };
+    // A thread keeps the last task that it has made for itself, and calls another for the one before.
+    (0..2).for_each(|_| drop(runtime.spawn(async {})));
+    true
 }
 
 fn dropped() -> ServeError {

@@ -23,11 +23,15 @@ pub(crate) struct Pool {
 }
 
 /// Leave to do work elsewhere that the pool would have done, until dropped.
-pub(crate) struct Leave<'a>(&'a AtomicUsize);
+pub(crate) struct Leave<'a> {
+    guests: &'a AtomicUsize,
+    /// Whether nobody else had leave when this was given.
+    pub(crate) first: bool,
+}
 
 impl Drop for Leave<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.guests.fetch_sub(1, Relaxed);
     }
 }
 
@@ -64,8 +68,8 @@ impl Pool {
             return None;
         }
         let one_more = |guests| (guests < self.threads).then_some(guests + 1);
-        self.guests.fetch_update(Relaxed, Relaxed, one_more).ok()?;
-        Some(Leave(&self.guests))
+        let before = self.guests.fetch_update(Relaxed, Relaxed, one_more).ok()?;
+        Some(Leave { guests: &self.guests, first: before == 0 })
     }
 
     /// Queues `job`. On a machine that gave not one thread, it is done here and now.
@@ -140,15 +144,21 @@ mod tests {
 
     #[test]
     fn leave_is_given_to_few_and_not_before_those_who_wait() {
-        let pool = Pool::start("test", 1);
-        let leave = pool.leave();
-        assert!(leave.is_some() && pool.leave().is_none());
-        drop(leave);
-        assert!(pool.leave().is_some());
+        let pool = Pool::start("test", 2);
+        let (first, second) = (pool.leave().unwrap(), pool.leave().unwrap());
+        assert!(first.first && !second.first && pool.leave().is_none());
+        drop(first);
+        assert!(!pool.leave().unwrap().first);
+        drop(second);
+        assert!(pool.leave().unwrap().first);
         let (go, gone) = mpsc::channel::<()>();
-        pool.submit(Box::new(move || gone.recv().unwrap()));
+        let gone = Arc::new(Mutex::new(gone));
+        for _ in 0..2 {
+            let gone = Arc::clone(&gone);
+            pool.submit(Box::new(move || gone.lock().unwrap().recv().unwrap()));
+        }
         pool.submit(Box::new(|| ()));
         assert!(pool.leave().is_none());
-        go.send(()).unwrap();
+        (0..2).for_each(|_| go.send(()).unwrap());
     }
 }

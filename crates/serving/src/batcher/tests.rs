@@ -343,30 +343,46 @@ async fn an_expensive_model_leaves_the_async_threads_alone() {
     assert!(!rx.recv().unwrap(), "ran on an async thread");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_brief_model_runs_where_it_is_asked_and_holds_up_nobody() {
-    /// Says where it runs, and waits until another task has run.
-    struct Waits(mpsc::Sender<bool>, Mutex<mpsc::Receiver<()>>);
-    impl Run for Waits {
-        fn run(&self, inputs: &Tensors) -> Result<Tensors, RuntimeError> {
-            self.0.send(Handle::try_current().is_ok()).unwrap();
-            let other = self.1.lock().unwrap().recv_timeout(Duration::from_secs(30));
-            other.map_err(|_| RuntimeError::new("no other task ran")).map(|()| inputs.clone())
-        }
+/// Says where it runs, and waits until another task has run.
+struct Waits(mpsc::Sender<bool>, Mutex<mpsc::Receiver<()>>);
+
+impl Run for Waits {
+    fn run(&self, inputs: &Tensors) -> Result<Tensors, RuntimeError> {
+        self.0.send(Handle::try_current().is_ok()).unwrap();
+        let other = self.1.lock().unwrap().recv_timeout(Duration::from_secs(10));
+        other.map_err(|_| RuntimeError::new("no other task ran")).map(|()| inputs.clone())
     }
-    let (begun, begins) = mpsc::channel();
-    let (ran, runs) = mpsc::channel();
-    let pool = Arc::new(Pool::start("model-thread", 1));
-    let batcher = Batcher::new(Arc::new(Waits(begun, Mutex::new(runs))), pool, one_lane(), Arc::default());
-    batcher.cost.record(1, IN_PLACE_MAX / 2);
-    let asking = tokio::spawn({
-        let batcher = batcher.clone();
-        async move { batcher.predict(rows(1, &[1.0]), soon()).await.map(|rows| numbers(&rows)) }
-    });
-    assert!(begins.recv().unwrap(), "ran on a model thread");
-    tokio::spawn(async move { ran.send(()).unwrap() });
-    assert_eq!(asking.await.unwrap().unwrap(), [1.0]);
-    until(|| is_idle(&batcher)).await;
+}
+
+#[test]
+fn a_brief_model_runs_where_it_is_asked_and_holds_up_nobody() {
+    // With one thread, its place is handed over; with two, the other looks after what comes.
+    for threads in [1, 2] {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(threads).enable_all().build().unwrap();
+        let (begun, begins) = mpsc::channel();
+        let (ran, runs) = mpsc::channel();
+        let pool = Arc::new(Pool::start("model-thread", 1));
+        let batcher =
+            Batcher::new(Arc::new(Waits(begun, Mutex::new(runs))), pool, one_lane(), Arc::default());
+        batcher.cost.record(1, IN_PLACE_MAX / 2);
+        // The thread that waits for the clock is that which computes; the clock must go on for the other task.
+        let other = runtime.spawn(async move {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            ran.send(()).unwrap();
+        });
+        let asking = runtime.spawn({
+            let batcher = batcher.clone();
+            async move {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                batcher.predict(rows(1, &[1.0]), soon()).await.map(|rows| numbers(&rows))
+            }
+        });
+        assert_eq!(runtime.block_on(asking).unwrap().unwrap(), [1.0], "{threads} threads");
+        assert!(begins.recv().unwrap(), "ran on a model thread");
+        runtime.block_on(other).unwrap();
+        runtime.block_on(until(|| is_idle(&batcher)));
+    }
 }
 
 #[tokio::test]
