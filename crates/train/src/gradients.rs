@@ -151,13 +151,10 @@ impl Network {
         let table = self.net.params.iter().find(|param| param.layer == 0);
         let table = table.ok_or_else(|| NetworkError::Malformed("there is no embedding".into()))?;
         let width = table.shape.last().copied().unwrap_or(0);
-        let mut vectors = vec![0.0; ids.len() * width];
-        for (vector, id) in vectors.chunks_mut(width.max(1)).zip(ids) {
-            let own = usize::try_from(*id).ok().and_then(|id| table.values.get(id * width..(id + 1) * width));
-            let own = own.ok_or_else(|| NetworkError::Malformed(format!("there is no id {id}")))?;
-            if *id != 0 || !self.masks() {
-                vector.copy_from_slice(own);
-            }
+        let mut vectors = embedding::look_up(&table.values, width, ids).map_err(PassError::Id)?;
+        if self.masks() {
+            let padding = vectors.chunks_mut(width.max(1)).zip(ids).filter(|(_, id)| **id == 0);
+            padding.for_each(|(vector, _)| vector.fill(0.0));
         }
         let shape = [inputs.shape(), &[width]].concat();
         Ok(Tensor::new(shape, Data::F32(vectors))?)

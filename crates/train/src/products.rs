@@ -28,12 +28,9 @@ impl Products {
         b: &[f32],
         bias: Option<&[f32]>,
         out: &mut [f32],
-        [m, k, n]: [usize; 3],
+        sizes: [usize; 3],
     ) -> Result<(), OutOfMemory> {
-        self.panels.resize(k, n)?;
-        self.panels.fill(b, [n, 1]);
-        product(Rows { data: a, stride: k }, m, &self.panels, bias, out, n);
-        Ok(())
+        self.product(a, (b, [sizes[2], 1]), bias, out, sizes)
     }
 
     /// `out = a · bᵀ`: `[m, k]` by `[n, k]`.
@@ -42,12 +39,9 @@ impl Products {
         a: &[f32],
         b: &[f32],
         out: &mut [f32],
-        [m, k, n]: [usize; 3],
+        sizes: [usize; 3],
     ) -> Result<(), OutOfMemory> {
-        self.panels.resize(k, n)?;
-        self.panels.fill(b, [1, k]);
-        product(Rows { data: a, stride: k }, m, &self.panels, None, out, n);
-        Ok(())
+        self.product(a, (b, [1, sizes[1]]), None, out, sizes)
     }
 
     /// `out = aᵀ · b`: `[k, m]` by `[k, n]`.
@@ -58,10 +52,25 @@ impl Products {
         out: &mut [f32],
         [m, k, n]: [usize; 3],
     ) -> Result<(), OutOfMemory> {
+        let mut turned = std::mem::take(&mut self.turned);
+        turn(a, [k, m], &mut turned);
+        let done = self.product(&turned, (b, [n, 1]), None, out, [m, k, n]);
+        self.turned = turned;
+        done
+    }
+
+    /// `out = a · b + bias`, where the steps from row to row and from column to column of `b` are given.
+    fn product(
+        &mut self,
+        a: &[f32],
+        (b, strides): (&[f32], [usize; 2]),
+        bias: Option<&[f32]>,
+        out: &mut [f32],
+        [m, k, n]: [usize; 3],
+    ) -> Result<(), OutOfMemory> {
         self.panels.resize(k, n)?;
-        self.panels.fill(b, [n, 1]);
-        turn(a, [k, m], &mut self.turned);
-        product(Rows { data: &self.turned, stride: k }, m, &self.panels, None, out, n);
+        self.panels.fill(b, strides);
+        product(Rows { data: a, stride: k }, m, &self.panels, bias, out, n);
         Ok(())
     }
 }
