@@ -1,6 +1,7 @@
 """Keys reach as far as they were made for: project, role, models, networks, time; and are rotated without a gap."""
 
 import datetime
+import pathlib
 import re
 import time
 
@@ -154,3 +155,14 @@ def test_what_describes_no_key_is_refused(server, body):
     answer = server.call("POST", "/admin/v1/keys", body=body)
     assert answer.status_code == 400 and answer.json()["error"]["message"], answer.text
     assert len(server.json("keys", "list")["keys"]) == before
+
+
+def test_keys_are_in_no_argument_no_environment_and_no_help(server):
+    """The program makes its keys itself and keeps them in a file; what it prints of settings leaves them out."""
+    secret = server.key.rsplit("_", 1)[1]
+    for file in ("cmdline", "environ"):
+        assert secret not in pathlib.Path(f"/proc/{server.process.pid}/{file}").read_text()
+    for command in (["--help"], ["predict", "--help"], ["serve", "--help"], ["doctor"], ["doctor", "--json"]):
+        # With the key in the command's own environment.
+        done = server.command(*command)
+        assert secret not in done.stdout + done.stderr, command
